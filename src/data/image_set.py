@@ -1,0 +1,54 @@
+"""The one form in which images leave a source: a uint8 tensor that is fetched a batch at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class ImageSet(Dataset[Batch]):
+    """Labelled images, or a selection of them, over one shared store that is never copied.
+
+    Args:
+        images: uint8 ``[N, 3, H, W]``, values 0 to 255.
+        labels: int64 ``[N]``, class indices.
+        positions: int64 ``[M]``, which images of the store belong to this set; all of them when omitted.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, positions: Tensor | None = None) -> None:
+        self.images = images
+        self.labels = labels
+        self.positions = torch.arange(len(images)) if positions is None else positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Fetch a whole batch with one gather.
+
+        The DataLoader's fetcher calls this instead of ``__getitem__`` where it exists.
+
+        Returns:
+            images uint8 ``[B, 3, H, W]``, labels int64 ``[B]``, and the images' positions in the store,
+            int64 ``[B]``: they name an image whatever selection it was drawn through, so that its
+            augmentation can depend on the image and not on the batch it happens to sit in.
+        """
+        positions = self.positions[torch.as_tensor(indices)]
+        return self.images[positions], self.labels[positions], positions
+
+    def select(self, positions: Tensor) -> "ImageSet":
+        """The images at ``positions`` of the store (int64 ``[M]``), sharing its memory."""
+        return ImageSet(self.images, self.labels, positions)
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """What a source delivers: both halves of a data set and the names of its classes, by class index."""
+
+    train: ImageSet
+    test: ImageSet
+    classes: tuple[str, ...]
