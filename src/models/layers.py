@@ -1,0 +1,93 @@
+"""What the backbones share: the axes ``norm`` and ``init``, the shortcut without parameters, the checks."""
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Norm = Literal["batch", "none"]
+Init = Literal["torch", "he"]
+
+# The smallest images we know a use for: scikit-learn's digits.
+MIN_IMAGE_SIZE = 8
+
+
+class PadShortcut(nn.Module):
+    """The identity across a change of shape: option A of He et al. 2016 (arXiv:1512.03385), no parameters.
+
+    Maps ``[B, in_channels, H, W]`` to ``[B, out_channels, ceil(H / stride), ceil(W / stride)]``.
+
+    Args:
+        in_channels: channels that come in; they keep their places.
+        out_channels: channels that leave; the new ones, at the end, are zero.
+        stride: every ``stride``-th pixel is kept, in both directions.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.new_channels = out_channels - in_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[..., :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+
+
+class GlobalAveragePool(nn.Module):
+    """``[B, C, H, W]`` to ``[B, C]``. AdaptiveAvgPool2d would do, had it a deterministic gradient on CUDA."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=(-2, -1))
+
+
+def norm_layer(norm: Norm, channels: int) -> nn.Module:
+    """Batch normalisation of ``channels``, or the identity in its place, so that no other name changes."""
+    return nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
+
+
+def initialise(net: nn.Module, init: Init) -> None:
+    """Give the convolutions of a freshly built ``net`` the weights that ``model.init`` names.
+
+    The linear layer keeps PyTorch's default in both: it is followed by no ReLU, and one factor changes only.
+
+    Args:
+        net: a network that still has PyTorch's default weights.
+        init: ``"torch"`` leaves the defaults: uniform within 1/sqrt(fan_in), std 1/sqrt(3 fan_in).
+            ``"he"`` is He et al. 2015 (arXiv:1502.01852): normal, std sqrt(2/fan_out), biases zero.
+    """
+    if init == "torch":
+        return
+    # Forked, so that what is drawn after the network (data order, augmentation) does not depend on ``init``.
+    with torch.random.fork_rng(devices=[]):
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+def check_choice(key: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise a ValueError that says what is possible unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        # In lower case, true and false are spelled as in YAML.
+        expected = " or ".join(str(choice).lower() for choice in choices)
+        raise ValueError(f"{key} is {value!r}; expected {expected}.")
+
+
+def check_arguments(*, num_classes: int, image_size: int, norm: Norm, init: Init, skip: bool = True) -> None:
+    """Raise a ValueError of one sentence for a value that no backbone of ours admits.
+
+    Args:
+        num_classes: at least 2.
+        image_size: at least ``MIN_IMAGE_SIZE``.
+        norm: one of ``Norm``.
+        init: one of ``Init``.
+        skip: a bool: the string ``"no"`` would count as true.
+    """
+    if num_classes < 2:
+        raise ValueError(f"num_classes is {num_classes}; expected 2 or more.")
+    if image_size < MIN_IMAGE_SIZE:
+        raise ValueError(f"image_size is {image_size}; expected {MIN_IMAGE_SIZE} pixels or more.")
+    check_choice("model.norm", norm, get_args(Norm))
+    check_choice("model.init", init, get_args(Init))
+    check_choice("model.skip", skip, (True, False))

@@ -1,0 +1,66 @@
+import pytest
+import torch
+import torchvision
+
+from src.models.layers import PadShortcut
+from src.models.resnet import BasicBlock, Bottleneck, ResNet
+
+
+def test_torchvisions_resnet50_loads_and_agrees(build):
+    theirs = torchvision.models.resnet50(num_classes=10).eval()
+    ours = build("resnet50_imagenet_stem", image_size=64).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("resnet10", {"conv1": 32, "layer1": 32, "layer2": 16, "layer3": 8}),
+        ("resnet20", {"conv1": 32, "layer1": 32, "layer2": 16, "layer3": 8}),
+        ("resnet50_cifar_stem", {"conv1": 32, "layer1": 32, "layer2": 16, "layer3": 8, "layer4": 4}),
+        (
+            "resnet50_imagenet_stem",
+            {"conv1": 16, "maxpool": 8, "layer1": 8, "layer2": 4, "layer3": 2, "layer4": 1},
+        ),
+    ],
+)
+def test_where_the_image_shrinks(build, name, sizes):
+    seen = {}
+    with torch.device("meta"):
+        net = build(name)
+        for key in sizes:
+            net.get_submodule(key).register_forward_hook(
+                lambda _module, _args, out, key=key: seen.update({key: out.shape[-1]})
+            )
+        net(torch.empty(2, 3, 32, 32))
+    assert seen == sizes
+
+
+def test_pad_shortcut_keeps_every_second_pixel_and_adds_empty_channels():
+    x = torch.randn(2, 3, 5, 4)
+    out = PadShortcut(3, 7, stride=2)(x)
+    assert torch.equal(out[:, :3], x[:, :, [0, 2, 4]][:, :, :, [0, 2]])
+    assert out.shape == (2, 7, 3, 2)
+    assert not out[:, 3:].any()
+
+
+@pytest.mark.parametrize("block", [BasicBlock, Bottleneck])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_block_with_weights_of_zero_passes_its_input_on(block, stride):
+    out_channels = 4 * block.expansion
+    net = block(4, 4, stride, shortcut="pad", norm="none")
+    for weight in net.parameters():
+        torch.nn.init.zeros_(weight)
+    x = torch.randn(2, 4, 9, 9)
+    assert torch.equal(net(x), PadShortcut(4, out_channels, stride)(x).relu())
+
+
+def test_unknown_stem_and_shortcut_get_a_sentence():
+    axes = {"stem": "cifar", "shortcut": "pad", "num_classes": 10, "image_size": 32}
+    with pytest.raises(ValueError, match=r"^stem is 'patch'; expected imagenet or cifar\.$"):
+        ResNet(BasicBlock, (1,), (16,), **(axes | {"stem": "patch"}))
+    with pytest.raises(ValueError, match=r"^shortcut is 'A'; expected projection or pad\.$"):
+        ResNet(BasicBlock, (1,), (16,), **(axes | {"shortcut": "A"}))
