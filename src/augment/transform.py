@@ -1,0 +1,60 @@
+"""What every augmentation is: a function of a batch of images and of the uniform numbers dealt to them."""
+
+from torch import Tensor, float32, int64, nn, uint8
+
+
+class Transform(nn.Module):
+    """A batched augmentation without any randomness of its own.
+
+    A subclass sets ``draws`` and implements :meth:`augment`, which may rely on checked arguments.
+
+    Attributes:
+        draws: how many uniform numbers the transform needs per image.
+    """
+
+    draws: int = 0
+
+    def forward(self, images: Tensor, u: Tensor) -> Tensor:
+        """Augment every image with its own row of uniform numbers.
+
+        Args:
+            images: uint8 ``[B, 3, H, W]``, values 0 to 255, on any device; never modified.
+            u: float32 ``[B, draws]`` in ``[0, 1)``, always on the CPU: the host then knows what happens to
+                which image without waiting for the device.
+
+        Returns:
+            A new uint8 tensor ``[B, 3, H, W]`` on the images' device.
+
+        Raises:
+            ValueError: if ``images`` or ``u`` is not of this form.
+        """
+        if images.dtype != uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be uint8 [B, 3, H, W], got {images.dtype} {list(images.shape)}.")
+        expected = [len(images), self.draws]
+        if u.dtype != float32 or list(u.shape) != expected or u.device.type != "cpu":
+            raise ValueError(
+                f"u must be float32 {expected} on the CPU, one row per image and {self.draws} columns for "
+                f"{type(self).__name__}, got {u.dtype} {list(u.shape)} on {u.device}."
+            )
+        if u.numel() and not (u.min() >= 0 and u.max() < 1):  # written so that NaN fails too
+            raise ValueError(f"u must lie in [0, 1), got values from {u.min():g} to {u.max():g}.")
+        return self.augment(images, u)
+
+    def augment(self, images: Tensor, u: Tensor) -> Tensor:
+        """The transform proper, with the arguments and the result of :meth:`forward`."""
+        raise NotImplementedError
+
+
+def integers(u: Tensor, count: int) -> Tensor:
+    """Turn uniform numbers into uniform integers.
+
+    Never reaches ``count``: the largest float32 below 1, times a ``count`` up to 2**24, rounds to below it.
+
+    Args:
+        u: float32 of any shape, in ``[0, 1)``.
+        count: how many integers there are to choose from.
+
+    Returns:
+        int64 of the same shape, values ``0`` to ``count - 1``.
+    """
+    return (u * count).to(int64)
