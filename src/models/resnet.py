@@ -25,9 +25,7 @@ def shortcut_layer(kind: Shortcut, in_channels: int, out_channels: int, stride: 
         return nn.Identity()
     if kind == "pad":
         return PadShortcut(in_channels, out_channels, stride)
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm_layer(norm, out_channels)
-    )
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm_layer(norm, out_channels))
 
 
 class BasicBlock(nn.Module):
@@ -200,9 +198,7 @@ def resnet110(**axes: Unpack[Axes]) -> ResNet:
 
 def resnet50_imagenet_stem(**axes: Unpack[Axes]) -> ResNet:
     """ResNet-50 as in torchvision (He et al. 2016, table 1); 23,528,522 parameters for 10 classes."""
-    return ResNet(
-        Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), stem="imagenet", shortcut="projection", **axes
-    )
+    return ResNet(Bottleneck, (3, 4, 6, 3), (64, 128, 256, 512), stem="imagenet", shortcut="projection", **axes)
 
 
 def resnet50_cifar_stem(**axes: Unpack[Axes]) -> ResNet:

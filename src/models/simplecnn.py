@@ -19,9 +19,7 @@ class SimpleCNN(nn.Sequential):
         init: ``"torch"`` (as published) or ``"he"``, see ``layers.initialise``.
     """
 
-    def __init__(
-        self, *, num_classes: int, image_size: int, norm: Norm = "none", init: Init = "torch"
-    ) -> None:
+    def __init__(self, *, num_classes: int, image_size: int, norm: Norm = "none", init: Init = "torch") -> None:
         check_arguments(num_classes=num_classes, image_size=image_size, norm=norm, init=init)
         super().__init__()
         in_channels = 3

@@ -74,18 +74,14 @@ def test_every_pixel_equals_torchvisions(operation: str, size: tuple[int, int]) 
     result = TrivialAugmentWide()(images.repeat(len(settings), 1, 1, 1), u).split(len(images))
     for setting, ours in zip(settings, result, strict=True):
         theirs = reference(images, operation, *setting)
-        assert torch.equal(ours, theirs), (
-            f"bin and direction {setting}: {(ours != theirs).sum()} pixels differ"
-        )
+        assert torch.equal(ours, theirs), f"bin and direction {setting}: {(ours != theirs).sum()} pixels differ"
 
 
 def forms(image: Tensor) -> Counter[bytes]:
     """Everything the policy can make of an image, and how many of the 868 equally likely draws make it."""
     draws = [(op, level, neg) for op in OPERATIONS for level in range(BINS) for neg in (False, True)]
     u = torch.stack([uniforms(*draw) for draw in draws])
-    return Counter(
-        form.numpy().tobytes() for form in TrivialAugmentWide()(image.expand(len(u), -1, -1, -1), u)
-    )
+    return Counter(form.numpy().tobytes() for form in TrivialAugmentWide()(image.expand(len(u), -1, -1, -1), u))
 
 
 def p_value(drawn: Counter[bytes], possible: Counter[bytes]) -> float:

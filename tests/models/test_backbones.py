@@ -133,9 +133,7 @@ def test_init_changes_the_convolutions_and_nothing_else(build, name):
 
     for (key, module), other in zip(default.named_modules(), he.modules(), strict=True):
         if not isinstance(module, nn.Conv2d):
-            assert_same(
-                dict(module.named_parameters(recurse=False)), dict(other.named_parameters(recurse=False))
-            )
+            assert_same(dict(module.named_parameters(recurse=False)), dict(other.named_parameters(recurse=False)))
             continue
         fan_in = module.in_channels * module.kernel_size[0] ** 2
         fan_out = module.out_channels * module.kernel_size[0] ** 2

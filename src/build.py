@@ -1,0 +1,131 @@
+"""From a composed config to the objects it describes."""
+
+import logging
+import re
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from src.callbacks.checkpoints import Checkpoints
+from src.callbacks.history import History
+from src.callbacks.interrupt import InterruptCheckpoint
+from src.classifier import Classifier
+from src.data.datamodule import ImageDataModule
+from src.runs.folder import RunFolder
+
+# Lightning announces hardware, tips and its own deprecated calls; none of that is about the user's run.
+for name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(name).setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # batches come from memory
+warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # EpochSampler is
+warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+@cache
+def known_targets() -> frozenset[str]:
+    """Every ``_target_`` that a file of conf/ names: what a config read from a file may instantiate."""
+    found = (re.findall(r"_target_:\s*([\w.]+)", file.read_text("utf-8")) for file in CONF.rglob("*.yaml"))
+    return frozenset(target for targets in found for target in targets)
+
+
+def _targets(node: Any) -> Iterator[Any]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node["_target_"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _targets(child)
+
+
+def trusted(config: dict[str, Any]) -> DictConfig:
+    """A config that came out of a file, once it is sure to build nothing but what conf/ describes.
+
+    Args:
+        config: resolved, plain values.
+
+    Raises:
+        ValueError: it names a ``_target_`` that conf/ does not.
+    """
+    for target in _targets(config):
+        if target not in known_targets():
+            raise ValueError(
+                f"The config asks for {target!r}, which no file of conf/ names; it was not built. "
+                "If it is a backbone of yours, add its file to conf/model."
+            )
+    return OmegaConf.create(config)
+
+
+def build_data(cfg: DictConfig) -> ImageDataModule:
+    """The data module of ``cfg.data`` with the augmentation of ``cfg.aug``; reads the images.
+
+    Raises:
+        ValueError, OSError: a setting does not fit the data, or the data cannot be read.
+    """
+    return instantiate(cfg.data, aug=instantiate(cfg.aug), seed=cfg.seed)
+
+
+def build_classifier(cfg: DictConfig, data: ImageDataModule) -> Classifier:
+    """The backbone of ``cfg.model``, initialised from torch's global generator, in its LightningModule.
+
+    Raises:
+        ValueError: a setting is out of its range, or the backbone does not admit images of this size.
+    """
+    return Classifier(
+        instantiate(cfg.model, num_classes=len(data.classes), image_size=data.image_size),
+        optimizer=instantiate(cfg.optim),
+        schedule=instantiate(cfg.schedule),
+        classes=data.classes,
+        seed=cfg.seed,
+        label_smoothing=cfg.label_smoothing,
+        channels_last=cfg.channels_last,
+        compile=cfg.compile,
+        config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]
+    )
+
+
+def build_trainer(cfg: DictConfig, **settings: Any) -> L.Trainer:
+    """The trainer of ``cfg.trainer``.
+
+    Raises:
+        ValueError: it asks for a device that this machine does not have, or for no epochs.
+    """
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if cfg.trainer.accelerator in ("gpu", "cuda", "mps") and not has_gpu:
+        raise ValueError(
+            f"trainer.accelerator is {cfg.trainer.accelerator}, but torch finds no GPU here; "
+            "use trainer=cpu or trainer=auto."
+        )
+    if (cfg.trainer.max_epochs or 0) < 1:
+        raise ValueError(f"trainer.max_epochs is {cfg.trainer.max_epochs}; expected 1 or more.")
+    torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it; no effect on the CPU
+    return instantiate(cfg.trainer, **settings)
+
+
+def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tuple[L.Trainer, History]:
+    """The trainer of a run that is recorded in ``folder``, and the callback that holds its history.
+
+    Args:
+        validates: whether there is a validation set, by whose accuracy the best epoch is chosen; otherwise the
+            last epoch is the best.
+    """
+    history = History(folder.metrics_file)
+    checkpoints = Checkpoints(folder.best, folder.last, monitor="val/accuracy" if validates else None)
+    watchers = [instantiate(callback) for callback in (cfg.callbacks or {}).values() if callback is not None]
+    trainer = build_trainer(
+        cfg,
+        default_root_dir=folder.path,
+        logger=instantiate(cfg.logger, save_dir=folder.path) if cfg.logger else False,
+        callbacks=[*watchers, history, InterruptCheckpoint(folder.last), checkpoints],
+    )
+    return trainer, history

@@ -1,0 +1,75 @@
+"""metrics.csv: one row an epoch, and a line for whoever is looking on."""
+
+import csv
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+log = logging.getLogger(__name__)
+
+
+class History(L.Callback):
+    """Keep every epoch's metrics, in the run folder and in the checkpoint.
+
+    The rows travel in the checkpoint, and the file is written anew from them after every epoch, atomically: it
+    never holds an epoch twice, nor one that a resumed run has yet to repeat.
+
+    Args:
+        file: where to write the rows. Columns: ``epoch`` (from 1), ``step``, ``seconds`` (wall time of this
+            epoch, validation included), then every metric by its name.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.rows: list[dict[str, float]] = []
+        self._epoch_start = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of all epochs so far, those before an interruption included."""
+        return sum(row["seconds"] for row in self.rows)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._epoch_start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "seconds": time.perf_counter() - self._epoch_start,
+        }
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        metrics.pop("train/batch_loss", None)  # of one batch; it says nothing of an epoch
+        self.rows.append(row | metrics)
+        self._write()
+        log.info("epoch %d/%s  %s", row["epoch"], trainer.max_epochs, self._line())
+
+    def _line(self) -> str:
+        """The latest row in words."""
+        row = self.rows[-1]
+        words = []
+        for stage in ("train", "val"):
+            if f"{stage}/loss" in row:
+                words.append(f"{stage} loss {row[f'{stage}/loss']:.4f} accuracy {row[f'{stage}/accuracy']:.2%}")
+        if "speed/images_per_second" in row:
+            words.append(f"{row['speed/images_per_second']:.0f} images/s")
+        return "  ".join(words)
+
+    def _write(self) -> None:
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        temporary.replace(self.file)

@@ -1,0 +1,37 @@
+"""Images per second."""
+
+import time
+from typing import Any
+
+import lightning as L
+from torch import Tensor
+
+
+class Throughput(L.Callback):
+    """Log how many images a second training takes in, averaged over the epoch so far: ``speed/images_per_second``.
+
+    Validation does not count, so that the epoch's last value, the one in metrics.csv, is the speed of training.
+    """
+
+    def __init__(self) -> None:
+        self._images = 0
+        self._start = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._images, self._start = 0, time.perf_counter()
+
+    on_train_epoch_start = on_train_start
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: list[Tensor],
+        batch_idx: int,
+    ) -> None:
+        self._images += len(batch[1])
+        is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if is_last or (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            rate = self._images / (time.perf_counter() - self._start)
+            pl_module.log("speed/images_per_second", rate, prog_bar=True)

@@ -1,0 +1,152 @@
+"""The LightningModule: loss, metrics, optimiser. It knows nothing of where images come from."""
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from src.schedules import Schedule
+
+
+class StageMetrics(nn.Module):
+    """Mean loss and accuracy over the images of an epoch."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.loss = MeanMetric()
+        self.accuracy = MulticlassAccuracy(num_classes, average="micro")
+
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Take in a batch: its mean loss, logits ``[B, num_classes]`` and labels ``[B]``."""
+        self.loss.update(loss.detach(), weight=len(labels))
+        self.accuracy.update(logits.detach(), labels)
+
+
+class Classifier(L.LightningModule):
+    """Any backbone, trained with cross-entropy.
+
+    Args:
+        network: float images ``[B, 3, S, S]`` to logits ``[B, num_classes]``.
+        optimizer: makes the optimiser for a module's parameters.
+        schedule: what multiplies the learning rate, step by step.
+        classes: names of the classes, by index; their number is ``num_classes``.
+        seed: of whatever the network draws while it trains (dropout and the like).
+        label_smoothing: 0 to 1; only in the training loss.
+        channels_last: memory layout of the network and of the images.
+        compile: whether to ``torch.compile`` the network.
+        config: plain values that go into every checkpoint, so that it can be used without its run folder.
+
+    Raises:
+        ValueError: ``label_smoothing`` is out of its range.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        schedule: Schedule,
+        *,
+        classes: tuple[str, ...],
+        seed: int = 0,
+        label_smoothing: float = 0.0,
+        channels_last: bool = True,
+        compile: bool = False,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing is {label_smoothing}; expected 0 to 1.")
+        self.save_hyperparameters({"config": config, "classes": list(classes)}, logger=False)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=self.memory_format)
+        if compile:
+            self.network.compile()
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.seed = seed
+        self.label_smoothing = label_smoothing
+        # Lightning would take a module called "train" for its own method.
+        self.fit_metrics = StageMetrics(len(classes))
+        self.val_metrics = StageMetrics(len(classes))
+        self.test_metrics = StageMetrics(len(classes))
+        # Into the checkpoint: an epoch that is resumed half-way reports the whole of it.
+        self.fit_metrics.loss.persistent(True)
+        self.fit_metrics.accuracy.persistent(True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.contiguous(memory_format=self.memory_format))
+
+    def on_train_epoch_start(self) -> None:
+        # Lightning skips this hook when it resumes within an epoch: then the sums so far count.
+        self.fit_metrics.loss.reset()
+        self.fit_metrics.accuracy.reset()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # What the network itself draws (dropout) follows from seed and step, so no generator need be saved.
+        seed = self.seed + (self.global_step << 32)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":  # seeding every device takes a while even where there is none
+            torch.manual_seed(seed)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        logits = self(images)
+        loss = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        self._check_finite(loss, batch_idx)
+        self._record("train", self.fit_metrics, loss, logits, labels)
+        self.log("train/batch_loss", loss)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate("val", self.val_metrics, batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate("test", self.test_metrics, batch)
+
+    def _evaluate(self, stage: str, metrics: StageMetrics, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        logits = self(images)
+        self._record(stage, metrics, cross_entropy(logits, labels), logits, labels)
+
+    def _record(self, stage: str, metrics: StageMetrics, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        metrics.update(loss, logits, labels)
+        self.log(f"{stage}/loss", metrics.loss, on_step=False, on_epoch=True)
+        self.log(f"{stage}/accuracy", metrics.accuracy, on_step=False, on_epoch=True, prog_bar=stage == "val")
+
+    def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
+        """Stop at a loss that is not finite. On a GPU, which has to wait to show it, only now and then."""
+        if self.device.type != "cpu" and batch_idx % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        if not math.isfinite(value := loss.item()):
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            raise FloatingPointError(
+                f"The loss became {value} in epoch {self.current_epoch + 1}, at step {self.global_step}, with "
+                f"learning rate {rate:.3g}: training diverged. Lower optim.lr or raise schedule.warmup_epochs; "
+                "the checkpoints of earlier epochs are intact."
+            )
+
+    def on_train_epoch_end(self) -> None:
+        # Before any checkpoint of this epoch is written: what happened between two looks at the loss?
+        self._check_finite(self.fit_metrics.loss.compute(), batch_idx=0)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = self.optimizer(self.network)
+        steps = int(self.trainer.estimated_stepping_batches)
+        factor = partial(
+            self.schedule.factor,
+            steps=steps,
+            steps_per_epoch=max(1, steps // max(self.trainer.max_epochs or 1, 1)),
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "optim/lr"},
+        }

@@ -1,0 +1,201 @@
+"""The LightningDataModule: splits, batches, augmentation and normalisation, for whatever source of images."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, Protocol
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
+
+from src.augment import Pipeline
+from src.data.image_set import Batch, ImageSet, LabelledImages
+from src.data.splits import stratified_split, stratified_subset
+
+
+class Source(Protocol):
+    """Where images come from."""
+
+    def load(self) -> LabelledImages: ...
+
+
+def random_stream(*key: int) -> torch.Generator:
+    """A CPU generator whose numbers depend on ``key`` (integers, 0 or more) alone; keys that differ give
+    independent streams (numpy's SeedSequence)."""
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+
+
+def _whole_batch(batch: Any) -> Batch:
+    """In place of the DataLoader's collation: ``ImageSet.__getitems__`` delivers whole batches."""
+    return batch
+
+
+_ORDER, _AUGMENTATION = 0, 1  # the purposes of a stream
+
+
+class EpochSampler(Sampler[int]):
+    """A new order of the images every epoch, a function of seed and epoch alone.
+
+    Args:
+        size: number of images.
+        seed: 0 or more.
+        seen: says, when an epoch is about to begin, how many of its images an interrupted run has seen already;
+            they are left out.
+    """
+
+    def __init__(self, size: int, seed: int, seen: Callable[[], int] = lambda: 0) -> None:
+        self.size = size
+        self.seed = seed
+        self.seen = seen
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[int]:
+        order = torch.randperm(self.size, generator=random_stream(self.seed, self.epoch, _ORDER))
+        return iter(order[self.seen() :].tolist())
+
+
+class ImageDataModule(L.LightningDataModule):
+    """Batches of normalised float images ``[B, 3, S, S]`` and int64 labels ``[B]``.
+
+    Images stay uint8 in memory; a training batch is augmented, then every batch is normalised, on the device it
+    is used on. What happens to an image depends on the seed, the epoch and the image, so an interrupted run
+    continues exactly, and neither the batch nor the process it sits in matters.
+
+    Args:
+        source: where images come from.
+        aug: augmentation of training batches.
+        seed: of the order of images and of augmentation.
+        mean, std: normalisation constants, per channel, for values 0 to 1.
+        batch_size: of training.
+        eval_batch_size: of validation and test.
+        val_size: stratified part of the training images kept for validation: a count, a fraction, or 0. With
+            ``"test"`` the test images serve, as in studies that choose their best epoch by them.
+        split_seed: of that split and of the subset below.
+        train_fraction, train_size: train on a stratified part of what is left; at most one of the two.
+        settings: the keys of the config that the source alone uses; not used here.
+
+    Raises:
+        ValueError: a setting is out of its range, or asks for more images than there are.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        aug: Pipeline,
+        seed: int,
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+        batch_size: int = 128,
+        eval_batch_size: int = 500,
+        val_size: float | Literal["test"] = 0.1,
+        split_seed: int = 0,
+        train_fraction: float | None = None,
+        train_size: int | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ValueError(
+                f"data.mean is {list(mean)} and data.std is {list(std)}; expected three numbers each, "
+                "those of std above 0."
+            )
+        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if size < 1:
+                raise ValueError(f"data.{name} is {size}; expected 1 or more.")
+        if seed < 0:
+            raise ValueError(f"seed is {seed}; expected 0 or more.")
+        if train_fraction is not None and train_size is not None:
+            raise ValueError("data.train_fraction and data.train_size are both set; set one of them.")
+        self.aug = aug
+        self.seed = seed
+        self.mean, self.std = mean, std
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+
+        images = source.load()
+        self.classes = images.classes
+        self.image_size = images.train.images.shape[-1]
+        self.test = images.test
+        labels = images.train.labels
+        held_out = 0 if val_size == "test" else val_size
+        train, val = stratified_split(labels, torch.arange(len(labels)), held_out, split_seed)
+        subset = train_fraction if train_size is None else train_size
+        if subset is not None:
+            train = stratified_subset(labels, train, subset, split_seed)
+        self.train = images.train.select(train)
+        self.val = images.test if val_size == "test" else images.train.select(val)
+        if batch_size > len(self.train):
+            raise ValueError(
+                f"data.batch_size is {batch_size}, but there are only {len(self.train)} training images; "
+                "choose a smaller batch."
+            )
+        self._draws = torch.empty(0)  # uniform in [0, 1): one row for every image of the store
+        self._draws_of: int | None = None  # the epoch that they belong to
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        assert self.trainer is not None
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return self._loader(
+            self.train,
+            self.batch_size,
+            sampler=EpochSampler(len(self.train), self.seed, lambda: progress.ready * self.batch_size),
+            # A batch of one image cannot be batch-normalised; such a leftover is dropped.
+            drop_last=len(self.train) % self.batch_size == 1,
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        return self._loader(self.val, self.eval_batch_size) if len(self.val) else []
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.test, self.eval_batch_size)
+
+    def _loader(self, images: ImageSet, batch_size: int, **options: Any) -> DataLoader[Batch]:
+        return DataLoader(
+            images,
+            batch_size,
+            collate_fn=_whole_batch,
+            pin_memory=torch.cuda.is_available(),
+            **options,
+        )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        images, labels, positions = batch
+        # The positions stay here: they pick the random numbers, which the host groups by operation.
+        return images.to(device, non_blocking=True), labels.to(device, non_blocking=True), positions
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        images, labels, positions = batch
+        if self.trainer is not None and self.trainer.training:
+            images = self.augment(images, positions, self.trainer.current_epoch)
+        return self.normalise(images), labels
+
+    def augment(self, images: Tensor, positions: Tensor, epoch: int) -> Tensor:
+        """Augment training images as an epoch does.
+
+        Args:
+            images: uint8 ``[B, 3, S, S]`` on any device.
+            positions: of these images in the store, int64 ``[B]`` on the CPU.
+            epoch: from 0.
+
+        Returns:
+            uint8 ``[B, 3, S, S]``.
+        """
+        if self._draws_of != epoch:
+            stream = random_stream(self.seed, epoch, _AUGMENTATION)
+            self._draws = torch.rand(len(self.train.images), self.aug.draws, generator=stream)
+            self._draws_of = epoch
+        return self.aug(images, self._draws[positions])
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 ``[B, 3, S, S]`` to float32, ``(value / 255 - mean) / std`` per channel."""
+        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1) * 255
+        std = torch.tensor(self.std, device=images.device).view(3, 1, 1) * 255
+        return (images.float() - mean) / std

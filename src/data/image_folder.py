@@ -1,0 +1,252 @@
+"""A folder of class folders of images, decoded once into one array that later runs read back at once."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+from warnings import warn
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+from src.data.image_set import ImageSet, LabelledImages
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+LAYOUT = 1  # of the cache and of how images are decoded; raise it when either changes
+CHUNK = 64  # images per task: enough to hide the task's cost, few enough for the bar to move
+MAX_THREADS = 8  # small images spend half their time under the interpreter's lock; more threads only queue
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Images in ``root/{train,test}/<class>/``, in any format that Pillow reads.
+
+    Hidden files and files without an image's extension are passed over.
+
+    Args:
+        root: folder that holds ``train`` and ``test``. The decoded images are cached in ``root/.cache``, or
+            in the user's cache folder where that cannot be written.
+        image_size: side of the square images. Images of another size are resized (bilinear, antialiased;
+            the aspect ratio is not kept), others are not touched.
+    """
+
+    root: str
+    image_size: int = 32
+
+    def load(self) -> LabelledImages:
+        """Read both halves from the cache, decoding them first if any file is new or changed.
+
+        Returns:
+            images uint8 ``[N, 3, S, S]``, RGB, values 0 to 255, turned upright as their EXIF says; sorted by
+            class name, then file name. Classes are numbered in the order of their names.
+
+        Raises:
+            FileNotFoundError: ``root``, ``root/train`` or ``root/test`` does not exist.
+            ValueError: ``image_size`` is not a whole number of at least 1, a folder holds no images, there
+                are fewer than two classes, train and test have different ones, or a file cannot be read.
+        """
+        if not isinstance(self.image_size, int) or self.image_size < 1:
+            raise ValueError(f"data.image_size must be a whole number >= 1, but it is {self.image_size}.")
+        root = Path(self.root).expanduser().absolute()
+        if not root.is_dir():
+            raise FileNotFoundError(
+                f"There is no folder {root}: set data.root to one that holds the images in train/<class>/ "
+                "and test/<class>/."
+            )
+        train, test = _scan(root / "train"), _scan(root / "test")
+        for one, other in ((train, test), (test, train)):
+            if extra := sorted(one.classes.keys() - other.classes.keys()):
+                raise ValueError(
+                    f"Train and test must have the same classes, but {', '.join(extra)} "
+                    f"can be found in {one.folder} and not in {other.folder}: add or remove these folders."
+                )
+        return LabelledImages(self._image_set(train), self._image_set(test), tuple(train.classes))
+
+    def _image_set(self, listing: "_Listing") -> ImageSet:
+        images = _read_or_decode(listing, self.image_size)
+        sizes = torch.tensor([len(files) for files in listing.classes.values()])
+        return ImageSet(torch.from_numpy(images), torch.arange(len(sizes)).repeat_interleave(sizes))
+
+
+# ---- What is there -------------------------------------------------------------------------------------
+
+
+class _File(NamedTuple):
+    name: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class _Listing:
+    """One half of the data set: its classes and their files, both in the order of their names."""
+
+    folder: Path
+    classes: dict[str, list[_File]]
+
+    def paths(self) -> list[str]:
+        return [str(self.folder / name / file.name) for name, files in self.classes.items() for file in files]
+
+    def key(self, image_size: int) -> str:
+        """A hash that changes when the decoded array would."""
+        return blake2b(repr((LAYOUT, image_size, self.classes)).encode(), digest_size=16).hexdigest()
+
+
+def _scan(folder: Path) -> _Listing:
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"There is no folder {folder}: images are expected in {folder}/<class>/, one folder per class."
+        )
+    extensions = Image.registered_extensions().items()  # of what Pillow writes as well as of what it reads
+    suffixes = tuple(suffix for suffix, name in extensions if name in Image.OPEN)
+    try:
+        names = sorted(entry.name for entry in _visible(folder) if entry.is_dir())
+        classes = {name: list(_image_files(folder / name, suffixes)) for name in names}
+    except OSError as error:
+        raise ValueError(
+            f"{error.filename} cannot be read ({error.strerror}): make it readable or remove it."
+        ) from error
+    for name, files in classes.items():
+        if not files:
+            raise ValueError(
+                f"{folder / name} holds no images (no file with an extension such as .png or .jpg): "
+                "add some or remove the folder."
+            )
+    if len(classes) < 2:
+        raise ValueError(
+            f"{folder} must hold at least two class folders, but it holds {len(classes)}"
+            f"{''.join(f' ({name})' for name in classes)}: put the images of each class in {folder}/<class>/."
+        )
+    return _Listing(folder, classes)
+
+
+def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if not entry.name.startswith("."))
+
+
+def _image_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[_File]:
+    # os.scandir and DirEntry.stat: pathlib takes several times as long, and tens of thousands of files
+    # are looked at on every start.
+    for entry in sorted(_visible(folder), key=lambda entry: entry.name):
+        if entry.name.lower().endswith(suffixes) and not entry.is_dir():
+            stat = entry.stat()
+            yield _File(entry.name, stat.st_size, stat.st_mtime_ns)
+
+
+# ---- The cache -----------------------------------------------------------------------------------------
+
+
+def _read_or_decode(listing: _Listing, image_size: int) -> Pixels:
+    shape = (sum(len(files) for files in listing.classes.values()), 3, image_size, image_size)
+    stem = f"{listing.folder.name}-{image_size}px-"
+    name = f"{stem}{listing.key(image_size)}.npy"
+    caches = (listing.folder.parent / ".cache", _user_cache(listing.folder.parent))
+    for cache in caches:
+        images = _read(cache / name)
+        if images is not None and images.shape == shape:
+            return images
+    images = _decode_all(listing.paths(), image_size, f"Decoding {listing.folder.name} images, this once")
+    for cache in caches:
+        try:
+            _write(cache / name, images)
+        except OSError as error:
+            problem = error
+            continue
+        for outdated in set(cache.glob(f"{stem}*.npy")) - {cache / name}:
+            with suppress(OSError):  # another run may have removed it already, or hold it open (Windows)
+                outdated.unlink()
+        return images
+    warn(f"The decoded images could not be cached and will be decoded again: {problem}.", stacklevel=2)
+    return images
+
+
+def _user_cache(root: Path) -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    # Named by the root as well: copies of a data set in another format may agree in all that the key sees.
+    return Path(base, "ablation-bench", blake2b(os.fsencode(root), digest_size=8).hexdigest())
+
+
+def _read(file: Path) -> Pixels | None:
+    """The cached array in memory of its own, or None where there is none or it is damaged."""
+    try:
+        with file.open("rb") as stream:
+            images: Pixels = np.lib.format.read_array(stream, allow_pickle=False)
+    except (OSError, ValueError):
+        return None
+    return images if images.dtype == np.uint8 else None
+
+
+def _write(file: Path, images: Pixels) -> None:
+    """Write the array so that ``file`` is whole whenever it exists, whoever else is writing it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f"{file.name}.{uuid4().hex}.part")
+    try:
+        with part.open("wb") as stream:
+            np.save(stream, images)
+            stream.flush()
+            os.fsync(stream.fileno())  # the bytes before the name, also through a power cut
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+# ---- Decoding ------------------------------------------------------------------------------------------
+
+
+def _decode_all(paths: list[str], image_size: int, title: str) -> Pixels:
+    images = np.empty((len(paths), 3, image_size, image_size), dtype=np.uint8)
+
+    def decode_chunk(start: int) -> int:
+        chunk = paths[start : start + CHUNK]
+        for offset, path in enumerate(chunk):
+            images[start + offset] = _decode(path, image_size).transpose(2, 0, 1)
+        return len(chunk)
+
+    # Threads, not processes: Pillow decodes and resizes outside the interpreter's lock, which is where large
+    # images spend their time, and nothing has to be sent back or started under a __main__ guard.
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with (
+        Progress(*columns, console=Console(stderr=True)) as progress,
+        ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool,
+    ):
+        task = progress.add_task(title, total=len(paths))
+        for done in pool.map(decode_chunk, range(0, len(paths), CHUNK)):  # an error cancels what is left
+            progress.advance(task, done)
+    return images
+
+
+def _decode(path: str, image_size: int) -> Pixels:
+    """One image as uint8 ``[S, S, 3]``, upright and in RGB."""
+    try:
+        with Image.open(path) as image:
+            # Lets a JPEG decoder skip most of a large photo; three times the target keeps the result the same
+            # to the eye, and images up to six times the target are not affected.
+            image.draft(None, (3 * image_size, 3 * image_size))
+            ImageOps.exif_transpose(image, in_place=True)
+            rgb = _to_rgb(image)
+            if rgb.size != (image_size, image_size):
+                rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)  # antialiases
+            return np.asarray(rgb)
+    except Exception as error:  # a damaged file makes Pillow's readers raise almost anything
+        reason = str(error).rstrip(".")
+        raise ValueError(
+            f"{path} cannot be read as an image ({reason}): replace it by an intact file or remove it."
+        ) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255, that is, to white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of Pillow's mode {image.mode}, whose range is not known")
+    return image.convert("RGB")

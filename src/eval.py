@@ -1,0 +1,64 @@
+"""Test a checkpoint again, from the checkpoint alone: it carries its configuration.
+
+python -m src.eval ckpt=logs/train/runs/<run>/checkpoints/best.ckpt
+"""
+
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+import src.runs.names  # noqa: F401  (the resolvers that conf/eval.yaml uses)
+
+
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="eval")
+def main(cfg: DictConfig) -> float:
+    from rich import print
+
+    from src.runs.folder import write_json
+    from src.runs.job import stop
+
+    try:
+        metrics = evaluate(cfg)
+    except Exception as error:
+        stop(error, debug=cfg.debug)
+    file = Path(HydraConfig.get().runtime.output_dir) / "eval.json"
+    write_json(file, {"ckpt": str(cfg.ckpt), "metrics": metrics})
+    print(f"test accuracy [bold]{metrics['test/accuracy']:.2%}[/bold], loss {metrics['test/loss']:.4f}\n{file}")
+    return metrics["test/accuracy"]
+
+
+def evaluate(cfg: DictConfig) -> dict[str, float]:
+    """Test metrics of the checkpoint ``cfg.ckpt``, on its own test images or on those of ``cfg.data``.
+
+    Raises:
+        FileNotFoundError, ValueError: no checkpoint, or one that cannot be used with these data.
+    """
+    from src.build import build_classifier, build_data, build_trainer, trusted
+    from src.runs.checkpoint import load_checkpoint
+
+    if cfg.ckpt is None:
+        raise ValueError("Name a checkpoint: python -m src.eval ckpt=<run folder>/checkpoints/best.ckpt")
+    checkpoint = load_checkpoint(Path(cfg.ckpt))
+    carried = checkpoint["hyper_parameters"]
+    trained = trusted(carried["config"])
+    trained.trainer = OmegaConf.merge(cfg.trainer, {"precision": cfg.trainer.precision or trained.trainer.precision})
+    if cfg.get("data") is not None:
+        # Other images, but normalised as those it learned from.
+        trained.data = OmegaConf.merge(cfg.data, {"mean": trained.data.mean, "std": trained.data.std, "val_size": 0})
+    data = build_data(trained)
+    if list(data.classes) != carried["classes"]:
+        raise ValueError(
+            f"The checkpoint was trained on the classes {', '.join(carried['classes'])}, but the data have "
+            f"{', '.join(data.classes)}; evaluate on data with the same classes."
+        )
+    classifier = build_classifier(trained, data)
+    classifier.load_state_dict(checkpoint["state_dict"])
+    trainer = build_trainer(trained, logger=False, enable_checkpointing=False)
+    trainer.test(classifier, datamodule=data, verbose=False)
+    return {name: value.item() for name, value in trainer.callback_metrics.items()}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""Reading checkpoints, one's own and those of strangers."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint onto the CPU: tensors and plain values only, no code is run.
+
+    Returns:
+        Lightning's dictionary, with ``state_dict``, ``epoch``, ``global_step`` and, under ``hyper_parameters``,
+        this project's ``config`` (resolved, plain values) and ``classes`` (names by index).
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no checkpoint of this project.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"There is no checkpoint {path}; a run keeps its own in <run folder>/checkpoints/best.ckpt."
+        )
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        complete = {"config", "classes"} <= checkpoint["hyper_parameters"].keys() and "state_dict" in checkpoint
+    except Exception:  # torch raises whatever the bytes lead it to
+        complete = False
+    if not complete:
+        raise ValueError(
+            f"{path} is no checkpoint of this project, or it is damaged; "
+            "expected a best.ckpt or last.ckpt from a run folder."
+        )
+    return checkpoint

@@ -1,0 +1,49 @@
+"""Names of run folders, as OmegaConf resolvers that conf/*.yaml may use. Importing this module registers them."""
+
+import hashlib
+import re
+import secrets
+from datetime import datetime
+
+from omegaconf import OmegaConf
+
+_LONGEST = 150  # characters; Linux, macOS and Windows allow 255 for one name, and paths on Windows are short
+
+
+def run_id() -> str:
+    """A name for a run or a sweep: the time, and six random hexadecimal digits for those of the same second."""
+    return f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
+
+
+def run_dir(resume: str | None) -> str:
+    """The folder a run writes to: a new one, or the one that is resumed."""
+    return resume or f"logs/train/runs/{run_id()}"
+
+
+def record_dir(resume: str | None) -> str:
+    """Hydra's own record inside the run folder; resuming leaves the original one alone."""
+    return f".hydra/resumed-{run_id()}" if resume else ".hydra"
+
+
+def folder_name(overrides: str, number: int) -> str:
+    """One job's folder within a sweep, from its overrides; valid on Linux, macOS and Windows.
+
+    A name that had to be changed or cut carries a hash of the overrides, so that two jobs never share one.
+
+    Args:
+        overrides: comma-separated ``key=value`` pairs; empty for a sweep without any.
+        number: the job's number, the name where there are no overrides.
+    """
+    if not overrides:
+        return str(number)
+    name = re.sub(r"[^\w.,=+-]", "_", overrides, flags=re.ASCII).rstrip(".")
+    if name == overrides and len(name) <= _LONGEST:
+        return name
+    return f"{name[:_LONGEST]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+
+
+# The value of a cached resolver stays the same for every job of a sweep.
+OmegaConf.register_new_resolver("run_id", run_id, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("record_dir", record_dir, use_cache=True, replace=True)
+OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)

@@ -1,0 +1,60 @@
+"""What a result depends on: the fingerprint of a configuration, the code's revision, packages, the machine."""
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+# What changes a result. Everything else (paths, device, loggers, speed settings) may differ between two
+# runs that are the same experiment.
+_GROUPS = ("data", "model", "optim", "schedule", "aug", "seed", "label_smoothing")
+_TRAINER = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val")
+_NEUTRAL_DATA = ("root", "download", "eval_batch_size")
+
+
+def _without(node: Any, names: tuple[str, ...]) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _without(value, names) for key, value in node.items() if key not in names}
+    return node
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """SHA-256 (64 hexadecimal digits) of the part of a resolved config that affects the result."""
+    essence = {key: config.get(key) for key in _GROUPS}
+    essence["data"] = _without(config.get("data"), _NEUTRAL_DATA)
+    essence["trainer"] = {key: config["trainer"].get(key) for key in _TRAINER}
+    return hashlib.sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Version of Python and of every package that computes a result."""
+    packages = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def revision() -> dict[str, Any]:
+    """The code's git commit and whether files differ from it; both None outside a checkout or without git."""
+
+    def git(*arguments: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "modified": None}
+
+
+def device_name(device: torch.device) -> str:
+    """The device in words: the card's name, or the processor and the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "cpu":
+        return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return device.type

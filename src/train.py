@@ -1,0 +1,75 @@
+"""Train one configuration, test it, record it; with --multirun, every combination of the choices given.
+
+python -m src.train model=resnet10 aug=trivialaugment
+python -m src.train --multirun optim=sgd,adam,adamw
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+import src.runs.names  # noqa: F401  (the resolvers that conf/train.yaml uses)
+
+if TYPE_CHECKING:
+    from src.runs.folder import RunFolder
+
+# torch and lightning are imported where they are used, so that --help and --cfg answer at once.
+
+
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="train")
+def main(cfg: DictConfig) -> float:
+    from src.runs.folder import RunFolder
+    from src.runs.job import run_job, stop
+    from src.runs.resume import resumed_config
+
+    hydra_cfg = HydraConfig.get()
+    path = Path(hydra_cfg.runtime.output_dir)
+    folder = RunFolder(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    try:
+        if cfg.resume is None:
+            folder.claim()
+        else:
+            cfg = resumed_config(cfg, hydra_cfg.overrides.task)
+    except (OSError, ValueError) as error:
+        stop(error, debug=cfg.debug)
+    return run_job(lambda: train(cfg, folder), folder, debug=cfg.debug)
+
+
+def train(cfg: DictConfig, folder: "RunFolder") -> float:
+    """Fit, test with the best checkpoint, and write results.json.
+
+    A run that was interrupted goes on from its last checkpoint, if it came to write one.
+
+    Returns:
+        The accuracy, 0 to 1, by which a sweep may choose: on the validation set where there is one, else on the
+        test set.
+    """
+    import lightning as L
+    from omegaconf import OmegaConf
+
+    from src.build import build_classifier, build_data, build_run_trainer
+    from src.runs import summary
+
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    folder.update(config=OmegaConf.to_container(cfg, resolve=True), **summary.before(cfg))
+    data = build_data(cfg)
+    classifier = build_classifier(cfg, data)
+    trainer, history = build_run_trainer(cfg, folder, validates=len(data.val) > 0)
+    folder.update(**summary.of_network(classifier.network, data.image_size))
+
+    resumed = folder.last if folder.last.exists() else None
+    trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
+    results = summary.of_training(trainer, history)
+    trainer.test(classifier, datamodule=data, ckpt_path=folder.best, weights_only=True, verbose=False)
+    results["metrics"] |= {name: value.item() for name, value in trainer.callback_metrics.items()}
+    folder.update(**results)
+    summary.show(folder)
+    metrics = results["metrics"]
+    return metrics.get("val/accuracy", metrics["test/accuracy"])
+
+
+if __name__ == "__main__":
+    main()

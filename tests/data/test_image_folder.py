@@ -1,0 +1,351 @@
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from src.data.image_folder import ImageFolder
+from src.data.image_set import LabelledImages
+
+JPEGS = Path(__file__).parents[2] / "data" / "cifar10-jpeg"
+
+
+def picture(seed: int, width: int = 8, height: int = 8) -> Image.Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+def as_tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+@pytest.fixture(autouse=True)
+def user_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    return tmp_path / "user-cache"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two classes, 3 + 2 training and 1 + 1 test images of 8 x 8."""
+    root = tmp_path / "pictures"
+    for seed, name in enumerate(
+        [
+            "train/cat/a",
+            "train/cat/b",
+            "train/cat/c",
+            "train/ant/a",
+            "train/ant/b",
+            "test/cat/a",
+            "test/ant/a",
+        ]
+    ):
+        file = root / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture(seed).save(file)
+    return root
+
+
+def load(root: Path, image_size: int = 8) -> LabelledImages:
+    return ImageFolder(str(root), image_size).load()
+
+
+def caches(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.rglob("*") if file.is_file())
+
+
+def only_train_image(root: Path, image_size: int = 8) -> Tensor:
+    """The first image of train/ant."""
+    return load(root, image_size).train.images[0]
+
+
+# ---- What is delivered ---------------------------------------------------------------------------------
+
+
+def test_classes_and_files_come_in_the_order_of_their_names(root: Path) -> None:
+    data = load(root)
+    assert data.classes == ("ant", "cat")
+    assert data.train.labels.tolist() == [0, 0, 1, 1, 1] and data.test.labels.tolist() == [0, 1]
+    assert data.train.labels.dtype == torch.int64
+    assert torch.equal(data.train.images, torch.stack([as_tensor(picture(seed)) for seed in (3, 4, 0, 1, 2)]))
+    assert torch.equal(data.test.images, torch.stack([as_tensor(picture(seed)) for seed in (6, 5)]))
+    for half in (data.train, data.test):
+        assert half.images.dtype == torch.uint8 and half.images.is_contiguous()
+
+
+def test_hidden_files_and_other_files_are_passed_over(root: Path) -> None:
+    for name in (".DS_Store", "._a.png", "Thumbs.db", "notes.txt", "png"):
+        (root / "train/ant" / name).write_text("not an image")
+    (root / "train/.ipynb_checkpoints").mkdir()
+    (root / "train/readme.png").write_text("not in a class")
+    (root / "train/ant/folder.png").mkdir()
+    assert load(root).train.images.shape == (5, 3, 8, 8)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".webp", ".bmp", ".gif", ".ppm", ".TIF"])
+def test_any_format_and_any_case(root: Path, suffix: str) -> None:
+    file = root / f"train/ant/0{suffix}"
+    picture(9).save(file)
+    with Image.open(file) as image:
+        assert torch.equal(only_train_image(root), as_tensor(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK"])
+def test_any_mode_becomes_rgb(root: Path, mode: str) -> None:
+    image = picture(9).convert(mode)
+    image.save(root / f"train/ant/0.{'tif' if mode == 'CMYK' else 'png'}")
+    assert torch.equal(only_train_image(root), as_tensor(image.convert("RGB")))
+
+
+def test_16_bit_grey_keeps_its_range(root: Path) -> None:
+    grey = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024
+    Image.fromarray(grey).save(root / "train/ant/0.png")
+    assert torch.equal(only_train_image(root), torch.from_numpy(grey // 256).byte().expand(3, 8, 8))
+
+
+def test_exif_rotation_is_applied(root: Path) -> None:
+    image, exif = picture(9), Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    image.save(root / "train/ant/0.png", exif=exif)
+    assert torch.equal(only_train_image(root), as_tensor(image.transpose(Image.Transpose.ROTATE_270)))
+
+
+def test_other_sizes_are_resized_with_antialiasing(root: Path) -> None:
+    stripes = np.zeros((64, 96, 3), dtype=np.uint8)
+    stripes[::2] = 255
+    for suffix in ("png", "jpg"):
+        file = root / f"train/ant/0.{suffix}"
+        Image.fromarray(stripes).save(file)
+        image = only_train_image(root)
+        assert image.shape == (3, 8, 8)
+        assert (image.float() - 127.5).abs().max() < 8, "without antialiasing the stripes would survive"
+        file.unlink()
+
+
+# ---- The cache -----------------------------------------------------------------------------------------
+
+
+def test_the_second_start_reads_the_cache_and_never_the_images(root: Path) -> None:
+    first = load(root)
+    for file in root.rglob("*.png"):  # same names, sizes, times, other bytes
+        stat = file.stat()
+        file.write_bytes(b"x" * stat.st_size)
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    second = load(root)
+    for one, other in ((first.train, second.train), (first.test, second.test)):
+        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+        assert other.images.untyped_storage().nbytes() == other.images.numel()
+    assert first.classes == second.classes
+
+
+def rewrite(file: Path) -> None:
+    picture(9).save(file)
+    os.utime(file, ns=(0, 10**18))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda train: rewrite(train / "ant/a.png"), id="content"),
+        pytest.param(lambda train: picture(9).save(train / "ant/z.png"), id="one more"),
+        pytest.param(lambda train: (train / "cat/a.png").unlink(), id="one less"),
+        pytest.param(lambda train: (train / "cat/a.png").rename(train / "cat/z.png"), id="renamed"),
+        pytest.param(lambda train: (train / "cat/c.png").rename(train / "ant/c.png"), id="other class"),
+    ],
+)
+def test_a_change_rebuilds_the_cache_and_removes_the_old_one(root: Path, change: Callable[[Path], object]) -> None:
+    load(root)
+    before = caches(root / ".cache")
+    change(root / "train")
+    data = load(root)
+    fresh = [np.asarray(Image.open(file)) for file in sorted((root / "train").rglob("*.png"))]
+    assert torch.equal(data.train.images, torch.from_numpy(np.stack(fresh)).permute(0, 3, 1, 2))
+    after = caches(root / ".cache")
+    assert len(after) == 2 and len(set(before) & set(after)) == 1, "the cache of the other half stays"
+
+
+def test_every_image_size_has_its_own_cache(root: Path) -> None:
+    assert only_train_image(root, 8).shape == (3, 8, 8)
+    assert only_train_image(root, 4).shape == (3, 4, 4)
+    assert len(caches(root / ".cache")) == 4
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, 300])
+def test_a_damaged_cache_is_rebuilt(root: Path, keep: int) -> None:
+    whole = load(root).train.images
+    for name in caches(root / ".cache"):
+        file = root / ".cache" / name
+        file.write_bytes(file.read_bytes()[:keep])
+    assert torch.equal(load(root).train.images, whole)
+    assert all((root / ".cache" / name).stat().st_size > 300 for name in caches(root / ".cache"))
+
+
+def test_a_cache_is_never_unpickled(root: Path) -> None:
+    whole = load(root).train.images
+    for name in caches(root / ".cache"):
+        np.save(root / ".cache" / name, np.array([{"an": "object"}], dtype=object), allow_pickle=True)
+    assert torch.equal(load(root).train.images, whole)
+
+
+def test_an_interrupted_decode_leaves_no_cache(root: Path) -> None:
+    (root / "train/cat/z.png").write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"z\.png cannot be read"):
+        load(root)
+    assert not (root / ".cache").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_cached_for_the_user(root: Path, user_cache: Path) -> None:
+    (root / ".cache").write_text("a file in the way: like a read-only folder, but for root as well")
+    first = load(root).train.images
+    assert len(caches(user_cache)) == 2
+    for file in (root / "train").rglob("*.png"):
+        stat = file.stat()
+        file.write_bytes(b"x" * stat.st_size)
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert torch.equal(load(root).train.images, first)
+
+
+def test_without_any_place_for_a_cache_it_still_loads(root: Path, user_cache: Path) -> None:
+    (root / ".cache").touch()
+    user_cache.touch()
+    with pytest.warns(UserWarning, match="could not be cached and will be decoded again"):
+        assert len(load(root).train) == 5
+
+
+def test_runs_that_start_together_do_not_disturb_each_other(root: Path) -> None:
+    together = Barrier(4)
+
+    def run(_: int) -> Tensor:
+        together.wait()
+        return load(root).train.images
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(run, range(4)))
+    assert all(torch.equal(images, load(root).train.images) for images in results)
+    assert len(caches(root / ".cache")) == 2, "no partial files are left"
+
+
+# ---- What is refused -----------------------------------------------------------------------------------
+
+
+def refusal(root: Path, image_size: int = 8) -> str:
+    with pytest.raises((ValueError, FileNotFoundError)) as caught:
+        load(root, image_size)
+    sentence = str(caught.value)
+    assert sentence.endswith(".") and "\n" not in sentence
+    return sentence
+
+
+def empty(folder: Path) -> None:
+    for file in sorted(folder.rglob("*"), reverse=True):
+        file.rmdir() if file.is_dir() else file.unlink()
+
+
+def test_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert refusal(Path("nowhere")).startswith(f"There is no folder {tmp_path / 'nowhere'}: set data.root to")
+
+
+@pytest.mark.parametrize("half", ["train", "test"])
+def test_half_a_data_set(root: Path, half: str) -> None:
+    (root / half).rename(root / "elsewhere")
+    assert refusal(root).startswith(f"There is no folder {root / half}: images are expected in ")
+
+
+def test_a_class_without_images(root: Path) -> None:
+    empty(root / "test/ant")
+    assert refusal(root).startswith(f"{root / 'test' / 'ant'} holds no images (no file with an extension")
+
+
+def test_no_class_folders(root: Path) -> None:
+    empty(root / "train")
+    picture(0).save(root / "train/a.png")
+    assert refusal(root).startswith(f"{root / 'train'} must hold at least two class folders, but it holds 0: put")
+
+
+def test_a_single_class(root: Path) -> None:
+    for half in ("train", "test"):
+        (root / half / "cat").rename(root / f"{half}-cat")
+    assert refusal(root).startswith(f"{root / 'train'} must hold at least two class folders, but it holds 1 (ant): put")
+
+
+def test_classes_that_differ_are_named(root: Path) -> None:
+    for name in ("dog", "elk"):
+        (root / "train" / name).mkdir()
+        picture(0).save(root / "train" / name / "a.png")
+    assert refusal(root) == (
+        f"Train and test must have the same classes, but dog, elk can be found in {root / 'train'} "
+        f"and not in {root / 'test'}: add or remove these folders."
+    )
+    (root / "train/dog").rename(root / "test/dog")
+    (root / "train/elk").rename(root / "test/elk")
+    assert f"dog, elk can be found in {root / 'test'} and not in {root / 'train'}" in refusal(root)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"\xff\xd8\xff\xe0\0\x10JFIF\0"]
+)
+def test_a_file_that_is_no_image_is_named(root: Path, content: bytes) -> None:
+    file = root / "test/cat/broken.png"
+    file.write_bytes(content)
+    assert refusal(root).startswith(f"{file} cannot be read as an image (")
+
+
+def test_a_truncated_image_is_named(root: Path) -> None:
+    file = root / "train/cat/broken.jpg"
+    picture(0, 64, 64).save(file)
+    file.write_bytes(file.read_bytes()[:-500])
+    assert refusal(root).startswith(f"{file} cannot be read as an image (image file is truncated")
+
+
+def test_a_decompression_bomb_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = root / "train/cat/bomb.png"
+    picture(0, 40, 40).save(file)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    sentence = refusal(root)
+    assert sentence.startswith(f"{file} cannot be read as an image (Image size (1600 pixels) exceeds limit")
+
+
+def test_pixels_without_a_known_range_are_refused(root: Path) -> None:
+    file = root / "train/cat/float.tif"
+    Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(file)
+    assert "its pixels are of Pillow's mode F, whose range is not known" in refusal(root)
+
+
+def test_a_link_to_nowhere_is_named(root: Path) -> None:
+    link = root / "train/cat/link.png"
+    try:
+        link.symlink_to(root / "gone.png")
+    except OSError:
+        pytest.skip("this system does not let its user make symbolic links")
+    assert refusal(root).startswith(f"{link} cannot be read (No such file")
+
+
+@pytest.mark.parametrize("size", [0, -1, 8.5])
+def test_a_senseless_size(root: Path, size: int) -> None:
+    assert refusal(root, size) == f"data.image_size must be a whole number >= 1, but it is {size}."
+
+
+# ---- The real thing ------------------------------------------------------------------------------------
+
+
+def test_real_jpegs(tmp_path: Path) -> None:
+    if not JPEGS.is_dir():
+        pytest.skip(f"needs CIFAR-10 as JPEG files in {JPEGS}")
+    for half in ("train", "test"):
+        for folder in (JPEGS / half).iterdir():
+            if folder.name.startswith("."):
+                continue
+            (tmp_path / half / folder.name).mkdir(parents=True)
+            for file in sorted(folder.iterdir())[:5]:
+                (tmp_path / half / folder.name / file.name).write_bytes(file.read_bytes())
+    data = load(tmp_path, 32)
+    assert data.train.images.shape == data.test.images.shape == (50, 3, 32, 32)
+    assert len(data.classes) == 10 and data.train.labels.bincount().tolist() == [5] * 10
+    assert 100 < data.train.images.float().mean() < 140
