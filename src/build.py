@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.callbacks.checkpoints import Checkpoints
 from src.callbacks.history import History
 from src.callbacks.interrupt import InterruptCheckpoint
+from src.callbacks.progress import ProgressBar
 from src.classifier import Classifier
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder
@@ -126,6 +127,7 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
         cfg,
         default_root_dir=folder.path,
         logger=instantiate(cfg.logger, save_dir=folder.path) if cfg.logger else False,
+        enable_progress_bar=any(isinstance(watcher, ProgressBar) for watcher in watchers),
         callbacks=[*watchers, history, InterruptCheckpoint(folder.last), checkpoints],
     )
     return trainer, history

@@ -45,7 +45,7 @@ class Classifier(L.LightningModule):
         config: plain values that go into every checkpoint, so that it can be used without its run folder.
 
     Raises:
-        ValueError: ``label_smoothing`` is out of its range.
+        ValueError: ``label_smoothing`` is out of its range, or a switch is neither true nor false.
     """
 
     def __init__(
@@ -62,8 +62,11 @@ class Classifier(L.LightningModule):
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"label_smoothing is {label_smoothing}; expected 0 to 1.")
+        if not (isinstance(label_smoothing, int | float) and 0 <= label_smoothing <= 1):
+            raise ValueError(f"label_smoothing is {label_smoothing!r}; expected 0 to 1.")
+        for name, value in (("channels_last", channels_last), ("compile", compile)):
+            if not isinstance(value, bool):  # the string "no" would count as true
+                raise ValueError(f"{name} is {value!r}; expected true or false.")
         self.save_hyperparameters({"config": config, "classes": list(classes)}, logger=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
@@ -84,14 +87,23 @@ class Classifier(L.LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images.contiguous(memory_format=self.memory_format))
 
+    def on_train_start(self) -> None:
+        # A checkpoint brings the rate of the run's length back then; this run's may be another.
+        scheduler = self.lr_schedulers()
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        for group, base, factor in zip(
+            scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(scheduler.last_epoch)
+
     def on_train_epoch_start(self) -> None:
         # Lightning skips this hook when it resumes within an epoch: then the sums so far count.
         self.fit_metrics.loss.reset()
         self.fit_metrics.accuracy.reset()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # What the network itself draws (dropout) follows from seed and step, so no generator need be saved.
-        seed = self.seed + (self.global_step << 32)
+        # What the network itself draws (dropout) follows from seed and batch, so no generator need be saved.
+        seed = self.seed + (self.trainer.fit_loop.total_batch_idx << 32)
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":  # seeding every device takes a while even where there is none
             torch.manual_seed(seed)

@@ -1,5 +1,6 @@
 """Optimisers: torch's own, with one choice added, what weight decay applies to."""
 
+import math
 from typing import Any
 
 import torch
@@ -22,10 +23,15 @@ def build_optimizer(
     Raises:
         ValueError: a setting is out of its range.
     """
-    if lr <= 0:
-        raise ValueError(f"optim.lr is {lr}; expected a learning rate above 0, such as 0.1.")
-    if settings.get("weight_decay", 0) < 0:
-        raise ValueError(f"optim.weight_decay is {settings['weight_decay']}; expected 0 or more.")
+    if not (isinstance(lr, int | float) and 0 < lr < math.inf):
+        raise ValueError(f"optim.lr is {lr!r}; expected a learning rate above 0, such as 0.1.")
+    decay = settings.get("weight_decay", 0)
+    if not (isinstance(decay, int | float) and 0 <= decay < math.inf):
+        raise ValueError(f"optim.weight_decay is {decay!r}; expected 0 or more.")
+    if not isinstance(decay_norm_and_bias, bool):  # the string "no" would count as true
+        raise ValueError(f"optim.decay_norm_and_bias is {decay_norm_and_bias!r}; expected true or false.")
+    if not isinstance(getattr(torch.optim, algorithm, None), type):
+        raise ValueError(f"optim.algorithm is {algorithm!r}; expected the name of a class in torch.optim, such as SGD.")
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = [{"params": parameters}]
     if not decay_norm_and_bias:

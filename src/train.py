@@ -26,14 +26,14 @@ def main(cfg: DictConfig) -> float:
     from src.runs.resume import resumed_config
 
     hydra_cfg = HydraConfig.get()
-    path = Path(hydra_cfg.runtime.output_dir)
+    path = Path(cfg.resume or hydra_cfg.runtime.output_dir)
     folder = RunFolder(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     try:
         if cfg.resume is None:
             folder.claim()
         else:
             cfg = resumed_config(cfg, hydra_cfg.overrides.task)
-    except (OSError, ValueError) as error:
+    except Exception as error:
         stop(error, debug=cfg.debug)
     return run_job(lambda: train(cfg, folder), folder, debug=cfg.debug)
 
@@ -53,9 +53,10 @@ def train(cfg: DictConfig, folder: "RunFolder") -> float:
     from src.build import build_classifier, build_data, build_run_trainer
     from src.runs import summary
 
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
-    folder.update(config=OmegaConf.to_container(cfg, resolve=True), **summary.before(cfg))
+    config = OmegaConf.to_container(cfg, resolve=True)
+    folder.update(status="running", error=None, config=config, **summary.before(cfg))
     data = build_data(cfg)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
     classifier = build_classifier(cfg, data)
     trainer, history = build_run_trainer(cfg, folder, validates=len(data.val) > 0)
     folder.update(**summary.of_network(classifier.network, data.image_size))

@@ -40,14 +40,21 @@ class InterruptCheckpoint(L.Callback):
             signal.signal(signal.SIGINT, self._previous)
             self._previous = None
 
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, stage="")  # Lightning skips it after an error
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
         log.warning("Ctrl-C: stopping after this batch (press it again to stop at once).")
 
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        if self.asked and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Gradients that wait for further batches before the optimiser steps are in no checkpoint.
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if self.asked and stepped and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             trainer.save_checkpoint(self.checkpoint)
             raise Interrupted
 

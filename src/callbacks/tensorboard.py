@@ -1,6 +1,7 @@
 """What TensorBoard shows besides curves: the network's graph and a grid of augmented training images."""
 
 import warnings
+from copy import deepcopy
 
 import lightning as L
 import torch
@@ -29,13 +30,11 @@ class TensorBoardPage(L.Callback):
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("train/augmented_images", self._grid(data))
                 example = torch.zeros(1, 3, data.image_size, data.image_size, device=pl_module.device)
-                network = pl_module.network
+                network = deepcopy(pl_module.network)  # the copy of a compiled network is not compiled
                 assert isinstance(network, torch.nn.Module)
-                network.eval()
                 with warnings.catch_warnings():  # TensorBoard's graph needs torch.jit.trace, deprecated as it is
                     warnings.simplefilter("ignore")
-                    logger.experiment.add_graph(network, example)
-                network.train()
+                    logger.experiment.add_graph(network.eval(), example)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Enter the run in the hparams tab: its factors and its final test metrics."""

@@ -63,7 +63,7 @@ class RunFolder:
 
         Raises:
             FileNotFoundError: there is none, so this is no run folder.
-            ValueError: it is not JSON.
+            ValueError: it is not a JSON object.
         """
         try:
             text = self.results_file.read_text(encoding="utf-8")
@@ -73,9 +73,12 @@ class RunFolder:
                 "Run folders lie in logs/train/runs and logs/train/sweeps."
             ) from None
         try:
-            return json.loads(text) if text else {}
-        except json.JSONDecodeError as error:
+            results = json.loads(text) if text else {}
+            if not isinstance(results, dict):
+                raise ValueError("no JSON object")
+        except ValueError as error:
             raise ValueError(f"{self.results_file} is damaged ({error}); delete the folder and run again.") from None
+        return results
 
     def update(self, **changes: Any) -> None:
         """Merge ``changes`` (JSON values) into results.json, atomically."""

@@ -1,5 +1,6 @@
 """What results.json says of a run, and the last screen."""
 
+from copy import deepcopy
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
@@ -35,11 +36,8 @@ def of_network(network: nn.Module, image_size: int) -> dict[str, int]:
     pass."""
     parameter = next(network.parameters())
     image = torch.zeros(1, 3, image_size, image_size, device=parameter.device)
-    training = network.training
-    network.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(image)
-    network.train(training)
+        deepcopy(network).eval()(image)  # the copy of a compiled network is not compiled, and counts the same
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "flops_per_image": counter.get_total_flops(),
