@@ -26,8 +26,10 @@ for name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # batches come from memory
+warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero.*")  # no validation set
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # EpochSampler is
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+warnings.filterwarnings("ignore", message=".*across ranks is zero.*")  # data.val_size=0
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -39,14 +41,17 @@ def known_targets() -> frozenset[str]:
     return frozenset(target for targets in found for target in targets)
 
 
-def _targets(node: Any) -> Iterator[Any]:
+def _dubious(node: Any) -> Iterator[Any]:
+    """What conf/ does not vouch for: unknown targets, and interpolations, which could yield a target."""
     if isinstance(node, dict):
-        if "_target_" in node:
+        if "_target_" in node and node["_target_"] not in known_targets():
             yield node["_target_"]
         node = list(node.values())
     if isinstance(node, list):
         for child in node:
-            yield from _targets(child)
+            yield from _dubious(child)
+    if isinstance(node, str) and "${" in node:
+        yield node
 
 
 def trusted(config: dict[str, Any]) -> DictConfig:
@@ -56,14 +61,13 @@ def trusted(config: dict[str, Any]) -> DictConfig:
         config: resolved, plain values.
 
     Raises:
-        ValueError: it names a ``_target_`` that conf/ does not.
+        ValueError: it names a ``_target_`` that conf/ does not, or is not resolved.
     """
-    for target in _targets(config):
-        if target not in known_targets():
-            raise ValueError(
-                f"The config asks for {target!r}, which no file of conf/ names; it was not built. "
-                "If it is a backbone of yours, add its file to conf/model."
-            )
+    for target in _dubious(config):
+        raise ValueError(
+            f"The config asks for {target!r}, which no file of conf/ names; it was not built. "
+            "If it is a backbone of yours, add its file to conf/model."
+        )
     return OmegaConf.create(config)
 
 
@@ -95,11 +99,11 @@ def build_classifier(cfg: DictConfig, data: ImageDataModule) -> Classifier:
     )
 
 
-def build_trainer(cfg: DictConfig, **settings: Any) -> L.Trainer:
-    """The trainer of ``cfg.trainer``.
+def check_trainer(cfg: DictConfig) -> None:
+    """Check what Lightning does not put into a sentence of its own.
 
     Raises:
-        ValueError: it asks for a device that this machine does not have, or for no epochs.
+        ValueError: ``cfg.trainer`` asks for a device that this machine does not have, or for no epochs.
     """
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     if cfg.trainer.accelerator in ("gpu", "cuda", "mps") and not has_gpu:
@@ -107,8 +111,18 @@ def build_trainer(cfg: DictConfig, **settings: Any) -> L.Trainer:
             f"trainer.accelerator is {cfg.trainer.accelerator}, but torch finds no GPU here; "
             "use trainer=cpu or trainer=auto."
         )
-    if (cfg.trainer.max_epochs or 0) < 1:
-        raise ValueError(f"trainer.max_epochs is {cfg.trainer.max_epochs}; expected 1 or more.")
+    epochs = cfg.trainer.max_epochs
+    if not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(f"trainer.max_epochs is {epochs!r}; expected a whole number, 1 or more.")
+
+
+def build_trainer(cfg: DictConfig, **settings: Any) -> L.Trainer:
+    """The trainer of ``cfg.trainer``.
+
+    Raises:
+        ValueError: see ``check_trainer``.
+    """
+    check_trainer(cfg)
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it; no effect on the CPU
     return instantiate(cfg.trainer, **settings)
 
@@ -119,14 +133,27 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
     Args:
         validates: whether there is a validation set, by whose accuracy the best epoch is chosen; otherwise the
             last epoch is the best.
+
+    Raises:
+        ValueError: see ``check_trainer``; or there is a validation set, but not every epoch would use it.
     """
+    usual = {"max_steps": (None, -1), "check_val_every_n_epoch": (None, 1)}
+    for name, values in usual.items():
+        if validates and cfg.trainer.get(name) not in values:
+            raise ValueError(
+                f"trainer.{name} may leave an epoch without validation, by which the best one is chosen; "
+                "leave it out, or choose none with data.val_size=0."
+            )
+    for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+        if cfg.trainer.get(name) == 0:
+            raise ValueError(f"trainer.{name} is 0; expected at least one batch, or null for all.")
     history = History(folder.metrics_file)
     checkpoints = Checkpoints(folder.best, folder.last, monitor="val/accuracy" if validates else None)
-    watchers = [instantiate(callback) for callback in (cfg.callbacks or {}).values() if callback is not None]
+    watchers = [instantiate(callback) for callback in (cfg.get("callbacks") or {}).values() if callback is not None]
     trainer = build_trainer(
         cfg,
         default_root_dir=folder.path,
-        logger=instantiate(cfg.logger, save_dir=folder.path) if cfg.logger else False,
+        logger=instantiate(cfg.logger, save_dir=folder.path) if cfg.get("logger") else False,
         enable_progress_bar=any(isinstance(watcher, ProgressBar) for watcher in watchers),
         callbacks=[*watchers, history, InterruptCheckpoint(folder.last), checkpoints],
     )

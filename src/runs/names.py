@@ -4,10 +4,11 @@ import hashlib
 import re
 import secrets
 from datetime import datetime
+from pathlib import Path
 
 from omegaconf import OmegaConf
 
-_LONGEST = 150  # characters; Linux, macOS and Windows allow 255 for one name, and paths on Windows are short
+_LONGEST = 180  # characters; Linux, macOS and Windows allow 255 for one name, and paths on Windows are short
 
 
 def run_id() -> str:
@@ -20,9 +21,9 @@ def run_dir(resume: str | None) -> str:
     return resume or f"logs/train/runs/{run_id()}"
 
 
-def record_dir(resume: str | None) -> str:
-    """Hydra's own record inside the run folder; resuming leaves the original one alone."""
-    return f".hydra/resumed-{run_id()}" if resume else ".hydra"
+def record_dir(folder: str) -> str:
+    """Hydra's own record inside a run folder; where there is one, from the start of the run, it stays as it is."""
+    return f".hydra/{run_id()}" if Path(folder, ".hydra").exists() else ".hydra"
 
 
 def folder_name(overrides: str, number: int) -> str:
