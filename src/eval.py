@@ -54,7 +54,13 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
             f"{', '.join(data.classes)}; evaluate on data with the same classes."
         )
     classifier = build_classifier(trained, data)
-    classifier.load_state_dict(checkpoint["state_dict"])
+    try:
+        classifier.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise ValueError(
+            f"The checkpoint's weights do not fit {trained.model._target_} for images of {data.image_size} x "
+            f"{data.image_size} pixels; use images of the size it was trained on. ({error})"
+        ) from None
     trainer = build_trainer(trained, logger=False, enable_checkpointing=False)
     trainer.test(classifier, datamodule=data, verbose=False)
     return {name: value.item() for name, value in trainer.callback_metrics.items()}

@@ -7,12 +7,17 @@ follows the curve of that length from then on. ``on_length`` says what that mean
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 def _cosine_between(start: float, end: float, progress: float) -> float:
     """From ``start`` at progress 0 to ``end`` at progress 1 along half a cosine wave."""
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def _check_between_0_and_1(name: str, value: Any) -> None:
+    if not (isinstance(value, int | float) and 0 <= value <= 1):
+        raise ValueError(f"schedule.{name} is {value!r}; expected a number from 0 to 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +36,9 @@ class Schedule:
     on_length: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if self.warmup_epochs < 0:
-            raise ValueError(f"schedule.warmup_epochs is {self.warmup_epochs}; expected 0 or more.")
+        epochs = self.warmup_epochs
+        if not (isinstance(epochs, int | float) and 0 <= epochs < math.inf):
+            raise ValueError(f"schedule.warmup_epochs is {epochs!r}; expected 0 or more.")
 
     def curve(self, step: int, steps: int) -> float:
         """The factor at ``step``, 0 to ``steps``, of a run of ``steps`` steps without warm-up."""
@@ -72,6 +78,10 @@ class Cosine(Schedule):
     final: float = 0.0
     on_length = "a longer run stretches the curve"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_between_0_and_1("final", self.final)
+
     def curve(self, step: int, steps: int) -> float:
         return _cosine_between(1.0, self.final, step / steps)
 
@@ -82,8 +92,8 @@ class OneCycle(Schedule):
 
     Args:
         rise: fraction of the run spent rising, above 0 and below 1.
-        start: the factor at the first step.
-        final: the factor at the last step.
+        start: the factor at the first step, 0 to 1.
+        final: the factor at the last step, 0 to 1.
     """
 
     rise: float = 0.3
@@ -93,15 +103,15 @@ class OneCycle(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.rise < 1:
-            raise ValueError(f"schedule.rise is {self.rise}; expected a fraction of the run between 0 and 1.")
+        if not (isinstance(self.rise, int | float) and 0 < self.rise < 1):
+            raise ValueError(f"schedule.rise is {self.rise!r}; expected a fraction of the run between 0 and 1.")
+        _check_between_0_and_1("start", self.start)
+        _check_between_0_and_1("final", self.final)
 
     def curve(self, step: int, steps: int) -> float:
         peak, last = self.rise * steps - 1, steps - 1
-        if step <= peak:
+        if step <= peak and peak > 0:  # a run of a few steps has no way up
             return _cosine_between(self.start, 1.0, step / peak)
-        if last <= peak:  # a run of one or two steps has no way down
-            return 1.0
         return _cosine_between(1.0, self.final, min((step - peak) / (last - peak), 1.0))
 
 
@@ -111,7 +121,7 @@ class Step(Schedule):
 
     Args:
         milestones: fractions of the run, 0 to 1, at which the rate drops.
-        gamma: by what it is multiplied there.
+        gamma: by what it is multiplied there, 0 to 1.
     """
 
     milestones: Sequence[float] = field(default=(0.5, 0.75))
@@ -120,8 +130,10 @@ class Step(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if any(not 0 <= milestone <= 1 for milestone in self.milestones):
-            raise ValueError(f"schedule.milestones is {list(self.milestones)}; expected fractions of the run, 0 to 1.")
+        for milestone in self.milestones:
+            if not (isinstance(milestone, int | float) and 0 <= milestone <= 1):
+                raise ValueError(f"schedule.milestones holds {milestone!r}; expected fractions of the run, 0 to 1.")
+        _check_between_0_and_1("gamma", self.gamma)
 
     def curve(self, step: int, steps: int) -> float:
         return self.gamma ** sum(step >= milestone * steps for milestone in self.milestones)

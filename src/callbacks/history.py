@@ -49,7 +49,8 @@ class History(L.Callback):
             "seconds": time.perf_counter() - self._epoch_start,
         }
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        metrics.pop("train/batch_loss", None)  # of one batch; it says nothing of an epoch
+        for of_one_step in ("train/batch_loss", "optim/lr"):  # the last one logged; it says nothing of an epoch
+            metrics.pop(of_one_step, None)
         self.rows.append(row | metrics)
         self._write()
         log.info("epoch %d/%s  %s", row["epoch"], trainer.max_epochs, self._line())

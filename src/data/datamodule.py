@@ -103,18 +103,21 @@ class ImageDataModule(L.LightningDataModule):
         **settings: Any,
     ) -> None:
         super().__init__()
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(
-                f"data.mean is {list(mean)} and data.std is {list(std)}; expected three numbers each, "
-                "those of std above 0."
-            )
+        for name, values in (("mean", mean), ("std", std)):
+            numbers = isinstance(values, Sequence) and all(isinstance(value, int | float) for value in values)
+            if not numbers or len(values) != 3 or (name == "std" and min(values) <= 0):
+                above = ", all above 0" if name == "std" else ""
+                raise ValueError(f"data.{name} is {values}; expected three numbers, one per channel{above}.")
         for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if size < 1:
-                raise ValueError(f"data.{name} is {size}; expected 1 or more.")
-        if seed < 0:
-            raise ValueError(f"seed is {seed}; expected 0 or more.")
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"data.{name} is {size!r}; expected a whole number, 1 or more.")
+        for name, value in (("seed", seed), ("data.split_seed", split_seed)):
+            if not isinstance(value, int) or not 0 <= value < 2**32:
+                raise ValueError(f"{name} is {value!r}; expected a whole number from 0 to {2**32 - 1}.")
         if train_fraction is not None and train_size is not None:
             raise ValueError("data.train_fraction and data.train_size are both set; set one of them.")
+        if train_fraction is not None and not (isinstance(train_fraction, int | float) and 0 < train_fraction <= 1):
+            raise ValueError(f"data.train_fraction is {train_fraction!r}; expected a number above 0, up to 1.")
         self.aug = aug
         self.seed = seed
         self.mean, self.std = mean, std
@@ -127,7 +130,11 @@ class ImageDataModule(L.LightningDataModule):
         labels = images.train.labels
         held_out = 0 if val_size == "test" else val_size
         train, val = stratified_split(labels, torch.arange(len(labels)), held_out, split_seed)
-        subset = train_fraction if train_size is None else train_size
+        if train_size is not None and not (isinstance(train_size, int) and 0 < train_size <= len(train)):
+            raise ValueError(
+                f"data.train_size is {train_size!r}; expected a whole number of the {len(train)} images there are."
+            )
+        subset = train_size if train_fraction is None else float(train_fraction)
         if subset is not None:
             train = stratified_subset(labels, train, subset, split_seed)
         self.train = images.train.select(train)

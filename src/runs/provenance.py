@@ -14,7 +14,16 @@ import torch
 # What changes a result. Everything else (paths, device, loggers, speed settings) may differ between two
 # runs that are the same experiment.
 _GROUPS = ("data", "model", "optim", "schedule", "aug", "seed", "label_smoothing")
-_TRAINER = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val")
+_TRAINER = (
+    "max_epochs",
+    "max_steps",
+    "limit_train_batches",
+    "limit_val_batches",
+    "limit_test_batches",
+    "precision",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+)
 _NEUTRAL_DATA = ("root", "download", "eval_batch_size")
 
 

@@ -21,7 +21,7 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         FileNotFoundError: the folder holds no run.
         ValueError: an override would make it another run, or there is nothing left to do.
     """
-    from src.build import trusted
+    from src.build import check_trainer, trusted
 
     folder = RunFolder(Path(cfg.resume))
     results = folder.results()
@@ -40,6 +40,7 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
                 "trainer may change, such as trainer.max_epochs; for anything else, start a new run."
             )
         OmegaConf.update(resumed, change.key_or_group, change.value())
+    check_trainer(resumed)
     if results["status"] == "completed" and resumed.trainer.max_epochs <= results["epochs"]:
         raise ValueError(
             f"{folder.path} has completed its {results['epochs']} epochs; to train it longer, add "

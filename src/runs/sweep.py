@@ -24,14 +24,17 @@ class SweepSummary(Callback):
         table.add_column("error", overflow="fold")
         statuses = []
         for file in sorted(sweep.glob("*/results.json")):
-            results = RunFolder(file.parent).results()
+            try:
+                results = RunFolder(file.parent).results()
+            except ValueError as error:
+                results = {"error": str(error)}
             accuracy = results.get("metrics", {}).get("test/accuracy")
-            statuses.append(results["status"])
+            statuses.append(results.get("status", "unknown"))
             table.add_row(
                 file.parent.name,
-                results["status"],
+                statuses[-1],
                 "" if accuracy is None else f"{accuracy:.2%}",
-                results["error"] or "",
+                results.get("error") or "",
             )
         console = Console()
         console.print(table)
