@@ -115,6 +115,7 @@ class Classifier(L.LightningModule):
         self._check_finite(loss, batch_idx)
         self._record("train", self.fit_metrics, loss, logits, labels)
         self.log("train/batch_loss", loss)
+        self.log("optim/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -160,5 +161,5 @@ class Classifier(L.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": scheduler, "interval": "step", "name": "optim/lr"},
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
         }

@@ -4,7 +4,7 @@ python -m src.report sweep=skip_norm_init
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -42,6 +42,7 @@ def report(cfg: DictConfig, folder: Path) -> Path:
     import math
 
     from src.runs import compare, figures
+    from src.runs.folder import RunFolder
 
     if cfg.sweep is None:
         raise ValueError("Name a sweep: python -m src.report sweep=<name of a folder in logs/train/sweeps>")
@@ -51,7 +52,7 @@ def report(cfg: DictConfig, folder: Path) -> Path:
     if runs.empty:
         raise ValueError(f"None of the {len(everything)} runs in {sweep} has completed; there is nothing to report.")
     factors = compare.varying_factors(runs)
-    classes = figures.number_of_classes(runs)
+    classes = len(RunFolder(runs.folder.iloc[0]).results()["classes"])
     scale = _scale(runs)
 
     everything.to_csv(folder / "runs.csv", index=False)
@@ -87,10 +88,65 @@ def _scale(runs: "pd.DataFrame") -> str:
     return f"{span('train_size')} training images, {span('epochs')} epochs, seed {span('seed')}"
 
 
-def _interval(bounds: tuple[float, float] | None, n: int) -> str:
-    return f"n = {n}: no interval" if bounds is None else f"{100 * bounds[0]:+.1f} to {100 * bounds[1]:+.1f}"
+def _configurations(table: "pd.DataFrame", runs: "pd.DataFrame", factors: list[str]) -> list[str]:
+    """Every configuration, in Markdown."""
+    rows = []
+    for _, row in table.iterrows():
+        verdicts = sorted(set(runs[runs.folder.isin(row.folders)].verdict.dropna()))
+        spread = f"{row['std']:.2%}" if row.n > 1 else ""
+        levels = [str(row[name]) for name in factors]
+        scores = [str(row.n), f"{row['mean']:.2%}", spread, _interval(row.interval, row.n, signed=False)]
+        rows.append([*levels, *scores, f"{row.train_loss:.4f}", ", ".join(verdicts)])
+    columns = [*factors, "n", "test accuracy", "std", "95 % interval, %", "training loss", "verdict"]
+    return [
+        *_table(columns, rows),
+        "",
+        "Mean over n seeds; the interval is that of the mean, by Student's t. Loss of the epoch that was tested.",
+    ]
+
+
+def _effects(runs: "pd.DataFrame", factors: list[str]) -> list[str]:
+    """The effect of each factor, and interactions, in Markdown."""
+    from src.runs import compare
+
+    def measured(effect: Any) -> list[str]:
+        return [str(effect.n), f"{100 * effect.mean:+.1f}", _interval(effect.interval, effect.n)]
+
+    simple = []
+    for effect in compare.simple_effects(runs, factors).itertuples():
+        held = ", ".join(f"{name} {level}" for name, level in effect.held.items())
+        simple.append([effect.factor, effect.change, held, *measured(effect)])
+    average = [
+        [effect.effect, effect.change, *measured(effect)] for effect in compare.main_effects(runs, factors).itertuples()
+    ]
+    columns = ["n", "difference, points", "95 % interval"]
+    return [
+        "## One factor changed, the others held fixed",
+        "",
+        *_table(["factor", "change", "held fixed", *columns], simple),
+        "",
+        "Difference in test accuracy, in percentage points, between runs that differ in this factor alone, paired by "
+        "seed; n pairs, interval by the paired t-test.",
+        "",
+        "## Averaged over the others, and interactions",
+        "",
+        *_table(["effect", "change", *columns], average),
+        "",
+        "Averages within a seed over all settings of the other factors; n seeds for which all settings were run. An "
+        "interaction is by how much the first factor's effect grows with the change in the second.",
+    ]
+
+
+def _interval(bounds: tuple[float, float] | None, n: int, *, signed: bool = True) -> str:
+    if bounds is None:
+        return f"n = {n}: no interval"
+    return " to ".join(f"{100 * bound:+.1f}" if signed else f"{100 * bound:.1f}" for bound in bounds)
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    marks = ["|" + "|".join(columns) + "|", "|" + "---|" * len(columns)]
-    return marks + ["|" + "|".join(cell.replace("|", "\\|") for cell in row) + "|" for row in rows]
+    lines = [columns, ["---"] * len(columns), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+if __name__ == "__main__":
+    main()

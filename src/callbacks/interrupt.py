@@ -28,20 +28,14 @@ class InterruptCheckpoint(L.Callback):
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
         self.asked = False
-        self._previous: Any = None
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Not before: from here on, Lightning puts the former handler back, whatever happens.
         # Signals reach the main thread alone; in a thread of a launcher there is nothing to listen to.
         if threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._ask)
+            signal.signal(signal.SIGINT, self._ask)
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        self.teardown(trainer, pl_module, stage="")  # Lightning skips it after an error
+    on_test_start = on_train_start
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

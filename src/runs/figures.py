@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from src.runs.compare import configurations
 from src.runs.folder import RunFolder
@@ -84,7 +85,7 @@ def draw_loss(runs: pd.DataFrame, factors: Sequence[str], scale: str, classes: i
         curve = histories.groupby("epoch")["train/loss"].mean()
         axes.plot(curve.index, curve, label=label(row, factors), **_style(int(i), len(table)))  # type: ignore
     axes.axhline(math.log(classes), color="black", linestyle=":", linewidth=1, label=f"guessing, ln {classes}")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("cross-entropy")
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

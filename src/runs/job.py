@@ -58,7 +58,8 @@ def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> floa
     except (Interrupted, KeyboardInterrupt, SystemExit):
         # Lightning turns a KeyboardInterrupt, which only a second Ctrl-C raises, into a SystemExit.
         folder.update(status="interrupted", error="interrupted by the user")
-        log.warning("Interrupted. To go on:\n  python -m src.train resume=%s", folder.path)
+        log.warning("Interrupted.")
+        print(f"To go on: python -m src.train resume={folder.path}")  # not logged, which would break long lines
         raise SystemExit(130) from None
     except Exception as error:
         folder.update(status="failed", error=sentence(error))

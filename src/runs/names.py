@@ -4,7 +4,7 @@ import hashlib
 import re
 import secrets
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from omegaconf import OmegaConf
 
@@ -43,8 +43,14 @@ def folder_name(overrides: str, number: int) -> str:
     return f"{name[:_LONGEST]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
 
 
+def sweep_name(sweep: str | None) -> str:
+    """The last part of a sweep's name or path."""
+    return PurePath(sweep or "unnamed").name
+
+
 # The value of a cached resolver stays the same for every job of a sweep.
 OmegaConf.register_new_resolver("run_id", run_id, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("record_dir", record_dir, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
