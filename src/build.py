@@ -44,7 +44,7 @@ def known_targets() -> frozenset[str]:
 def _dubious(node: Any) -> Iterator[Any]:
     """What conf/ does not vouch for: unknown targets, and interpolations, which could yield a target."""
     if isinstance(node, dict):
-        if "_target_" in node and node["_target_"] not in known_targets():
+        if "_target_" in node and str(node["_target_"]) not in known_targets():
             yield node["_target_"]
         node = list(node.values())
     if isinstance(node, list):

@@ -10,11 +10,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 import src.runs.names  # noqa: F401  (the resolvers that conf/eval.yaml uses)
+from src.runs.command_line import plain_paths
 
 
+@plain_paths("ckpt")
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="eval")
 def main(cfg: DictConfig) -> float:
-    from rich import print
+    from rich.console import Console
+    from rich.markup import escape
 
     from src.runs.folder import write_json
     from src.runs.job import stop
@@ -25,7 +28,9 @@ def main(cfg: DictConfig) -> float:
         stop(error, debug=cfg.debug)
     file = Path(HydraConfig.get().runtime.output_dir) / "eval.json"
     write_json(file, {"ckpt": str(cfg.ckpt), "metrics": metrics})
-    print(f"test accuracy [bold]{metrics['test/accuracy']:.2%}[/bold], loss {metrics['test/loss']:.4f}\n{file}")
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"test accuracy [bold]{metrics['test/accuracy']:.2%}[/], loss {metrics['test/loss']:.4f}")
+    console.print(escape(str(file)))
     return metrics["test/accuracy"]
 
 
@@ -45,8 +50,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     trained = trusted(carried["config"])
     trained.trainer = OmegaConf.merge(cfg.trainer, {"precision": cfg.trainer.precision or trained.trainer.precision})
     if cfg.get("data") is not None:
-        # Other images, but normalised as those it learned from.
-        trained.data = OmegaConf.merge(cfg.data, {"mean": trained.data.mean, "std": trained.data.std, "val_size": 0})
+        # Other images, but normalised as those it learned from; how one would train on them is of no account.
+        kept = {"mean": trained.data.mean, "std": trained.data.std, "val_size": 0, "batch_size": 1}
+        trained.data = OmegaConf.merge(cfg.data, kept)
     data = build_data(trained)
     if list(data.classes) != carried["classes"]:
         raise ValueError(

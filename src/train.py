@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import src.runs.names  # noqa: F401  (the resolvers that conf/train.yaml uses)
+from src.runs.command_line import plain_paths
 
 if TYPE_CHECKING:
     from src.runs.folder import RunFolder
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # torch and lightning are imported where they are used, so that --help and --cfg answer at once.
 
 
+@plain_paths("resume")
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="train")
 def main(cfg: DictConfig) -> float:
     from src.runs.folder import RunFolder
@@ -52,6 +54,7 @@ def train(cfg: DictConfig, folder: "RunFolder") -> float:
 
     from src.build import build_classifier, build_data, build_run_trainer
     from src.runs import summary
+    from src.runs.checkpoint import load_checkpoint
 
     config = OmegaConf.to_container(cfg, resolve=True)
     folder.update(status="running", error=None, config=config, **summary.before(cfg))
@@ -62,6 +65,8 @@ def train(cfg: DictConfig, folder: "RunFolder") -> float:
     folder.update(classes=list(data.classes), **summary.of_network(classifier.network, data.image_size))
 
     resumed = folder.last if folder.last.exists() else None
+    if resumed:
+        load_checkpoint(resumed)  # a damaged one gets a sentence
     trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
     results = summary.of_training(trainer, history)
     trainer.test(classifier, datamodule=data, ckpt_path=folder.best, weights_only=True, verbose=False)

@@ -45,7 +45,8 @@ class Thresholds:
     Args:
         patience: optimiser steps before a run may be called "not learning".
         loss: a mean loss this close to the logarithm of the number of classes, relatively, is that of guessing.
-        one_class: share of one class among a batch's predictions from which they count as collapsed.
+        one_class: share of one class among a batch's predictions from which they count as collapsed. Both in two looks
+            in a row: a slow start may look like this once.
         vanishing: a first layer's weight gradient below this part of the last convolution's has vanished.
         exploding: norm of the gradient of all weights above which it explodes.
         dead: share of a layer's ReLUs that are zero for a whole batch, above which the layer is dying. Dead in two
@@ -124,8 +125,11 @@ def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict 
                 look.step,
             )
     guessing = math.log(look.classes)
-    stuck = abs(look.loss - guessing) < thresholds.loss * guessing and look.one_class >= thresholds.one_class
-    if look.step < thresholds.patience or not stuck:
+
+    def stuck(look: Look) -> bool:
+        return abs(look.loss - guessing) < thresholds.loss * guessing and look.one_class >= thresholds.one_class
+
+    if look.step < thresholds.patience or previous is None or not (stuck(look) and stuck(previous)):
         return None
     fact = (
         f"not learning: loss within {thresholds.loss:.1%} of ln({look.classes}) = {guessing:.4f} after {look.step} "

@@ -37,7 +37,11 @@ def load_runs(sweep: Path) -> pd.DataFrame:
             f"There are no runs in {sweep}; expected the folder of a multirun, or its name: python -m src.report "
             "sweep=<name>, as in python -m src.train --multirun sweep=<name> ..."
         )
-    return pd.DataFrame(rows).sort_values("started", kind="stable", ignore_index=True)
+    # As objects: pandas would turn None, which is a factor's level like any other, into a number that equals nothing.
+    columns = dict.fromkeys(name for row in rows for name in row)
+    table = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}
+    numbers = [name for name in columns if "/" in name]
+    return pd.DataFrame(table).astype(dict.fromkeys(numbers, float)).sort_values("started", ignore_index=True)
 
 
 def varying_factors(runs: pd.DataFrame) -> list[str]:
@@ -73,7 +77,7 @@ def configurations(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
                 "folders": group.folder.tolist(),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, dtype=object)
 
 
 def simple_effects(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
@@ -135,6 +139,8 @@ def main_effects(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
 
 def _groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Runs with equal levels of ``factors``; levels may be None, which pandas' groupby would drop."""
+    if runs.empty:
+        return
     keys = runs[list(factors)].map(repr).agg("|".join, axis=1) if factors else pd.Series("", index=runs.index)
     for _, group in runs.groupby(keys, sort=False):
         yield group.iloc[0][list(factors)].to_dict(), group

@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -70,9 +71,9 @@ def show(folder: RunFolder) -> None:
     lines += [
         ("epoch tested", f"{results['best_epoch']} of {results['epochs']}"),
         ("time", f"{results['seconds']:.0f} s"),
-        ("run folder", str(folder.path)),
-        ("look at it", f"tensorboard --logdir {folder.path}"),
-        ("test it again", f"python -m src.eval ckpt={folder.best}"),
+        ("run folder", escape(str(folder.path))),
+        ("look at it", escape(f"tensorboard --logdir {folder.path}")),
+        ("test it again", escape(f"python -m src.eval ckpt={folder.best}")),
     ]
     console = Console(highlight=False, soft_wrap=True)  # commands stay in one piece, to be copied
     for name, value in lines:

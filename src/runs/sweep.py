@@ -9,7 +9,6 @@ from omegaconf import DictConfig, read_write
 
 from src.runs.folder import RunFolder
 
-
 _FACTORS = ("model", "optim", "schedule", "aug", "label_smoothing", "seed")
 
 
