@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -102,8 +103,10 @@ class Classifier(L.LightningModule):
         self.fit_metrics.accuracy.reset()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # What the network itself draws (dropout) follows from seed and batch, so no generator need be saved.
-        seed = self.seed + (self.trainer.fit_loop.total_batch_idx << 32)
+        # What the network itself draws (dropout) follows from seed and batch, so no generator need be saved. They are
+        # hashed, as torch's CPU generator heeds the lower 32 bits of a seed only.
+        key = np.random.SeedSequence((self.seed, self.trainer.fit_loop.total_batch_idx))
+        seed = int(key.generate_state(1, np.uint64)[0] >> 1)
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":  # seeding every device takes a while even where there is none
             torch.manual_seed(seed)

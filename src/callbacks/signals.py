@@ -388,7 +388,7 @@ class SignalPropagation(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ImageDataModule)
         images = data.val if len(data.val) else data.train
-        pixels, labels, _ = images.__getitems__(range(min(self.images, len(images))))
+        pixels, labels, _ = images.sample(self.images)
         classes = len(data.classes)
         pl_module.eval()
         with torch.no_grad():

@@ -46,5 +46,5 @@ class TensorBoardPage(L.Callback):
 
     def _grid(self, data: ImageDataModule) -> Tensor:
         """As the network sees them in the first epoch, but not normalised: uint8 ``[3, H, W]``."""
-        images, _, positions = data.train.__getitems__(range(min(self.images, len(data.train))))
-        return make_grid(data.augment(images, positions, epoch=0), nrow=16)
+        images, _, positions = data.train.sample(self.images)
+        return make_grid(data.augment(images, positions, epoch=0), nrow=8)

@@ -27,7 +27,7 @@ class ImageSet(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.positions)
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def __getitems__(self, indices: Sequence[int] | Tensor) -> Batch:
         """Fetch a whole batch with one gather.
 
         The DataLoader's fetcher calls this instead of ``__getitem__`` where it exists.
@@ -39,6 +39,11 @@ class ImageSet(Dataset[Batch]):
         """
         positions = self.positions[torch.as_tensor(indices)]
         return self.images[positions], self.labels[positions], positions
+
+    def sample(self, size: int) -> Batch:
+        """At most ``size`` images, evenly spaced: sources may hold theirs class by class."""
+        size = min(size, len(self))
+        return self.__getitems__(torch.linspace(0, len(self) - 1, size).round().long())
 
     def select(self, positions: Tensor) -> "ImageSet":
         """The images at ``positions`` of the store (int64 ``[M]``), sharing its memory."""
