@@ -1,5 +1,6 @@
 """The LightningModule: loss, metrics, optimiser. It knows nothing of where images come from."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,6 +16,8 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from src.schedules import Schedule
+
+log = logging.getLogger(__name__)
 
 
 class StageMetrics(nn.Module):
@@ -161,6 +164,7 @@ class Classifier(L.LightningModule):
             steps=steps,
             steps_per_epoch=max(1, steps // max(self.trainer.max_epochs or 1, 1)),
         )
+        log.info("schedule %s over %d steps: %s", type(self.schedule).__name__, steps, self.schedule.on_length)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
         return {
             "optimizer": optimizer,

@@ -83,7 +83,7 @@ def _scale(runs: "pd.DataFrame") -> str:
 
     def span(name: str) -> str:
         values = sorted(set(runs[name]), key=str)
-        return ", ".join("all" if value is None or value != value else f"{value:g}" for value in values)
+        return ", ".join("all" if value is None or value != value else f"{value:,g}" for value in values)
 
     return f"{span('train_size')} training images, {span('epochs')} epochs, seed {span('seed')}"
 
@@ -120,6 +120,8 @@ def _effects(runs: "pd.DataFrame", factors: list[str]) -> list[str]:
         [effect.effect, effect.change, *measured(effect)] for effect in compare.main_effects(runs, factors).itertuples()
     ]
     columns = ["n", "difference, points", "95 % interval"]
+    if not average:
+        average = [["none", "no seed has all settings", "0", "", ""]]
     return [
         "## One factor changed, the others held fixed",
         "",

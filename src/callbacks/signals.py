@@ -298,7 +298,7 @@ class SignalPropagation(L.Callback):
             if kind == "relu":
                 others = [dim for dim in range(activations.ndim) if dim != 1]
                 measured["dead_fraction"] = (activations.amax(others) <= 0).float().mean()
-                self._samples[f"activations/{name}"] = _sample(activations)
+                self._samples[f"activations/{name}"] = _sample(activations[:8])
             self._measured[name] = measured  # in the order of the forward pass
 
             def backward_hook(gradient: Tensor) -> None:

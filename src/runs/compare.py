@@ -77,6 +77,8 @@ def configurations(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
                 "folders": group.folder.tolist(),
             }
         )
+    order = {factor: list(dict.fromkeys(runs[factor])) for factor in factors}
+    rows.sort(key=lambda row: [order[factor].index(row[factor]) for factor in factors])
     return pd.DataFrame(rows, dtype=object)
 
 

@@ -66,14 +66,14 @@ class RunFolder:
             ValueError: it is not a JSON object.
         """
         try:
-            text = self.results_file.read_text(encoding="utf-8")
+            content = self.results_file.read_bytes()
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{self.path} is no run folder: it has no results.json. "
                 "Run folders lie in logs/train/runs and logs/train/sweeps."
             ) from None
         try:
-            results = json.loads(text) if text else {}
+            results = json.loads(content) if content else {}
             if not isinstance(results, dict):
                 raise ValueError("no JSON object")
         except ValueError as error:
