@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import rich
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -30,6 +32,9 @@ warnings.filterwarnings("ignore", message="Total length of `list` across ranks i
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # EpochSampler is
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
 warnings.filterwarnings("ignore", message=".*across ranks is zero.*")  # data.val_size=0
+
+if not sys.stdout.isatty():
+    rich.reconfigure(width=200)  # a log file has no right edge to wrap at
 
 CONF = Path(__file__).parent.parent / "conf"
 

@@ -1,5 +1,6 @@
 """The progress bar."""
 
+import sys
 from typing import Any
 
 import lightning as L
@@ -17,6 +18,8 @@ class ProgressBar(RichProgressBar):
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=4)
+        if not sys.stdout.isatty():  # a log file gets a line an epoch instead
+            self.disable()
         self._shown: dict[str, str] = {}
 
     def _get_train_description(self, current_epoch: int) -> str:

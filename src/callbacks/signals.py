@@ -261,7 +261,13 @@ class SignalPropagation(L.Callback):
             for logger in _tensorboards(trainer):
                 logger.experiment.add_figure(f"signal/{name}", figure, trainer.global_step)
         if self.verdict is None:
-            self.folder.update(verdict={"kind": "healthy", "text": "no fault found in the signals"})
+            verdict = {"kind": "healthy", "text": "no fault found in the signals"}
+            patience = self.thresholds.patience
+            if trainer.global_step < patience:
+                text = f"no fault found in {trainer.global_step} steps; whether it learns is judged after {patience}"
+                verdict = {"kind": "too short to judge", "text": text}
+            log.info("%s: %s", verdict["kind"], verdict["text"])
+            self.folder.update(verdict=verdict)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         self._detach()

@@ -45,9 +45,19 @@ def load_runs(sweep: Path) -> pd.DataFrame:
 
 
 def varying_factors(runs: pd.DataFrame) -> list[str]:
-    """The factors that differ among ``runs``, the seed left out, in the order results.json gives them."""
+    """The factors that differ among ``runs``, the seed left out, in the order results.json gives them.
+
+    A factor that follows from an earlier one goes with it: where every optimiser has its own learning rate, they are
+    one choice, and no two runs differ in the rate alone.
+    """
     factors = RunFolder(runs.folder.iloc[0]).results()["factors"]
-    return [name for name in factors if name != "seed" and runs[name].map(repr).nunique() > 1]
+    levels = {name: runs[name].map(repr) for name in factors if name != "seed"}
+    varying = [name for name in levels if levels[name].nunique() > 1]
+    return [
+        name
+        for place, name in enumerate(varying)
+        if not any(levels[name].groupby(levels[earlier]).nunique().eq(1).all() for earlier in varying[:place])
+    ]
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:

@@ -60,14 +60,14 @@ def draw_accuracy(runs: pd.DataFrame, factors: Sequence[str], scale: str, chance
             low, high = row.interval
             axes.plot([100 * low, 100 * high], [place, place], color="black", linewidth=1)
         axes.annotate(
-            f"{row['mean']:.1%}", (100 * max(row.scores), place), (8, 0), textcoords="offset points", va="center"
+            f"{row['mean']:.1%}", (100 * row["mean"], place), (0, 9), textcoords="offset points", ha="center", size=8
         )
     axes.axvline(100 * chance, color="#cc3311", linestyle=":", linewidth=1, label="guessing")
     axes.set_yticks(range(len(table)), [label(row, factors) for _, row in table.iterrows()])
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy, %")
-    axes.margins(x=0.12)
-    axes.legend(fontsize=8, loc="lower right")
+    axes.margins(x=0.05, y=0.12)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -85,7 +85,7 @@ def draw_loss(runs: pd.DataFrame, factors: Sequence[str], scale: str, classes: i
         curve = histories.groupby("epoch")["train/loss"].mean()
         axes.plot(curve.index, curve, label=label(row, factors), **_style(int(i), len(table)))  # type: ignore
     axes.axhline(math.log(classes), color="black", linestyle=":", linewidth=1, label=f"guessing, ln {classes}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")
     axes.set_ylabel("cross-entropy")
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -113,8 +113,10 @@ def draw_gradients(runs: pd.DataFrame, factors: Sequence[str], scale: str) -> Fi
         depth = first.groupby("depth").weight_gradient.mean()
         axes.plot(range(1, len(depth) + 1), depth, label=label(row, factors), **_style(int(i), len(table)))  # type: ignore
         drawn = True
+    if not drawn:
+        return None
     axes.set_yscale("log")
     axes.set_xlabel("convolution, from input to output")
     axes.set_ylabel("norm of the weight's gradient")
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure if drawn else None
+    return figure

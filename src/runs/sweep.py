@@ -59,6 +59,6 @@ class SweepSummary(Callback):
         console = Console()
         console.print(table)
         done = statuses.count("completed")
-        console.print(f"{done} of {len(statuses)} jobs completed.")
+        console.print(f"{done} of {len(statuses)} jobs completed. Sum it up: python -m src.report sweep={sweep.name}")
         if done < len(statuses):
             raise SystemExit(1)

@@ -42,6 +42,18 @@ def test_the_factors_that_vary_are_found(sweep: Path) -> None:
     assert varying_factors(load_runs(sweep)) == ["skip", "norm"]
 
 
+def test_a_factor_that_follows_from_another_is_not_one_of_its_own(tmp_path: Path) -> None:
+    """Every optimiser has its learning rate; the batch size is swept beside it."""
+    rates = {"sgd": 0.1, "adam": 0.001, "adamw": 0.001}
+    for number, (optim, size) in enumerate((optim, size) for optim in rates for size in (32, 64)):
+        write_run(tmp_path, number, 0.5, optim=optim, lr=rates[optim], batch_size=size, seed=1)
+    runs = load_runs(tmp_path)
+    assert varying_factors(runs) == ["optim", "batch_size"]
+    assert list(simple_effects(runs, ["optim", "batch_size"]).change) == 2 * ["sgd → adam"] + 2 * [
+        "sgd → adamw"
+    ] + 3 * ["32 → 64"]
+
+
 def test_configurations_are_summed_up_over_seeds(sweep: Path) -> None:
     table = configurations(load_runs(sweep), ["skip", "norm"])
     first = table.iloc[0]
