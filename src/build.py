@@ -31,7 +31,7 @@ warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # b
 warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero.*")  # no validation set
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # EpochSampler is
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-warnings.filterwarnings("ignore", message=".*across ranks is zero.*")  # data.val_size=0
+warnings.filterwarnings("ignore", message="GPU available but not used.*")  # trainer=cpu
 
 if not sys.stdout.isatty():
     rich.reconfigure(width=200)  # a log file has no right edge to wrap at
@@ -116,9 +116,10 @@ def check_trainer(cfg: DictConfig) -> None:
             f"trainer.accelerator is {cfg.trainer.accelerator}, but torch finds no GPU here; "
             "use trainer=cpu or trainer=auto."
         )
-    epochs = cfg.trainer.max_epochs
-    if not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(f"trainer.max_epochs is {epochs!r}; expected a whole number, 1 or more.")
+    for name in ("max_epochs", "log_every_n_steps"):
+        value = cfg.trainer[name]
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"trainer.{name} is {value!r}; expected a whole number, 1 or more.")
 
 
 def build_trainer(cfg: DictConfig, **settings: Any) -> L.Trainer:
