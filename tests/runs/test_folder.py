@@ -1,0 +1,58 @@
+"""results.json: claimed once, merged, never half-written."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from src.runs.folder import SCHEMA_VERSION, RunFolder, write_json
+
+
+def test_claiming_makes_the_folder_and_says_it_is_running(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "a" / "b")
+    folder.claim()
+    assert folder.results() == {"schema": SCHEMA_VERSION, "status": "running", "error": None}
+
+
+def test_only_one_of_many_gets_the_folder(tmp_path: Path) -> None:
+    def claim(_: int) -> bool:
+        try:
+            RunFolder(tmp_path / "run").claim()
+        except FileExistsError as error:
+            assert "already holds a run, which is never overwritten" in str(error)
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(claim, range(32))) == 1
+
+
+def test_updates_are_merged(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.claim()
+    folder.update(seed=1, metrics={"a": 1.5})
+    folder.update(seed=2, status="completed")
+    results = {"schema": SCHEMA_VERSION, "status": "completed", "error": None, "seed": 2, "metrics": {"a": 1.5}}
+    assert folder.results() == json.loads((tmp_path / "results.json").read_text()) == results
+    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    write_json(file, {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(file, {"a": 2, "b": object()})
+    assert json.loads(file.read_text()) == {"a": 1}
+
+
+def test_a_folder_without_results_is_no_run_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"is no run folder: it has no results.json"):
+        RunFolder(tmp_path).results()
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"null", b"\xff\xfe"])
+def test_damaged_results_are_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "results.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"results.json is damaged \(.*\); delete the folder and run again.$"):
+        RunFolder(tmp_path).results()

@@ -1,0 +1,119 @@
+"""From a config to the objects it describes, and what a config from a file may not describe."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from src.build import build_classifier, build_data, build_run_trainer, build_trainer, known_targets, trusted
+from src.callbacks.checkpoints import Checkpoints
+from src.callbacks.history import History
+from src.callbacks.interrupt import InterruptCheckpoint
+from src.runs.folder import RunFolder
+
+Launch = Callable[..., Any]
+
+
+@pytest.fixture
+def config(finished: Any) -> DictConfig:
+    """A complete, resolved one, as it was recorded."""
+    return OmegaConf.create(finished.results["config"])
+
+
+def test_what_a_run_recorded_can_be_built_again(config: DictConfig) -> None:
+    data = build_data(config)
+    module = build_classifier(config, data)
+    assert len(data.train) == 200 and data.classes == tuple("0123456789")
+    assert module(torch.zeros(2, 3, 8, 8)).shape == (2, 10)
+    assert module.hparams["config"] == OmegaConf.to_container(config)
+
+
+def test_the_seed_decides_the_initial_weights(config: DictConfig) -> None:
+    data = build_data(config)
+    weights = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        weights.append(build_classifier(config, data).network.fc.weight)
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_a_run_always_keeps_history_and_checkpoints(config: DictConfig, tmp_path: Path) -> None:
+    config.callbacks = config.logger = None
+    trainer, history = build_run_trainer(config, RunFolder(tmp_path), validates=False)
+    kinds = {type(callback) for callback in trainer.callbacks}
+    assert kinds >= {History, Checkpoints, InterruptCheckpoint} and history in trainer.callbacks
+    assert trainer.loggers == []
+
+
+def test_a_callback_can_be_switched_off(config: DictConfig, tmp_path: Path) -> None:
+    config.callbacks.progress = None
+    trainer, _ = build_run_trainer(config, RunFolder(tmp_path), validates=False)
+    assert trainer.progress_bar_callback is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "validates"),
+    [("max_steps", 10, True), ("check_val_every_n_epoch", 2, True), ("limit_train_batches", 0, False)],
+)
+def test_a_trainer_that_could_not_choose_or_train_is_refused(
+    config: DictConfig, tmp_path: Path, setting: str, value: int, validates: bool
+) -> None:
+    config.trainer[setting] = value
+    with pytest.raises(ValueError, match=f"^trainer.{setting} "):
+        build_run_trainer(config, RunFolder(tmp_path), validates)
+
+
+@pytest.mark.parametrize("epochs", [0, -1, None, 1.5, "ten"])
+def test_a_run_has_at_least_an_epoch(config: DictConfig, epochs: Any) -> None:
+    config.trainer.max_epochs = epochs
+    with pytest.raises(ValueError, match=r"^trainer.max_epochs is .*; expected a whole number, 1 or more.$"):
+        build_trainer(config)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Trust
+# ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_conf_names_is_trusted(finished: Any) -> None:
+    config = finished.results["config"]
+    assert OmegaConf.to_container(trusted(config)) == config
+    targets = {"src.models.resnet.resnet10", "lightning.Trainer", "src.data.cifar10.CIFAR10"}
+    assert targets <= known_targets()
+    assert all(target.startswith(("src.", "lightning.")) for target in known_targets())
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"_target_": "builtins.eval"},
+        {"a": {"b": [{"c": [[{"_target_": "os.system"}]]}]}},
+        {"_target_": None},
+        {"_target_": {"_target_": "lightning.Trainer"}},
+        {"a": ["${oc.create:'{_target_: os.system}'}"]},
+        {"a": "${oc.env:HOME}"},
+    ],
+)
+def test_anything_else_is_not(config: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="which no file of conf/ names; it was not built"):
+        trusted(config)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Experiments
+# ------------------------------------------------------------------------------------------------------------
+
+EXPERIMENTS = sorted(file.stem for file in (Path(__file__).parents[1] / "conf" / "experiment").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_runs(train_as_given: Launch, experiment: str) -> None:
+    run = train_as_given(
+        f"experiment={experiment}", "data=digits", "data.image_size=8", "trainer=cpu", "trainer.max_epochs=1",
+        "data.train_size=64", "data.batch_size=32",
+    )  # fmt: skip
+    assert run.code == 0, run.err
+    assert run.results["status"] == "completed"
