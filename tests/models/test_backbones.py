@@ -32,7 +32,6 @@ PLAIN_PARAMETERS = PARAMETERS | {
     "resnet50_imagenet_stem": 20_751_946,
     "resnet50_cifar_stem": 20_744_266,
 }
-RESIDUAL = [name for name in PARAMETERS if name != "simplecnn"]
 SMALL = ["simplecnn", "deepcnn", "resnet10", "resnet20"]
 AXES = {"skip": (True, False), "norm": ("batch", "none"), "init": ("torch", "he")}
 
@@ -59,14 +58,14 @@ def test_every_yaml_is_tested():
 def test_parameter_count(build, name):
     with torch.device("meta"):
         assert count(build(name)) == PARAMETERS[name]
-        if name in RESIDUAL:
-            assert count(build(name, skip=False)) == PLAIN_PARAMETERS[name]
+        assert count(build(name, skip=True)) == PARAMETERS[name]
+        assert count(build(name, skip=False)) == PLAIN_PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_every_combination_of_the_yamls_axes_is_accepted(build, name):
     axes = axes_of(name)
-    assert set(axes) == (set(AXES) if name in RESIDUAL else {"norm", "init"})
+    assert set(axes) == set(AXES)
     with torch.device("meta"):
         for values in itertools.product(*(AXES[axis] for axis in axes)):
             build(name, **dict(zip(axes, values, strict=True)))
@@ -96,11 +95,11 @@ def test_logits_are_finite_and_differ_between_images(build, name, size):
     assert not torch.equal(logits[0], logits[1])
 
 
-@pytest.mark.parametrize("name", RESIDUAL)
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_skip_changes_the_additions_and_nothing_else(build, name):
-    residual = build(name, skip=True)
+    residual = build(name, skip=True, image_size=16)
     drawn_next = torch.rand(3)
-    plain = build(name, skip=False)
+    plain = build(name, skip=False, image_size=16)
     assert torch.equal(torch.rand(3), drawn_next)
 
     full, rest = residual.state_dict(), plain.state_dict()
@@ -158,7 +157,7 @@ def test_every_relu_is_passed_once(build, name):
 @pytest.mark.filterwarnings("ignore:.torch.jit.trace")
 @pytest.mark.parametrize("name", SMALL)
 def test_one_graph_for_every_batch(build, name):
-    net = build(name, norm="none", **({"skip": True} if name in RESIDUAL else {}))
+    net = build(name, norm="none", skip=True)
     images = torch.randn(2, 3, 32, 32)
     with warnings.catch_warnings():
         warnings.simplefilter("error", torch.jit.TracerWarning)
