@@ -44,7 +44,7 @@ def test_results_say_what_happened(finished) -> None:
         "data": "digits",
         "train_size": 200,
         "model": "simplecnn",
-        "skip": None,
+        "skip": False,
         "norm": "none",
         "init": "torch",
         "optim": "sgd",

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from src.callbacks.signals import QUANTITIES, Look, SignalPropagation, Thresholds, judge
+from src.models.simplecnn import SimpleCNN
 from tests.conftest import Run
 
 # The protocol of study 1, on digits: 20 steps an epoch, a look every tenth.
@@ -136,9 +137,19 @@ def test_an_exploding_gradient_is_told_although_the_run_fails(launch_in: Callabl
     assert run.results["verdict"]["step"] == 0
 
 
+def network_with_a_dead_layer(**arguments: Any) -> nn.Module:
+    network = SimpleCNN(**arguments)
+    assert network.conv2.bias is not None
+    nn.init.constant_(network.conv2.bias, -1e3)
+    return network
+
+
 def test_dying_relus_are_found(launch_in: Callable[..., Run]) -> None:
-    run = launch_in(*STUDY, "model=simplecnn", "optim.lr=3", "data.train_size=200", "callbacks.signals.every_n_steps=2")
+    dead = f"model._target_={__name__}.network_with_a_dead_layer"
+    run = launch_in(*STUDY, "model=simplecnn", dead, "data.train_size=200", "callbacks.signals.every_n_steps=2")
     assert run.results["verdict"]["kind"] == "dying ReLUs"
+    assert run.results["verdict"]["step"] == 2
+    assert "100% of the units of relu2" in run.results["verdict"]["text"]
 
 
 def test_a_hopeless_run_is_stopped_if_asked(launch_in: Callable[..., Run]) -> None:

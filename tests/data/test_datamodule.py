@@ -193,12 +193,11 @@ def test_normalisation_subtracts_the_mean_and_divides_by_the_deviation() -> None
 
 
 def test_the_digits_own_constants_centre_them() -> None:
-    native = OmegaConf.create({"image_size": 8})
-    conf = OmegaConf.merge(*(OmegaConf.load(CONF / f"{name}.yaml") for name in ("_base", "digits")), native)
+    conf = OmegaConf.merge(*(OmegaConf.load(CONF / f"{name}.yaml") for name in ("_base", "digits")))
     del conf["defaults"]
     data = instantiate(OmegaConf.create({"data": conf}).data, aug=Pipeline(), seed=0)
     images = data.normalise(data.train.images)
-    assert images.shape[1:] == (3, 8, 8)
+    assert images.shape[1:] == (3, 32, 32)
     assert images.mean().item() == pytest.approx(0, abs=0.01) and images.std().item() == pytest.approx(1, abs=0.01)
 
 
