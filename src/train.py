@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 def main(cfg: DictConfig) -> float:
     from src.runs.folder import RunFolder
     from src.runs.job import run_job, stop
-    from src.runs.resume import resumed_config
 
     hydra_cfg = HydraConfig.get()
     path = Path(cfg.resume or hydra_cfg.runtime.output_dir)
@@ -34,6 +33,8 @@ def main(cfg: DictConfig) -> float:
         if cfg.resume is None:
             folder.claim()
         else:
+            from src.resume import resumed_config
+
             cfg = resumed_config(cfg, hydra_cfg.overrides.task)
     except Exception as error:
         stop(error, debug=cfg.debug)

@@ -47,7 +47,8 @@ class Thresholds:
         loss: a mean loss this close to the logarithm of the number of classes, relatively, is that of guessing.
         one_class: share of one class among a batch's predictions from which they count as collapsed. Both in two looks
             in a row: a slow start may look like this once.
-        vanishing: a first layer's weight gradient below this part of the last convolution's has vanished.
+        vanishing: a first convolution's weight gradient below this part of the last one's has vanished; in a network
+            without convolutions, that of the first layer.
         exploding: norm of the gradient of all weights above which it explodes.
         dead: share of a layer's ReLUs that are zero for a whole batch, above which the layer is dying. Dead in two
             looks in a row: a unit that rests for one batch is not dead.
@@ -98,7 +99,7 @@ def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict 
         thresholds: when to find fault.
     """
     weighted = [row for row in look.rows if row["weight_gradient"] is not None]
-    convs = [row for row in weighted if row["kind"] == "conv"]
+    convs = [row for row in weighted if row["kind"] == "conv"] or weighted  # a network may have none
     total = math.sqrt(sum(row["weight_gradient"] ** 2 for row in weighted))
     if not total <= thresholds.exploding:  # also when it is not a number
         worst = max(weighted, key=lambda row: row["weight_gradient"])
@@ -223,7 +224,10 @@ class SignalPropagation(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._step = trainer.global_step
-        if self._step % self.every_n_steps == 0:
+        # Of batches whose gradients accumulate, the last one, after which the optimiser steps.
+        last = batch_idx + 1 == trainer.num_training_batches
+        steps = last or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if steps and self._step % self.every_n_steps == 0:
             network = pl_module.network
             assert isinstance(network, nn.Module)
             self._attach(network)

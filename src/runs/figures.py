@@ -21,7 +21,9 @@ def label(row: pd.Series, factors: Sequence[str]) -> str:
 
 
 def _word(level: object) -> str:
-    return {True: "on", False: "off"}.get(level, str(level)) if isinstance(level, bool) else str(level)
+    if isinstance(level, bool):
+        return "on" if level else "off"
+    return str(level)
 
 
 def _figure(title: str, width: float, height: float) -> tuple[Figure, Axes]:

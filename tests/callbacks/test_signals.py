@@ -186,6 +186,30 @@ def test_what_is_written(vanished: Run) -> None:
     assert {"signal/signals", "signal/predictions"} <= set(tags["images"])
 
 
+def test_accumulated_batches_are_looked_at_once_a_step(launch_in: Callable[..., Run]) -> None:
+    run = launch_in("callbacks=signals", "callbacks.signals.every_n_steps=1", "trainer.accumulate_grad_batches=3")
+    assert run.code == 0
+    table = signals(run)  # four batches an epoch: three of them make a step, the last one another
+    assert not table.duplicated(["step", "layer"]).any()
+    assert sorted(set(table.step)) == [0, 1, 2, 3]
+    assert table[table.kind == "conv"].update_ratio.gt(0).all()
+
+
+def test_a_network_without_convolutions_is_judged_by_its_first_layer() -> None:
+    def linear(gradients: tuple[float, float]) -> Look:
+        blank = dict.fromkeys(QUANTITIES)
+        rows = [
+            {"layer": f"fc{i}", "kind": "linear", **blank, "weight_gradient": value}
+            for i, value in enumerate(gradients)
+        ]
+        return Look(200, math.log(10), 10, 1.0, rows)
+
+    verdict = judge(linear((1e-4, 1.0)), linear((1e-4, 1.0)), Thresholds())
+    assert verdict is not None
+    assert verdict.kind == "vanishing gradient"
+    assert "reaching fc0 is 1.0e-04 of fc1's" in verdict.text
+
+
 def test_a_resumed_run_has_every_look_once(launch_in: Callable[..., Run], resume: Callable[..., Run]) -> None:
     run = launch_in("callbacks=signals", "callbacks.signals.every_n_steps=3")
     resume(run.folder, "trainer.max_epochs=4")

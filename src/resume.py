@@ -6,6 +6,7 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from src.build import check_trainer, trusted
 from src.runs.folder import RunFolder
 
 
@@ -21,8 +22,6 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         FileNotFoundError: the folder holds no run.
         ValueError: an override would make it another run, or there is nothing left to do.
     """
-    from src.build import check_trainer, trusted
-
     folder = RunFolder(Path(cfg.resume))
     results = folder.results()
     if "config" not in results:
