@@ -96,6 +96,7 @@ def build_classifier(cfg: DictConfig, data: ImageDataModule) -> Classifier:
         optimizer=instantiate(cfg.optim),
         schedule=instantiate(cfg.schedule),
         classes=data.classes,
+        image_size=data.image_size,
         seed=cfg.seed,
         label_smoothing=cfg.label_smoothing,
         channels_last=cfg.channels_last,

@@ -42,11 +42,13 @@ class Classifier(L.LightningModule):
         optimizer: makes the optimiser for a module's parameters.
         schedule: what multiplies the learning rate, step by step.
         classes: names of the classes, by index; their number is ``num_classes``.
+        image_size: side of the images; like ``classes`` and ``config`` it goes into every checkpoint, so that one can
+            be used without its run folder and without data.
         seed: of whatever the network draws while it trains (dropout and the like).
         label_smoothing: 0 to 1; only in the training loss.
         channels_last: memory layout of the network and of the images.
         compile: whether to ``torch.compile`` the network.
-        config: plain values that go into every checkpoint, so that it can be used without its run folder.
+        config: plain values, what the run was configured with.
 
     Raises:
         ValueError: ``label_smoothing`` is out of its range, or a switch is neither true nor false.
@@ -59,6 +61,7 @@ class Classifier(L.LightningModule):
         schedule: Schedule,
         *,
         classes: tuple[str, ...],
+        image_size: int,
         seed: int = 0,
         label_smoothing: float = 0.0,
         channels_last: bool = True,
@@ -71,7 +74,8 @@ class Classifier(L.LightningModule):
         for name, value in (("channels_last", channels_last), ("compile", compile)):
             if not isinstance(value, bool):  # the string "no" would count as true
                 raise ValueError(f"{name} is {value!r}; expected true or false.")
-        self.save_hyperparameters({"config": config, "classes": list(classes)}, logger=False)
+        carried = {"config": config, "classes": list(classes), "image_size": image_size}
+        self.save_hyperparameters(carried, logger=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
         if compile:

@@ -25,7 +25,7 @@ def network() -> nn.Module:
 
 def classifier(schedule: Schedule | None = None, lr: float = 0.05, **settings: Any) -> Classifier:
     optimizer = partial(build_optimizer, algorithm="SGD", lr=lr)
-    return Classifier(network(), optimizer, schedule or Constant(), classes=CLASSES, **settings)
+    return Classifier(network(), optimizer, schedule or Constant(), classes=CLASSES, image_size=8, **settings)
 
 
 def images_and_labels(count: int = 40) -> tuple[Tensor, Tensor]:
@@ -118,6 +118,7 @@ def test_a_checkpoint_is_plain_and_tells_the_classes_and_the_config(tmp_path: Pa
     assert checkpoint["hyper_parameters"] == {
         "config": {"model": {"_target_": "a.B"}, "lr": 0.1, "sizes": [1, 2]},
         "classes": list(CLASSES),
+        "image_size": 8,
     }
     other = classifier()
     other.load_state_dict(checkpoint["state_dict"])

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from src.augment import Pipeline
 from src.data.image_set import Batch, ImageSet, LabelledImages
+from src.data.normalise import Normalise
 from src.data.splits import stratified_split, stratified_subset
 
 
@@ -120,7 +121,7 @@ class ImageDataModule(L.LightningDataModule):
             raise ValueError(f"data.train_fraction is {train_fraction!r}; expected a number above 0, up to 1.")
         self.aug = aug
         self.seed = seed
-        self.mean, self.std = mean, std
+        self._normalise = Normalise(mean, std)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
 
         images = source.load()
@@ -203,6 +204,4 @@ class ImageDataModule(L.LightningDataModule):
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 ``[B, 3, S, S]`` to float32, ``(value / 255 - mean) / std`` per channel."""
-        mean = torch.tensor(self.mean, device=images.device).view(3, 1, 1) * 255
-        std = torch.tensor(self.std, device=images.device).view(3, 1, 1) * 255
-        return (images.float() - mean) / std
+        return self._normalise.to(images.device)(images)

@@ -7,21 +7,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from uuid import uuid4
 from warnings import warn
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
+from src.data.decode import FORMATS, Pixels, decode
 from src.data.image_set import ImageSet, LabelledImages
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]
-
-LAYOUT = 1  # of the cache and of how images are decoded; raise it when either changes
+LAYOUT = 2  # of the cache and of how images are decoded; raise it when either changes
 CHUNK = 64  # images per task: enough to hide the task's cost, few enough for the bar to move
 MAX_THREADS = 8  # small images spend half their time under the interpreter's lock; more threads only queue
 
@@ -35,8 +34,7 @@ class ImageFolder:
     Args:
         root: folder that holds ``train`` and ``test``. The decoded images are cached in ``root/.cache``, or
             in the user's cache folder where that cannot be written.
-        image_size: side of the square images. Images of another size are resized (bilinear, antialiased;
-            the aspect ratio is not kept), others are not touched.
+        image_size: side of the square images; see ``decode`` for how others are brought to it.
     """
 
     root: str
@@ -46,8 +44,8 @@ class ImageFolder:
         """Read both halves from the cache, decoding them first if any file is new or changed.
 
         Returns:
-            images uint8 ``[N, 3, S, S]``, RGB, values 0 to 255, turned upright as their EXIF says; sorted by
-            class name, then file name. Classes are numbered in the order of their names.
+            images uint8 ``[N, 3, S, S]``, RGB, values 0 to 255, as ``decode`` makes them; sorted by class
+            name, then file name. Classes are numbered in the order of their names.
 
         Raises:
             FileNotFoundError: ``root``, ``root/train`` or ``root/test`` does not exist.
@@ -107,7 +105,7 @@ def _scan(folder: Path) -> _Listing:
             f"There is no folder {folder}: images are expected in {folder}/<class>/, one folder per class."
         )
     extensions = Image.registered_extensions().items()  # of what Pillow writes as well as of what it reads
-    suffixes = tuple(suffix for suffix, name in extensions if name in Image.OPEN)
+    suffixes = tuple(suffix for suffix, name in extensions if name in FORMATS)
     try:
         names = sorted(entry.name for entry in _visible(folder) if entry.is_dir())
         classes = {name: list(_image_files(folder / name, suffixes)) for name in names}
@@ -209,7 +207,7 @@ def _decode_all(paths: list[str], image_size: int, title: str) -> Pixels:
     def decode_chunk(start: int) -> int:
         chunk = paths[start : start + CHUNK]
         for offset, path in enumerate(chunk):
-            images[start + offset] = _decode(path, image_size).transpose(2, 0, 1)
+            images[start + offset] = decode(path, image_size).transpose(2, 0, 1)
         return len(chunk)
 
     # Threads, not processes: Pillow decodes and resizes outside the interpreter's lock, which is where large
@@ -223,30 +221,3 @@ def _decode_all(paths: list[str], image_size: int, title: str) -> Pixels:
         for done in pool.map(decode_chunk, range(0, len(paths), CHUNK)):  # an error cancels what is left
             progress.advance(task, done)
     return images
-
-
-def _decode(path: str, image_size: int) -> Pixels:
-    """One image as uint8 ``[S, S, 3]``, upright and in RGB."""
-    try:
-        with Image.open(path) as image:
-            # Lets a JPEG decoder skip most of a large photo; three times the target keeps the result the same
-            # to the eye, and images up to six times the target are not affected.
-            image.draft(None, (3 * image_size, 3 * image_size))
-            ImageOps.exif_transpose(image, in_place=True)
-            rgb = _to_rgb(image)
-            if rgb.size != (image_size, image_size):
-                rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)  # antialiases
-            return np.asarray(rgb)
-    except Exception as error:  # a damaged file makes Pillow's readers raise almost anything
-        reason = str(error).rstrip(".")
-        raise ValueError(
-            f"{path} cannot be read as an image ({reason}): replace it by an intact file or remove it."
-        ) from error
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255, that is, to white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError(f"its pixels are of Pillow's mode {image.mode}, whose range is not known")
-    return image.convert("RGB")

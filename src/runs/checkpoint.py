@@ -11,7 +11,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Returns:
         Lightning's dictionary, with ``state_dict``, ``epoch``, ``global_step`` and, under ``hyper_parameters``,
-        this project's ``config`` (resolved, plain values) and ``classes`` (names by index).
+        this project's ``config`` (resolved, plain values), ``classes`` (names by index) and, since it is written,
+        ``image_size``.
 
     Raises:
         FileNotFoundError: there is no such file.

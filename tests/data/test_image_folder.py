@@ -103,6 +103,14 @@ def test_any_mode_becomes_rgb(root: Path, mode: str) -> None:
     assert torch.equal(only_train_image(root), as_tensor(image.convert("RGB")))
 
 
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_what_is_transparent_becomes_white(root: Path, mode: str) -> None:
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 4, 8))
+    image.convert(mode).save(root / "train/ant/0.png")
+    assert only_train_image(root)[:, :, :4].eq(0).all() and only_train_image(root)[:, :, 4:].eq(255).all()
+
+
 def test_16_bit_grey_keeps_its_range(root: Path) -> None:
     grey = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024
     Image.fromarray(grey).save(root / "train/ant/0.png")
@@ -304,12 +312,19 @@ def test_a_truncated_image_is_named(root: Path) -> None:
     assert refusal(root).startswith(f"{file} cannot be read as an image (image file is truncated")
 
 
-def test_a_decompression_bomb_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", [700, 1500])  # Pillow itself would only warn of the second
+def test_a_decompression_bomb_is_named(root: Path, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     file = root / "train/cat/bomb.png"
     picture(0, 40, 40).save(file)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     sentence = refusal(root)
     assert sentence.startswith(f"{file} cannot be read as an image (Image size (1600 pixels) exceeds limit")
+
+
+def test_a_program_for_ghostscript_is_no_image(root: Path) -> None:
+    file = root / "train/cat/program.png"
+    Image.new("RGB", (8, 8)).save(file, "EPS")
+    assert refusal(root).startswith(f"{file} cannot be read as an image (cannot identify image file")
 
 
 def test_pixels_without_a_known_range_are_refused(root: Path) -> None:

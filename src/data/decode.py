@@ -1,0 +1,81 @@
+"""From an image file, whatever its format, mode and size, to the square of pixels a network is given."""
+
+import os
+from typing import Any
+from warnings import filterwarnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+# Pillow warns of more pixels than its limit and raises at twice that; here the limit is one.
+filterwarnings("ignore", category=Image.DecompressionBombWarning)
+Image.init()  # all readers, of which formats= below chooses
+# All but EPS, which is a program that Pillow hands to Ghostscript: an image from a stranger runs no code here.
+FORMATS = [name for name in Image.ID if name != "EPS"]
+
+
+def decode(path: str | os.PathLike[str], image_size: int) -> Pixels:
+    """Read one image file.
+
+    Args:
+        path: of a file in any format that Pillow reads by itself.
+        image_size: side S of the square wanted.
+
+    Returns:
+        See ``to_square``.
+
+    Raises:
+        ValueError: the file cannot be read as an image, or has more pixels than Pillow's limit against
+            decompression bombs.
+    """
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return to_square(image, image_size)
+    except Exception as error:  # a damaged file makes Pillow's readers raise almost anything
+        reason = str(error).rstrip(".")
+        raise ValueError(
+            f"{path} cannot be read as an image ({reason}): replace it by an intact file or remove it."
+        ) from error
+
+
+def to_square(image: Image.Image, image_size: int) -> Pixels:
+    """An image as uint8 ``[S, S, 3]``: upright as its EXIF says, in RGB, transparency on white.
+
+    An image of another size is resized (bilinear, antialiased; the aspect ratio is not kept), others are not
+    touched.
+
+    Args:
+        image: of any mode but I and F, whose range is not known. May be changed.
+        image_size: side S.
+
+    Raises:
+        ValueError: the mode is I or F, or the image has more pixels than Pillow's limit.
+    """
+    _check_size(image)
+    # Lets a JPEG decoder skip most of a large photo; three times the target keeps the result the same to the eye,
+    # and images up to six times the target are not affected.
+    image.draft(None, (3 * image_size, 3 * image_size))
+    ImageOps.exif_transpose(image, in_place=True)
+    rgb = _to_rgb(image)
+    if rgb.size != (image_size, image_size):
+        rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)  # antialiases
+    return np.asarray(rgb)
+
+
+def _check_size(image: Image.Image) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        raise ValueError(f"Image size ({image.width * image.height} pixels) exceeds limit of {limit} pixels")
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255, that is, to white
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of Pillow's mode {image.mode}, whose range is not known")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
