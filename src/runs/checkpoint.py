@@ -24,7 +24,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         )
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        complete = {"config", "classes"} <= checkpoint["hyper_parameters"].keys() and "state_dict" in checkpoint
+        carried = checkpoint["hyper_parameters"]
+        named = isinstance(carried["classes"], list) and all(isinstance(name, str) for name in carried["classes"])
+        complete = named and "config" in carried and "state_dict" in checkpoint
     except Exception:  # torch raises whatever the bytes lead it to
         complete = False
     if not complete:

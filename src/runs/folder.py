@@ -80,6 +80,12 @@ class RunFolder:
             raise ValueError(f"{self.results_file} is damaged ({error}); delete the folder and run again.") from None
         return results
 
+    def links_out(self) -> list[Path]:
+        """Symbolic links in the folder that lead out of it."""
+        home = self.path.resolve()
+        links = (path for path in self.path.rglob("*") if path.is_symlink())
+        return [link for link in links if not link.resolve().is_relative_to(home)]
+
     def update(self, **changes: Any) -> None:
         """Merge ``changes`` (JSON values) into results.json, atomically."""
         write_json(self.results_file, self.results() | changes)

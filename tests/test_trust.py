@@ -1,0 +1,247 @@
+"""A checkpoint, a run folder, an image or a data set from a stranger runs no code here and writes nowhere else."""
+
+import json
+import pickle
+import re
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import src.eval
+import src.report
+import src.train
+from src.build import trusted
+from src.data.cifar10 import CIFAR10
+from src.runs.checkpoint import load_checkpoint
+from tests.conftest import launch
+
+ROOT = Path(__file__).parents[1]
+
+
+class Malicious:
+    """Unpickling this leaves a mark."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.fixture
+def mark(tmp_path: Path) -> Path:
+    """What exists once a stranger's code has run."""
+    return tmp_path / "PWNED"
+
+
+@pytest.fixture
+def strangers_run(copy_of_finished: Any) -> Path:
+    """A run folder that another has tampered with, as soon as a test does so."""
+    return copy_of_finished.folder
+
+
+def assert_refused(run: Any, mark: Path) -> None:
+    assert not mark.exists()
+    assert run.code == 1
+    assert run.err.count("\n") == 1 and "Traceback" not in run.err, run.err
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Pickles
+# ------------------------------------------------------------------------------------------------------------
+
+PICKLES: dict[str, Callable[[Malicious, Path], object]] = {
+    "bare": lambda evil, file: file.write_bytes(pickle.dumps(evil)),
+    "torch": lambda evil, file: torch.save(evil, file),
+    "torch, old format": lambda evil, file: torch.save(evil, file, _use_new_zipfile_serialization=False),
+    "in a checkpoint": lambda evil, file: torch.save(_checkpoint(evil), file),
+}
+
+
+def _checkpoint(evil: Malicious) -> dict[str, Any]:
+    return {"state_dict": {}, "hyper_parameters": {"config": {"model": evil}, "classes": ["a", "b"]}}
+
+
+# A command, and its argument that takes a checkpoint.
+CHECKPOINT_COMMANDS: dict[str, Callable[[], Any]] = {"eval": src.eval.main}
+
+
+@pytest.mark.parametrize("kind", PICKLES)
+@pytest.mark.parametrize("command", CHECKPOINT_COMMANDS)
+def test_no_command_unpickles_a_checkpoint(tmp_path: Path, mark: Path, command: str, kind: str) -> None:
+    file = tmp_path / "strange.ckpt"
+    PICKLES[kind](Malicious(mark), file)
+    run = launch(CHECKPOINT_COMMANDS[command], tmp_path, f"ckpt={file}")
+    assert_refused(run, mark)
+    assert f"{file} is no checkpoint of this project, or it is damaged" in run.err
+
+
+def test_the_pickles_would_have_left_their_mark(tmp_path: Path, mark: Path) -> None:
+    for kind, write in PICKLES.items():
+        write(Malicious(mark), tmp_path / "strange.ckpt")
+        if kind == "bare":
+            pickle.loads((tmp_path / "strange.ckpt").read_bytes())
+        else:
+            torch.load(tmp_path / "strange.ckpt", weights_only=False)
+        assert mark.exists(), kind
+        mark.unlink()
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+def test_a_resumed_run_unpickles_nothing(strangers_run: Path, tmp_path: Path, mark: Path, name: str) -> None:
+    file = strangers_run / "checkpoints" / name
+    content = torch.load(file, weights_only=True)
+    # Not reached by training again, so that the best one is read as it lies there.
+    content["callbacks"]["Checkpoints"] = {"highest": 2.0}
+    torch.save(content, strangers_run / "checkpoints" / "last.ckpt")
+    torch.save(content | {"state_dict": Malicious(mark)}, file)
+    run = launch(src.train.main, tmp_path, f"resume={strangers_run}", "trainer.max_epochs=4")
+    assert not mark.exists()
+    assert run.code == 1 and "Traceback" not in run.err
+
+
+@pytest.mark.parametrize("file", ["results.json", "metrics.csv"])
+@pytest.mark.parametrize("command", ["resume", "report"])
+def test_what_reports_and_resuming_read_is_not_unpickled(
+    strangers_run: Path, tmp_path: Path, mark: Path, command: str, file: str
+) -> None:
+    (strangers_run / file).write_bytes(pickle.dumps(Malicious(mark)))
+    if command == "resume":
+        launch(src.train.main, tmp_path, f"resume={strangers_run}", "trainer.max_epochs=4")
+    else:
+        assert_refused(launch(src.report.main, tmp_path, f"sweep={strangers_run.parent}"), mark)
+    assert not mark.exists()
+
+
+def test_cifar10_unpickles_only_what_has_the_official_md5(tmp_path: Path, mark: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"):
+        (folder / name).write_bytes(pickle.dumps(Malicious(mark)))
+    with pytest.raises(OSError, match="is incomplete or corrupted"):
+        CIFAR10(str(tmp_path), download=False).load()
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(pickle.dumps(Malicious(mark)))
+    with pytest.raises(OSError, match="is incomplete or corrupted"):
+        CIFAR10(str(tmp_path), download=False).load()
+    assert not mark.exists()
+
+
+def test_nothing_else_in_the_source_unpickles() -> None:
+    """Every call that could is listed here, with what keeps it from doing so."""
+    source = {file: file.read_text("utf-8") for file in (ROOT / "src").rglob("*.py")}
+    calls = [call for text in source.values() for call in re.findall(r"\btorch\.load\([^\n]*", text)]
+    assert calls and all("weights_only=True" in call for call in calls)
+    fits = [call for text in source.values() for call in re.findall(r"trainer\.(?:fit|test)\([^\n]*", text)]
+    assert fits and all("weights_only=True" in call for call in fits if "ckpt_path" in call)
+    risky = r"\b(pickle\.|joblib\.load|read_pickle|np\.load\(|allow_pickle=True|load_from_checkpoint|yaml\.load)"
+    assert not [(file, found) for file, text in source.items() for found in re.findall(risky, text)]
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Configurations
+# ------------------------------------------------------------------------------------------------------------
+
+SHELL = {"_target_": "os.system", "command": "touch PWNED"}
+HOSTILE: dict[str, Any] = {
+    "a shell": {"model": SHELL},
+    "eval": {"model": {"_target_": "builtins.eval", "_args_": ["open('PWNED', 'w')"]}},
+    "a process": {"optim": {"_target_": "subprocess.run", "args": ["touch", "PWNED"]}},
+    "half a call": {"optim": {"_target_": "os.system", "_partial_": True, "command": "touch PWNED"}},
+    "nested": {"data": {"_target_": "src.data.datamodule.ImageDataModule", "source": {"deep": SHELL}}},
+    "in lists": {"aug": {"_target_": "src.augment.Pipeline", "transforms": [[[SHELL]]]}},
+    "in a tuple": {"aug": {"_target_": "src.augment.Pipeline", "transforms": (SHELL,)}},
+    "in another mapping": {"model": OrderedDict(SHELL)},
+    "in YAML": "model:\n  _target_: os.system\n  command: touch PWNED\n",
+    "in a list of configs": [{"model": SHELL}],
+    "a child of what is known": {"model": {"_target_": "src.models.simplecnn.SimpleCNN.__init__"}},
+    "the module of what is known": {"model": {"_target_": "src.models.simplecnn"}},
+    "known with a space": {"model": {"_target_": "src.models.simplecnn.SimpleCNN "}},
+    "what conf/ names for Hydra": {"model": {"_target_": "src.runs.sweep.SweepSummary"}},
+    "no name": {"model": {"_target_": None}},
+    "a mapping for a name": {"model": {"_target_": {"_target_": "lightning.Trainer"}}},
+    "interpolated target": {"name": "os.system", "model": {"_target_": "${name}", "command": "touch PWNED"}},
+    "resolved from nothing": {"aug": {"transforms": ["${oc.create:'{_target_: os.system}'}"]}},
+    "the environment": {"seed": "${oc.env:HOME}"},
+    "the environment, in a sentence": {"model": {"init": "he${oc.env:HOME}"}},
+    "positional arguments": {"model": {"_target_": "src.models.simplecnn.SimpleCNN", "_args_": [1]}},
+    "not recursive": {"model": {"_target_": "src.models.simplecnn.SimpleCNN", "_recursive_": False}},
+    "Hydra's conversion": {"model": {"_target_": "src.models.simplecnn.SimpleCNN", "_convert_": "object"}},
+    "a dunder": {"model": {"_target_": "src.models.simplecnn.SimpleCNN", "__class__": "os.system"}},
+    "a key that is no string": {"model": {1: SHELL}},
+    "bytes": {"model": {"init": b"he"}},
+    "a type": {"model": {"_target_": torch.float32}},
+    "a tensor": {"optim": {"lr": torch.tensor(0.1)}},
+}
+
+
+@pytest.mark.parametrize("config", HOSTILE.values(), ids=HOSTILE)
+def test_a_config_that_could_run_foreign_code_is_refused(config: Any) -> None:
+    with pytest.raises(ValueError, match=r"^The config .*(it was not built|nothing was built from it)\b"):
+        trusted(config)
+
+
+@pytest.mark.parametrize("group", ["trainer", "logger", "callbacks"])
+@pytest.mark.parametrize(
+    "path", ["/tmp/x", "../x", "a/../../x", "..\\x", "C:\\x", "C:x", "\\\\host\\share", "//host/x"]
+)
+def test_a_config_that_would_write_elsewhere_is_refused(finished: Any, group: str, path: str) -> None:
+    config = finished.results["config"]
+    config[group]["some"] = [{"setting": path}]
+    with pytest.raises(ValueError, match=f"^The config's {group} would write to .* outside the run folder"):
+        trusted(config)
+
+
+@pytest.mark.parametrize("kind", ["a shell", "in a tuple", "in YAML", "in lists"])
+def test_eval_refuses_what_a_checkpoint_carries(strangers_run: Path, tmp_path: Path, mark: Path, kind: str) -> None:
+    _poison(strangers_run / "checkpoints" / "best.ckpt", HOSTILE[kind])
+    for command in CHECKPOINT_COMMANDS.values():
+        assert_refused(launch(command, tmp_path, f"ckpt={strangers_run / 'checkpoints' / 'best.ckpt'}"), mark)
+
+
+def _poison(file: Path, hostile: Any) -> None:
+    content = torch.load(file, weights_only=True)
+    carried = content["hyper_parameters"]
+    carried["config"] = carried["config"] | hostile if isinstance(hostile, dict) else hostile
+    torch.save(content, file)
+
+
+@pytest.mark.parametrize("kind", ["a shell", "in lists", "in YAML", "interpolated target"])
+def test_resume_refuses_what_a_run_folder_carries(strangers_run: Path, tmp_path: Path, mark: Path, kind: str) -> None:
+    file = strangers_run / "results.json"
+    results, hostile = json.loads(file.read_text()), HOSTILE[kind]
+    results["config"] = results["config"] | hostile if isinstance(hostile, dict) else hostile
+    file.write_text(json.dumps(results))
+    before = (strangers_run / "train.log").read_bytes()
+    assert_refused(launch(src.train.main, tmp_path, f"resume={strangers_run}", "trainer.max_epochs=4"), mark)
+    assert (strangers_run / "train.log").read_bytes() == before
+
+
+def test_a_resumed_run_does_not_write_through_a_link(strangers_run: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "profile"
+    profile.write_text("mine\n")
+    (strangers_run / "train.log").unlink()
+    (strangers_run / "train.log").symlink_to(profile)
+    run = launch(src.train.main, tmp_path, f"resume={strangers_run}", "trainer.max_epochs=4")
+    assert run.code == 1 and "train.log is a link that leads out of the run folder" in run.err
+    assert profile.read_text() == "mine\n"
+
+
+def test_a_link_within_the_run_folder_is_no_matter(strangers_run: Path, tmp_path: Path) -> None:
+    shutil.move(strangers_run / "train.log", strangers_run / "other.log")
+    (strangers_run / "train.log").symlink_to("other.log")
+    assert launch(src.train.main, tmp_path, f"resume={strangers_run}", "trainer.max_epochs=4").code == 0
+
+
+@pytest.mark.parametrize("classes", ["0123456789", [0, 1], None, {"a": 1}])
+def test_classes_are_a_list_of_names(strangers_run: Path, classes: Any) -> None:
+    file = strangers_run / "checkpoints" / "best.ckpt"
+    content = torch.load(file, weights_only=True)
+    content["hyper_parameters"]["classes"] = classes
+    torch.save(content, file)
+    with pytest.raises(ValueError, match="is no checkpoint of this project"):
+        load_checkpoint(file)
