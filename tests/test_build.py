@@ -1,11 +1,14 @@
 """From a config to the objects it describes, and what a config from a file may not describe."""
 
+import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from src.build import build_classifier, build_data, build_run_trainer, build_trainer, known_targets, trusted
@@ -15,6 +18,8 @@ from src.callbacks.interrupt import InterruptCheckpoint
 from src.runs.folder import RunFolder
 
 Launch = Callable[..., Any]
+
+CONF = Path(__file__).parents[1] / "conf"
 
 
 @pytest.fixture
@@ -90,14 +95,48 @@ def test_what_conf_names_is_trusted(finished: Any) -> None:
 # Experiments
 # ------------------------------------------------------------------------------------------------------------
 
-EXPERIMENTS = sorted(file.stem for file in (Path(__file__).parents[1] / "conf" / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_runs(train_as_given: Launch, experiment: str) -> None:
     run = train_as_given(
         f"experiment={experiment}", "data=digits", "data.image_size=8", "trainer=cpu", "trainer.max_epochs=1",
-        "data.train_size=64", "data.batch_size=32",
+        "data.train_size=64", "data.batch_size=32", "data.eval_batch_size=50",
+        "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1",
     )  # fmt: skip
     assert run.code == 0, run.err
     assert run.results["status"] == "completed"
+
+
+PRESETS = {"stem": 6, "augmentation": 9, "optimizers": 27, "ablation": 54}  # and the runs they promise
+
+
+@pytest.mark.parametrize("scale", ["cpu", "gpu"])
+@pytest.mark.parametrize(("experiment", "runs"), PRESETS.items())
+def test_a_preset_is_a_grid_of_the_promised_size_at_either_scale(experiment: str, runs: int, scale: str) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", [f"experiment={experiment}", f"scale={scale}"], return_hydra_config=True)
+        full = compose("train", [f"experiment={experiment}"])
+    grid = [str(levels).split(",") for levels in cfg.hydra.sweeper.params.values()]
+    assert math.prod(len(set(levels)) for levels in grid) == runs
+    assert f"{runs} runs" in (CONF / "experiment" / f"{experiment}.yaml").read_text()
+    assert cfg.hydra.sweeper.params.seed == "1,2,3"
+    assert cfg.trainer.max_epochs < full.trainer.max_epochs
+    assert cfg.trainer.accelerator == ("gpu" if scale == "gpu" else "auto")
+    assert (cfg.data.train_size is None) == (scale == "gpu")
+
+
+def test_every_optimizer_has_rates_of_its_own(train: Launch, tmp_path: Path) -> None:
+    """Around its usual one, each a level of the factor lr."""
+    grid = ("experiment=optimizers", "optim=sgd,adam", "lr_multiplier=3", "seed=1")
+    run = train(*grid, "trainer.limit_train_batches=1", "callbacks=none", "logger=none", "--multirun")
+    assert run.code == 0, run.err
+    results = [json.loads(file.read_text()) for file in tmp_path.glob("logs/train/sweeps/*/*/results.json")]
+    assert {(r["factors"]["optim"], r["factors"]["lr"], r["config"]["optim"]["lr"]) for r in results} == {
+        ("sgd", 0.3, 0.3),
+        ("adam", 0.003, 0.003),
+    }
+    usual = {file.stem: OmegaConf.load(file).lr for file in (CONF / "optim").glob("*.yaml")}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert compose("train", ["experiment=optimizers"]).usual_lr == usual

@@ -1,6 +1,7 @@
-"""Names of run folders, as OmegaConf resolvers that conf/*.yaml may use. Importing this module registers them."""
+"""What conf/*.yaml may compute: names of run folders, and products. Importing this module registers the resolvers."""
 
 import hashlib
+import math
 import re
 import secrets
 from datetime import datetime
@@ -48,9 +49,15 @@ def sweep_name(sweep: str | None) -> str:
     return PurePath(sweep or "unnamed").name
 
 
+def product(*factors: float) -> float:
+    """Their product to twelve digits, so that three times 0.1 is 0.3."""
+    return float(f"{math.prod(factors):.12g}")
+
+
 # The value of a cached resolver stays the same for every job of a sweep.
 OmegaConf.register_new_resolver("run_id", run_id, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("record_dir", record_dir, use_cache=True, replace=True)
 OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
 OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+OmegaConf.register_new_resolver("product", product, replace=True)

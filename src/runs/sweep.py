@@ -9,7 +9,7 @@ from omegaconf import DictConfig, read_write
 
 from src.runs.folder import RunFolder
 
-_FACTORS = ("model", "optim", "schedule", "aug", "label_smoothing", "seed")
+_FACTORS = ("model", "optim", "lr_multiplier", "schedule", "aug", "label_smoothing", "seed")
 
 
 class SweepSummary(Callback):
