@@ -1,13 +1,15 @@
 """Test a checkpoint again, from the checkpoint alone: it carries its configuration.
 
-python -m src.eval ckpt=logs/train/runs/<run>/checkpoints/best.ckpt
+python -m src.eval ckpt=logs/train/runs/<run>
+python -m src.eval ckpt=logs/train/runs/<run> tta=[none,flip,flip_shift] corruptions=true
 """
 
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import src.runs.names  # noqa: F401  (the resolvers that conf/eval.yaml uses)
 from src.runs.command_line import plain_paths
@@ -16,60 +18,112 @@ from src.runs.command_line import plain_paths
 @plain_paths("ckpt")
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="eval")
 def main(cfg: DictConfig) -> float:
-    from rich.console import Console
-    from rich.markup import escape
-
-    from src.runs.folder import write_json
     from src.runs.job import stop
 
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        metrics = evaluate(cfg)
+        results = evaluate(cfg, folder)
     except Exception as error:
         stop(error, debug=cfg.debug)
-    file = Path(HydraConfig.get().runtime.output_dir) / "eval.json"
-    write_json(file, {"ckpt": str(cfg.ckpt), "metrics": metrics})
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"test accuracy [bold]{metrics['test/accuracy']:.2%}[/], loss {metrics['test/loss']:.4f}")
-    console.print(escape(str(file)))
-    return metrics["test/accuracy"]
+    show(results)
+    print(folder / "eval.json")
+    return next(row["accuracy"] for row in results["tta"] if row["name"] == results["primary"])
 
 
-def evaluate(cfg: DictConfig) -> dict[str, float]:
-    """Test metrics of the checkpoint ``cfg.ckpt``, on its own test images or on those of ``cfg.data``.
+def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Test the checkpoint ``cfg.ckpt`` on its own test images or on those of ``cfg.data``.
+
+    Writes eval.json and its figures into ``folder``, and the same for TensorBoard.
+
+    Returns:
+        The content of eval.json.
 
     Raises:
-        FileNotFoundError, ValueError: no checkpoint, or one that cannot be used with these data.
+        FileNotFoundError, ValueError: no checkpoint, or one that cannot be used with these data or these settings.
     """
-    from src.build import build_classifier, build_data, build_trainer, trusted
-    from src.runs.checkpoint import load_checkpoint
+    from src.evaluation.evaluator import Evaluator
+    from src.runs.folder import write_json
 
-    if cfg.ckpt is None:
-        raise ValueError("Name a checkpoint: python -m src.eval ckpt=<run folder>/checkpoints/best.ckpt")
-    checkpoint = load_checkpoint(Path(cfg.ckpt))
-    carried = checkpoint["hyper_parameters"]
-    trained = trusted(carried["config"])
-    trained.trainer = OmegaConf.merge(cfg.trainer, {"precision": cfg.trainer.precision or trained.trainer.precision})
-    if cfg.get("data") is not None:
-        # Other images, but normalised as those it learned from; how one would train on them is of no account.
-        kept = {"mean": trained.data.mean, "std": trained.data.std, "val_size": 0, "batch_size": 1}
-        trained.data = OmegaConf.merge(cfg.data, kept)
-    data = build_data(trained)
-    if list(data.classes) != carried["classes"]:
-        raise ValueError(
-            f"The checkpoint was trained on the classes {', '.join(carried['classes'])}, but the data have "
-            f"{', '.join(data.classes)}; evaluate on data with the same classes."
-        )
-    classifier = build_classifier(trained, data)
-    try:
-        classifier.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise ValueError(
-            f"The checkpoint's weights do not fit {trained.model._target_} for images of {data.image_size} x "
-            f"{data.image_size} pixels; use images of the size it was trained on. ({error})"
-        ) from None
-    trainer = build_trainer(trained, logger=False, enable_checkpointing=False)
-    trainer.test(classifier, datamodule=data, verbose=False)
-    return {name: value.item() for name, value in trainer.callback_metrics.items()}
+    evaluator = Evaluator(cfg)
+    results, figures = evaluator.clean()
+    results = {"ckpt": str(cfg.ckpt), **results}
+    write_json(folder / "eval.json", results)  # corruptions take a while: what is known by now is kept
+    if evaluator.corruptions:
+        primary = next(row for row in results["tta"] if row["name"] == results["primary"])
+        results["corruptions"], figures["corruptions"] = evaluator.corrupted(primary["accuracy"])
+        write_json(folder / "eval.json", results)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")
+    log_to_tensorboard(results, list(figures), folder)
+    return results
+
+
+def log_to_tensorboard(results: dict[str, Any], figures: list[str], folder: Path) -> None:
+    """Write the figures, and the numbers as text and scalars, as events into ``folder``, where the figures are."""
+    import numpy as np
+    from PIL import Image
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for row in results["tta"]:
+            for name in ("accuracy", "top2_accuracy", "nll", "ece", "gain"):
+                if name in row:
+                    writer.add_scalar(f"evaluation_{row['name']}/{name}", row[name])
+        for row in results.get("corruptions", ()):
+            writer.add_scalar(f"evaluation_corruptions/{row['corruption']}", row["accuracy"], row["severity"])
+        lines = ["| class | images | precision | recall | F1 |", "| --- | --- | --- | --- | --- |"]
+        for row in results["by_class"]:
+            name = row["class"].replace("|", "\\|")
+            scores = f"{row['precision']:.1%} | {row['recall']:.1%} | {row['f1']:.1%}"
+            lines.append(f"| {name} | {row['images']} | {scores} |")
+        writer.add_text("evaluation/by_class", "\n".join(lines))
+        for name in figures:
+            with Image.open(folder / f"{name}.png") as image:
+                writer.add_image(f"evaluation/{name}", np.asarray(image.convert("RGB")), dataformats="HWC")
+
+
+def show(results: dict[str, Any]) -> None:
+    """Print the figures."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    metrics = results["metrics"]
+    console.print(f"test accuracy [bold]{metrics['test/accuracy']:.2%}[/], loss {metrics['test/loss']:.4f}")
+
+    def percent(value: float) -> str:
+        return f"{100 * value:.2f}"
+
+    def interval(bounds: list[float], form: str = ".2f") -> str:
+        return " to ".join(f"{100 * bound:{form}}" for bound in bounds)
+
+    columns = ["tta", "views", "accuracy, %", "95 % interval", "top-2, %", "loss", "calibration error, %", "images/s"]
+    gains = ["gain, points", "95 % interval", "won / lost", "p"] if len(results["tta"]) > 1 else []
+    table = Table(*columns, *gains, box=None, pad_edge=False)
+    for row in results["tta"]:
+        cells = [row["name"], str(row["views"]), percent(row["accuracy"]), interval(row["accuracy_interval"])]
+        cells += [percent(row["top2_accuracy"]), f"{row['nll']:.4f}", percent(row["ece"])]
+        cells += [f"{row['images_per_second']:.0f}"]
+        if "gain" in row:
+            gain = [f"{100 * row['gain']:+.2f}", interval(row["gain_interval"], "+.2f")]
+            cells += [*gain, f"{row['won']} / {row['lost']}", f"{row['p']:.2g}"]
+        table.add_row(*cells)
+    console.print(table)
+
+    table = Table("class", "images", "precision, %", "recall, %", "F1, %", box=None, pad_edge=False)
+    for row in results["by_class"]:
+        scores = [percent(row[name]) for name in ("precision", "recall", "f1")]
+        table.add_row(escape(row["class"]), str(row["images"]), *scores)
+    console.print()
+    console.print(table)
+    if "corruptions" in results:
+        table = Table("corruption: accuracy, %", *(f"severity {i}" for i in range(1, 6)), box=None, pad_edge=False)
+        for name in dict.fromkeys(row["corruption"] for row in results["corruptions"]):
+            rows = [row for row in results["corruptions"] if row["corruption"] == name]
+            table.add_row(name, *(percent(row["accuracy"]) for row in rows))
+        console.print()
+        console.print(table)
 
 
 if __name__ == "__main__":

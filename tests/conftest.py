@@ -170,6 +170,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return launch(src.train.main, tmp_path_factory.mktemp("finished"), *TINY, *overrides)
 
 
+@pytest.fixture(scope="session")
+def evaluated(finished: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An evaluation of that run with everything in it."""
+    options = ("trainer=cpu", "tta=[flip,none,flip_shift]", "corruptions=[jpeg,contrast]")
+    return launch(src.eval.main, tmp_path_factory.mktemp("evaluated"), f"ckpt={finished.folder}", *options)
+
+
 @pytest.fixture
 def copy_of_finished(finished: Run, tmp_path: Path) -> Run:
     """The same, moved elsewhere, for tests that change it."""
