@@ -17,14 +17,15 @@ from pathlib import Path
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from PIL import Image, ImageOps
-from torch import Tensor, nn
+from torch import nn
 
 from src.build import trusted
-from src.data.decode import decode, to_square
+from src.data.decode import read_image
 from src.data.normalise import Normalise
 from src.runs.checkpoint import load_checkpoint
 from src.runs.folder import RunFolder
+
+__all__ = ["Trained", "load", "read_image"]
 
 
 @dataclass(frozen=True)
@@ -88,24 +89,3 @@ def load(path: Path | str) -> Trained:
         config=config,
         checkpoint=file,
     )
-
-
-def read_image(image: Path | str | Image.Image, image_size: int) -> Tensor:
-    """An image as a network's ``preprocess`` takes it, brought to its size as training images are.
-
-    Args:
-        image: a file in any format Pillow reads, or an image of Pillow's; grey, palette, 16 bits, CMYK become RGB,
-            transparency white, and EXIF turns it upright.
-        image_size: side S wanted.
-
-    Returns:
-        uint8 ``[3, S, S]``.
-
-    Raises:
-        ValueError: it cannot be read, its range of values is not known, or it is a decompression bomb.
-    """
-    if isinstance(image, Image.Image):
-        pixels = to_square(ImageOps.exif_transpose(image), image_size)  # a copy
-    else:
-        pixels = decode(image, image_size)
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())

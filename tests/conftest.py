@@ -20,6 +20,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import src.eval
+import src.predict
 import src.train
 
 # 1294 training, 144 validation and 359 test images of 8 x 8; 200 of the former make 4 batches.
@@ -168,6 +169,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A completed run of three epochs, for tests that only read it."""
     overrides = ("trainer.max_epochs=3", "trainer.log_every_n_steps=1", "optim.lr=0.02")
     return launch(src.train.main, tmp_path_factory.mktemp("finished"), *TINY, *overrides)
+
+
+@pytest.fixture
+def predict(finished: Run, tmp_path: Path) -> Callable[..., Run]:
+    """``python -m src.predict`` with that run, in an empty folder."""
+    return lambda *arguments: launch(src.predict.main, tmp_path, f"ckpt={finished.folder}", "trainer=cpu", *arguments)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,9 @@ from typing import Any
 from warnings import filterwarnings
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -14,6 +16,31 @@ filterwarnings("ignore", category=Image.DecompressionBombWarning)
 Image.init()  # all readers, of which formats= below chooses
 # All but EPS, which is a program that Pillow hands to Ghostscript: an image from a stranger runs no code here.
 FORMATS = [name for name in Image.ID if name != "EPS"]
+SUFFIXES = tuple(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
+
+# Small images spend half their time under the interpreter's lock; more threads only queue.
+THREADS = min(8, os.cpu_count() or 1)
+
+
+def read_image(image: str | os.PathLike[str] | Image.Image, image_size: int) -> Tensor:
+    """An image as a network's ``preprocess`` takes it, brought to its size as training images are.
+
+    Args:
+        image: a file in any format Pillow reads, or an image of Pillow's; grey, palette, 16 bits, CMYK become RGB,
+            transparency white, and EXIF turns it upright.
+        image_size: side S wanted.
+
+    Returns:
+        uint8 ``[3, S, S]``.
+
+    Raises:
+        ValueError: it cannot be read, its range of values is not known, or it is a decompression bomb.
+    """
+    if isinstance(image, Image.Image):
+        pixels = to_square(ImageOps.exif_transpose(image), image_size)  # a copy
+    else:
+        pixels = decode(image, image_size)
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
 def decode(path: str | os.PathLike[str], image_size: int) -> Pixels:

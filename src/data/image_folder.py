@@ -13,16 +13,14 @@ from warnings import warn
 
 import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from src.data.decode import FORMATS, Pixels, decode
+from src.data.decode import SUFFIXES, THREADS, Pixels, decode
 from src.data.image_set import ImageSet, LabelledImages
 
 LAYOUT = 2  # of the cache and of how images are decoded; raise it when either changes
 CHUNK = 64  # images per task: enough to hide the task's cost, few enough for the bar to move
-MAX_THREADS = 8  # small images spend half their time under the interpreter's lock; more threads only queue
 
 
 @dataclass(frozen=True)
@@ -104,11 +102,9 @@ def _scan(folder: Path) -> _Listing:
         raise FileNotFoundError(
             f"There is no folder {folder}: images are expected in {folder}/<class>/, one folder per class."
         )
-    extensions = Image.registered_extensions().items()  # of what Pillow writes as well as of what it reads
-    suffixes = tuple(suffix for suffix, name in extensions if name in FORMATS)
     try:
         names = sorted(entry.name for entry in _visible(folder) if entry.is_dir())
-        classes = {name: list(_image_files(folder / name, suffixes)) for name in names}
+        classes = {name: list(_image_files(folder / name)) for name in names}
     except OSError as error:
         raise ValueError(
             f"{error.filename} cannot be read ({error.strerror}): make it readable or remove it."
@@ -132,11 +128,11 @@ def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
-def _image_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[_File]:
+def _image_files(folder: Path) -> Iterator[_File]:
     # os.scandir and DirEntry.stat: pathlib takes several times as long, and tens of thousands of files
     # are looked at on every start.
     for entry in sorted(_visible(folder), key=lambda entry: entry.name):
-        if entry.name.lower().endswith(suffixes) and not entry.is_dir():
+        if entry.name.lower().endswith(SUFFIXES) and not entry.is_dir():
             stat = entry.stat()
             yield _File(entry.name, stat.st_size, stat.st_mtime_ns)
 
@@ -215,7 +211,7 @@ def _decode_all(paths: list[str], image_size: int, title: str) -> Pixels:
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with (
         Progress(*columns, console=Console(stderr=True)) as progress,
-        ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool,
+        ThreadPoolExecutor(THREADS) as pool,
     ):
         task = progress.add_task(title, total=len(paths))
         for done in pool.map(decode_chunk, range(0, len(paths), CHUNK)):  # an error cancels what is left

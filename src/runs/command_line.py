@@ -10,7 +10,7 @@ def plain_paths(*keys: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
     """Let a Hydra application take paths as they are: ``resume=logs/train/sweeps/lr/optim=sgd,seed=1``.
 
     Hydra reads an unquoted ``,`` as a list and an unquoted ``=`` as an error, and the folders of a sweep's jobs
-    have both in their names. A multirun, where lists are meant, is left alone.
+    have both in their names. A multirun, where lists are meant, and a list in brackets are left alone.
 
     Args:
         keys: whose values are paths.
@@ -18,7 +18,7 @@ def plain_paths(*keys: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
 
     def quoted(argument: str) -> str:
         key, _, path = argument.partition("=")
-        if key not in keys or path in ("", "null") or path[0] in "'\"":
+        if key not in keys or path in ("", "null") or path[0] in "'\"" or (path[0], path[-1]) == ("[", "]"):
             return argument
         path = path.rstrip("/\\").replace("'", "\\'") or path
         return f"{key}='{path}'"

@@ -43,7 +43,15 @@ def test_a_separator_at_the_end_is_of_no_account(typed, end: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["resume=null"], ["resume="], ["ckpt='a'"], ['ckpt="a,b"'], ["optim.lr=1", "--help"], ["-m", "ckpt=a,b"]],
+    [
+        ["resume=null"],
+        ["resume="],
+        ["ckpt='a'"],
+        ["ckpt=[a,b]"],
+        ['ckpt="a,b"'],
+        ["optim.lr=1", "--help"],
+        ["-m", "ckpt=a,b"],
+    ],
 )
 def test_the_rest_stays_as_it_is(typed, arguments: list[str]) -> None:
     assert typed(*arguments) == arguments
