@@ -15,7 +15,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.callbacks.checkpoints import Checkpoints
+from src.callbacks.checkpoints import CheckpointFiles, Checkpoints
 from src.callbacks.history import History
 from src.callbacks.interrupt import InterruptCheckpoint
 from src.callbacks.progress import ProgressBar
@@ -164,7 +164,8 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
             last epoch is the best.
 
     Raises:
-        ValueError: see ``check_trainer``; or there is a validation set, but not every epoch would use it.
+        ValueError: see ``check_trainer`` and ``Checkpoints``; or there is a validation set, but not every epoch would
+            use it.
     """
     usual = {"max_steps": (None, -1), "check_val_every_n_epoch": (None, 1)}
     for name, values in usual.items():
@@ -177,7 +178,8 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
         if cfg.trainer.get(name) == 0:
             raise ValueError(f"trainer.{name} is 0; expected at least one batch, or null for all.")
     history = History(folder.metrics_file)
-    checkpoints = Checkpoints(folder.best, folder.last, monitor="val/accuracy" if validates else None)
+    files = CheckpointFiles(folder)
+    checkpoints = Checkpoints(files, "val/accuracy" if validates else None, cfg.get("checkpoint_minutes"))
     watchers = [instantiate(callback) for callback in (cfg.get("callbacks") or {}).values() if callback is not None]
     trainer = build_trainer(
         cfg,
@@ -185,5 +187,6 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
         logger=instantiate(cfg.logger, save_dir=folder.path) if cfg.get("logger") else False,
         enable_progress_bar=any(isinstance(watcher, ProgressBar) for watcher in watchers),
         callbacks=[*watchers, history, InterruptCheckpoint(folder.last), checkpoints],
+        plugins=[files],
     )
     return trainer, history

@@ -7,6 +7,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from src.build import check_trainer, trusted
+from src.runs.checkpoint import load_checkpoint
 from src.runs.folder import RunFolder
 
 
@@ -20,8 +21,9 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
     Raises:
         FileNotFoundError: the folder holds no run.
-        ValueError: an override would make it another run, there is nothing left to do, or the folder, which may be a
-            stranger's, would make the run build or write what it should not.
+        ValueError: an override would make it another run, there is nothing left to do, the checkpoints of a completed
+            run are damaged, or the folder, which may be a stranger's, would make the run build or write what it should
+            not.
     """
     folder = RunFolder(Path(cfg.resume))
     results = folder.results()
@@ -51,6 +53,8 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             f"{folder.path} has completed its {results['epochs']} epochs; to train it longer, add "
             f"trainer.max_epochs={2 * results['epochs']}."
         )
+    if results["status"] == "completed":  # it is not to be trained again from the beginning
+        load_checkpoint(folder.last), load_checkpoint(folder.best)
     resumed.resume, resumed.debug = cfg.resume, cfg.debug
     resumed.factors.epochs = resumed.trainer.max_epochs
     return resumed

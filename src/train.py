@@ -4,11 +4,13 @@ python -m src.train model=resnet10 aug=trivialaugment
 python -m src.train --multirun optim=sgd,adam,adamw
 """
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import src.runs.names  # noqa: F401  (the resolvers that conf/train.yaml uses)
@@ -23,22 +25,40 @@ if TYPE_CHECKING:
 @plain_paths("resume")
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="train")
 def main(cfg: DictConfig) -> float:
-    from src.runs.folder import RunFolder
+    from src.runs.folder import RunFolder, RunningElsewhere
     from src.runs.job import run_job, stop
+    from src.runs.relaunch import refuse, take_up
 
     hydra_cfg = HydraConfig.get()
+    multirun = hydra_cfg.mode == RunMode.MULTIRUN
     path = Path(cfg.resume or hydra_cfg.runtime.output_dir)
     folder = RunFolder(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    # Of processes that train one run together, only the first may come this far: the folder is its own.
     try:
-        if cfg.resume is None:
-            folder.claim()
-        else:
-            from src.resume import resumed_config
+        if cfg.resume is not None:
+            folder.results()  # there is a run
+        with folder.held():
+            if cfg.resume is not None:
+                from src.resume import resumed_config
 
-            cfg = resumed_config(cfg, hydra_cfg.overrides.task)
+                cfg = resumed_config(cfg, hydra_cfg.overrides.task)
+                folder.begin(**folder.results())
+            elif not multirun:
+                folder.claim()
+            elif (done := take_up(folder, cfg)) is not None:
+                return done
+            from src.runs.checkpoint import last_good_checkpoint
+
+            last_good_checkpoint(folder)  # is last.ckpt from here on
+            return run_job(lambda: train(cfg, folder), folder, debug=cfg.debug)
     except Exception as error:
-        stop(error, debug=cfg.debug)
-    return run_job(lambda: train(cfg, folder), folder, debug=cfg.debug)
+        if not multirun:
+            stop(error, debug=cfg.debug)
+        if isinstance(error, RunningElsewhere):
+            print(error)
+        else:
+            refuse(folder, error, debug=cfg.debug)
+        return math.nan
 
 
 def train(cfg: DictConfig, folder: "RunFolder") -> float:
@@ -56,6 +76,7 @@ def train(cfg: DictConfig, folder: "RunFolder") -> float:
     from src.build import build_classifier, build_data, build_run_trainer
     from src.runs import summary
     from src.runs.checkpoint import load_checkpoint
+    from src.runs.relaunch import score
 
     config = OmegaConf.to_container(cfg, resolve=True)
     folder.update(status="running", error=None, config=config, **summary.before(cfg))
@@ -66,16 +87,14 @@ def train(cfg: DictConfig, folder: "RunFolder") -> float:
     folder.update(classes=list(data.classes), **summary.of_network(classifier.network, data.image_size))
 
     resumed = folder.last if folder.last.exists() else None
-    if resumed:
-        load_checkpoint(resumed)  # a damaged one gets a sentence
     trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
     results = summary.of_training(trainer, history)
+    load_checkpoint(folder.best)  # a damaged one gets a sentence
     trainer.test(classifier, datamodule=data, ckpt_path=folder.best, weights_only=True, verbose=False)
     results["metrics"] |= {name: value.item() for name, value in trainer.callback_metrics.items()}
     folder.update(**results)
     summary.show(folder)
-    metrics = results["metrics"]
-    return metrics.get("val/accuracy", metrics["test/accuracy"])
+    return score(results)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 import csv
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+
+from src.runs.folder import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +69,7 @@ class History(L.Callback):
 
     def _write(self) -> None:
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        temporary = self.file.with_name(f".{self.file.name}.{os.getpid()}")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with write_whole(self.file, newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.rows)
-        temporary.replace(self.file)

@@ -4,26 +4,56 @@
 results.json       what came of it: status, factors, metrics, cost, provenance
 metrics.csv        one row an epoch
 tensorboard/       events
-checkpoints/       best.ckpt, last.ckpt
+checkpoints/       best.ckpt, last.ckpt, and previous.ckpt while training
 train.log          what was printed, and the stack trace of an error
+.lock              held by the process that runs it
 """
 
 import json
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from filelock import FileLock, Timeout
 
 SCHEMA_VERSION = 1
 
 
+@contextmanager
+def write_whole(path: Path, mode: str = "w", *, keep: Path | None = None, **options: Any) -> Iterator[IO[Any]]:
+    """Open a file to be written so that a reader, or a crash, meets the old file or the new one and nothing between.
+
+    What is written goes to a file beside it, to the disk, and then into place. Whoever writes ``path`` is alone in it.
+
+    Args:
+        mode, options: as for ``open``.
+        keep: where the old file is kept.
+    """
+    unfinished = path.with_name(f".{path.name}.part")  # always the same: one that a killed process left is replaced
+    try:
+        with unfinished.open(mode, **options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)  # the disk may be full
+        raise
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON so that a reader, or a crash, meets the old file or the new one and nothing between."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
+    """Write JSON, see ``write_whole``."""
+    with write_whole(path, encoding="utf-8") as file:
         json.dump(content, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+
+
+class RunningElsewhere(OSError):
+    """Another process runs this run; the message says which."""
 
 
 class RunFolder:
@@ -38,9 +68,46 @@ class RunFolder:
         self.results_file = self.path / "results.json"
         self.metrics_file = self.path / "metrics.csv"
         self.log_file = self.path / "train.log"
+        self.lock_file = self.path / ".lock"
         self.checkpoints = self.path / "checkpoints"
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
+        self.previous = self.checkpoints / "previous.ckpt"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for as long as the block lasts, or this process; children do not inherit the hold.
+
+        Raises:
+            RunningElsewhere: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.lock_file)
+        try:
+            lock.acquire(timeout=1)  # whoever only looks, see ``is_held``, has let go by then
+        except Timeout:
+            raise RunningElsewhere(f"{self.path} is being run by {self.runner()}.") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_held(self) -> bool:
+        """Whether a process is running it now."""
+        if not self.lock_file.exists():
+            return False
+        try:
+            with FileLock(self.lock_file, timeout=0):
+                return False
+        except (Timeout, OSError):  # an OSError: it belongs to someone else
+            return True
+
+    def runner(self) -> str:
+        """The process that took the run up last, in words."""
+        try:
+            return self.results()["process"]
+        except (OSError, ValueError, KeyError):
+            return "another process"
 
     def claim(self) -> None:
         """Make the folder this run's own.
@@ -56,7 +123,15 @@ class RunFolder:
                 f"{self.path} already holds a run, which is never overwritten; "
                 f"continue it with resume={self.path}, or choose another folder."
             ) from None
-        self.update(schema=SCHEMA_VERSION, status="running", error=None)
+        self.begin()
+
+    def begin(self, **known: Any) -> None:
+        """Write results.json anew: this process runs the run, and no more than ``known`` is known of it."""
+        process = f"process {os.getpid()} on {socket.gethostname()}"
+        write_json(
+            self.results_file,
+            {"schema": SCHEMA_VERSION} | known | {"status": "running", "error": None, "process": process},
+        )
 
     def results(self) -> dict[str, Any]:
         """The content of results.json.

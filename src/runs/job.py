@@ -1,7 +1,10 @@
 """How a job ends: recorded in its run folder, and told to the user in one sentence."""
 
+import contextlib
 import logging
 import math
+import re
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -24,6 +27,12 @@ def sentence(error: BaseException) -> str:
     while type(error).__name__ == "InstantiationException" and error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split())
+    # The machine's memory, to Python and to torch on Linux and on Windows; a GPU's.
+    full = "can't allocate memory|not enough memory|out of memory"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and re.search(full, text)):
+        wanted = re.search(r"allocate ([\d.]+ \w+)", text)
+        told = f" ({wanted[1]} more were asked for)" if wanted else ""
+        return f"Out of memory{told}: a smaller data.batch_size or data.eval_batch_size needs less."
     return text if isinstance(error, _SPEAKS_FOR_ITSELF) and text else f"{type(error).__name__}: {text}"
 
 
@@ -55,16 +64,19 @@ def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> floa
 
     try:
         value = job()
-    except (Interrupted, KeyboardInterrupt, SystemExit):
+    except (Interrupted, KeyboardInterrupt, SystemExit) as stopped:
         # Lightning turns a KeyboardInterrupt, which only a second Ctrl-C raises, into a SystemExit.
-        folder.update(status="interrupted", error="interrupted by the user")
+        reason = stopped if isinstance(stopped, Interrupted) else Interrupted(signal.SIGINT)
+        folder.update(status="interrupted", error=str(reason))
         log.warning("Interrupted.")
         print(f"To go on: python -m src.train resume={folder.path}")  # not logged, which would break long lines
-        raise SystemExit(130) from None
+        raise SystemExit(128 + reason.number) from None
     except Exception as error:
-        folder.update(status="failed", error=sentence(error))
-        with folder.log_file.open("a", encoding="utf-8") as file:
-            traceback.print_exception(error, file=file)
+        # On a full disk the run stays recorded as running, and will go on like one that was killed.
+        with contextlib.suppress(OSError):
+            folder.update(status="failed", error=sentence(error))
+            with folder.log_file.open("a", encoding="utf-8") as file:
+                traceback.print_exception(error, file=file)
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             stop(error, debug=debug)
         if debug:

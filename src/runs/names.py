@@ -18,13 +18,20 @@ def run_id() -> str:
 
 
 def run_dir(resume: str | None) -> str:
-    """The folder a run writes to: a new one, or the one that is resumed."""
-    return resume or f"logs/train/runs/{run_id()}"
+    """The folder a run writes to: a new one, or the one that is resumed. A wrong one is not made: it is told later."""
+    if resume is None:
+        return f"logs/train/runs/{run_id()}"
+    return resume if Path(resume).is_dir() else "."
 
 
-def record_dir(folder: str) -> str:
-    """Hydra's own record inside a run folder; where there is one, from the start of the run, it stays as it is."""
-    return f".hydra/{run_id()}" if Path(folder, ".hydra").exists() else ".hydra"
+def record_dir(folder: str, resume: str | None) -> str | None:
+    """Where in a run folder Hydra records what it was given; None for nowhere.
+
+    The record from the start of the run stays as it is. A resumed run gets a second one.
+    """
+    if resume is None:
+        return None if Path(folder, ".hydra").exists() else ".hydra"
+    return f".hydra/{run_id()}" if Path(resume, "results.json").is_file() else None
 
 
 def folder_name(overrides: str, number: int) -> str:

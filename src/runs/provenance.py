@@ -7,9 +7,12 @@ import subprocess
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
+
+# torch is imported where it is used: a job that was done before is known by its fingerprint alone.
 
 # What changes a result. Everything else (paths, device, loggers, speed settings) may differ between two
 # runs that are the same experiment.
@@ -33,12 +36,41 @@ def _without(node: Any, names: tuple[str, ...]) -> Any:
     return node
 
 
-def fingerprint(config: Mapping[str, Any]) -> str:
-    """SHA-256 (64 hexadecimal digits) of the part of a resolved config that affects the result."""
+def _essence(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a resolved config that affects the result."""
     essence = {key: config.get(key) for key in _GROUPS}
     essence["data"] = _without(config.get("data"), _NEUTRAL_DATA)
     essence["trainer"] = {key: config["trainer"].get(key) for key in _TRAINER}
-    return hashlib.sha256(json.dumps(essence, sort_keys=True).encode()).hexdigest()
+    return essence
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """SHA-256 (64 hexadecimal digits) of the part of a resolved config that affects the result."""
+    return hashlib.sha256(json.dumps(_essence(config), sort_keys=True).encode()).hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The settings that affect the result and are not the same in two resolved configs: key to old and new value.
+
+    A setting that one of the two does not have is None there. Equal fingerprints have no differences.
+    """
+    before, after = _leaves(_essence(old)), _leaves(_essence(new))
+    return {
+        key: (before.get(key), after.get(key))
+        for key in dict.fromkeys([*before, *after])
+        if json.dumps(before.get(key), sort_keys=True) != json.dumps(after.get(key), sort_keys=True)
+    }
+
+
+def _leaves(node: Any, key: str = "") -> dict[str, Any]:
+    """The values in nested mappings by their dotted keys; a list is one value."""
+    if not isinstance(node, Mapping):
+        return {key: node}
+    return {
+        name: value
+        for child in node
+        for name, value in _leaves(node[child], f"{key}.{child}" if key else str(child)).items()
+    }
 
 
 def versions() -> dict[str, str]:
@@ -60,8 +92,10 @@ def revision() -> dict[str, Any]:
         return {"commit": None, "modified": None}
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: "torch.device") -> str:
     """The device in words: the card's name, or the processor and the number of threads."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":

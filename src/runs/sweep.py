@@ -1,19 +1,30 @@
-"""The beginning and the end of a multirun: what its jobs are called, and what became of them."""
+"""The beginning and the end of a multirun: which jobs it asks for, what they are called, and what became of them."""
 
+import shlex
+import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.config_loader_impl import get_overrides_dirname
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, open_dict, read_write
 
-from src.runs.folder import RunFolder
+from src.runs.jobs import jobs, record_launch, refusal, table
 
 _FACTORS = ("model", "optim", "lr_multiplier", "schedule", "aug", "label_smoothing", "seed")
 
 
 class SweepSummary(Callback):
-    """Name the jobs of a multirun; at its end, print a table of them and exit with 1 unless all completed."""
+    """Name the jobs of a multirun and record that they were asked for; at its end, print a table of all jobs of the
+    sweep, and exit with 1 unless all of this launch completed."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, list[str]] = {}  # overrides of this launch's jobs, by folder name
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Leave out of the jobs' folder names what is the same for all and no factor: data.root, scale, and so on.
@@ -28,37 +39,65 @@ class SweepSummary(Callback):
         # Hydra composes every job's config anew, from the overrides recorded here.
         with read_write(config):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
+        if config.hydra.sweeper._target_.endswith(".BasicSweeper"):  # others choose their jobs as they go
+            sweep = Path(config.hydra.sweep.dir)
+            self.asked = _grid(config, fixed)
+            for name in self.asked:
+                refusal(sweep / name).unlink(missing_ok=True)
+            record_launch(sweep, _command(config, sweep), self.asked)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from rich.console import Console
-        from rich.table import Table
 
         sweep = Path(config.hydra.sweep.dir)
-        table = Table(title=str(sweep), title_justify="left", row_styles=["", "dim"])
-        table.add_column("job", overflow="fold")
-        table.add_column("status")
-        table.add_column("test accuracy", justify="right")
-        table.add_column("error", overflow="fold")
-        files = sorted(sweep.glob("*/results.json"))
-        overrides = [file.parent.name.split(",") for file in files]
-        common = set.intersection(*map(set, overrides)) if len(files) > 1 else set()
-        statuses = []
-        for file, own in zip(files, overrides, strict=True):
-            try:
-                results = RunFolder(file.parent).results()
-            except ValueError as error:
-                results = {"error": str(error)}
-            accuracy = results.get("metrics", {}).get("test/accuracy")
-            statuses.append(results.get("status", "unknown"))
-            table.add_row(
-                ", ".join(override for override in own if override not in common),
-                statuses[-1],
-                "" if accuracy is None else f"{accuracy:.2%}",
-                results.get("error") or "",
-            )
-        console = Console()
-        console.print(table)
-        done = statuses.count("completed")
-        console.print(f"{done} of {len(statuses)} jobs completed. Sum it up: python -m src.report sweep={sweep.name}")
-        if done < len(statuses):
+        found = jobs(sweep)
+        # A log file has no right edge to wrap at.
+        Console(width=None if sys.stdout.isatty() else 200).print(table(sweep, found))
+        done = [job.name for job in found if job.state == "completed"]
+        print(f"{len(done)} of {len(found)} jobs completed. Sum it up: python -m src.report sweep={sweep.name}")
+        asked = self.asked or [job.name for job in found]
+        if any(name not in done or refusal(sweep / name).exists() for name in asked):
             raise SystemExit(1)
+
+
+def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
+    """Overrides of a multirun's jobs by folder name, as Hydra will come to them; empty if it will refuse them."""
+    settings = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    parser = OverridesParser.create()
+    grid = BasicSweeper.split_arguments(parser.parse_overrides([*settings, *config.hydra.overrides.task]), None)[0]
+    if not _composes(config, grid):
+        return {}
+    naming = config.hydra.job.config.override_dirname
+    asked = {}
+    config = deepcopy(config)
+    for number, overrides in enumerate(grid):
+        with open_dict(config), read_write(config):
+            config.hydra.job.num = number
+            config.hydra.job.override_dirname = get_overrides_dirname(
+                parser.parse_overrides(overrides),
+                exclude_keys=[*naming.exclude_keys, *fixed],
+                item_sep=naming.item_sep,
+                kv_sep=naming.kv_sep,
+            )
+        asked[config.hydra.sweep.subdir] = overrides
+    return asked
+
+
+def _composes(config: DictConfig, grid: list[list[str]]) -> bool:
+    """Whether Hydra can make sense of every override. It will look for itself, and tell, but only later."""
+    loader = GlobalHydra.instance().config_loader()
+    seen: set[str] = set()
+    for overrides in grid:
+        if not seen.issuperset(overrides):
+            try:
+                loader.load_sweep_config(config, overrides)
+            except HydraException:
+                return False
+        seen.update(overrides)
+    return True
+
+
+def _command(config: DictConfig, sweep: Path) -> str:
+    """The command line of this multirun, with the sweep's name, which it may not have been given."""
+    named = any(override.startswith("sweep=") for override in config.hydra.overrides.task)
+    return shlex.join(["python", "-m", "src.train", *sys.argv[1:], *([] if named else [f"sweep={sweep.name}"])])

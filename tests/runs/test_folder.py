@@ -1,6 +1,7 @@
 """results.json: claimed once, merged, never half-written."""
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from src.runs.folder import SCHEMA_VERSION, RunFolder, write_json
 def test_claiming_makes_the_folder_and_says_it_is_running(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "a" / "b")
     folder.claim()
-    assert folder.results() == {"schema": SCHEMA_VERSION, "status": "running", "error": None}
+    process = folder.results()["process"]
+    assert process.startswith(f"process {os.getpid()} on ")
+    assert folder.results() == {"schema": SCHEMA_VERSION, "status": "running", "error": None, "process": process}
 
 
 def test_only_one_of_many_gets_the_folder(tmp_path: Path) -> None:
@@ -31,9 +34,11 @@ def test_only_one_of_many_gets_the_folder(tmp_path: Path) -> None:
 def test_updates_are_merged(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.claim()
+    process = folder.results()["process"]
     folder.update(seed=1, metrics={"a": 1.5})
     folder.update(seed=2, status="completed")
     results = {"schema": SCHEMA_VERSION, "status": "completed", "error": None, "seed": 2, "metrics": {"a": 1.5}}
+    results["process"] = process
     assert folder.results() == json.loads((tmp_path / "results.json").read_text()) == results
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
 

@@ -1,6 +1,7 @@
 """Names of run folders: unique, and valid wherever the project runs."""
 
 import re
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -16,15 +17,19 @@ def test_run_ids_of_the_same_second_differ() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d-[0-9a-f]{6}", run_id())
 
 
-def test_a_run_goes_to_a_new_folder_or_to_the_one_that_is_resumed() -> None:
+def test_a_run_goes_to_a_new_folder_or_to_the_one_that_is_resumed(tmp_path: Path) -> None:
     assert run_dir(None).startswith("logs/train/runs/") and run_dir(None) != run_dir(None)
-    assert run_dir("logs/a") == "logs/a"
+    assert run_dir(str(tmp_path)) == str(tmp_path)
 
 
-def test_a_second_record_goes_beside_the_first(tmp_path) -> None:
-    assert record_dir(str(tmp_path)) == ".hydra"
+def test_only_a_run_that_is_resumed_gets_a_second_record(tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    assert record_dir(folder, None) == ".hydra"
+    assert record_dir(folder, folder) is None  # there is no run to resume
     (tmp_path / ".hydra").mkdir()
-    assert record_dir(str(tmp_path)).startswith(".hydra/") and record_dir(str(tmp_path)) != record_dir(str(tmp_path))
+    (tmp_path / "results.json").touch()
+    assert record_dir(folder, None) is None
+    assert record_dir(folder, folder).startswith(".hydra/") and record_dir(folder, folder) != record_dir(folder, folder)
 
 
 def test_two_compositions_share_no_folder_but_all_jobs_of_one_do() -> None:

@@ -1,0 +1,188 @@
+"""A sweep's folder: which jobs were asked for, by all its launches, and what has become of each.
+
+sweep.json         the launches: the command, and its jobs by the name of their folder
+<overrides>/       a job's run folder, see src/runs/folder.py
+.replaced/         runs that on_conflict=rerun moved aside
+.refused/          a line for each job that the latest launch would not run
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from src.runs.folder import RunFolder, write_json
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SWEEPS = Path("logs/train/sweeps")
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a sweep, asked for or found.
+
+    Args:
+        overrides: that its run was begun with, else those of the latest launch that asked for it, as ``key=value``; for
+            a job of which neither is on record, the parts of its folder's name.
+        folder: None if it never started.
+        state: ``completed``, ``running``, ``interrupted`` (stopped, or killed), ``failed`` or ``missing`` (never
+            started).
+        error: why it is not completed, in one line.
+        epochs: finished so far.
+        max_epochs: to be finished; None if not known.
+        results: the content of results.json; for a job that is running, ``images_per_second`` is that of the latest
+            epoch.
+        name: of its folder within the sweep.
+    """
+
+    overrides: tuple[str, ...]
+    folder: Path | None
+    state: str
+    error: str | None
+    epochs: int
+    max_epochs: int | None
+    results: dict[str, Any]
+    name: str
+
+
+def find_sweep(sweep: str) -> Path:
+    """The folder of a sweep, by its path or its name.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    for folder in (SWEEPS / sweep, Path(sweep)):
+        if folder.is_dir():
+            return folder
+    known = ", ".join(sorted(folder.name for folder in SWEEPS.glob("[!.]*"))) or "none"
+    raise FileNotFoundError(f"There is no sweep {sweep}; in {SWEEPS} there are: {known}.")
+
+
+def record_launch(sweep: Path, command: str, asked: Mapping[str, Sequence[str]]) -> None:
+    """Add a launch to sweep.json, unless it is there.
+
+    Args:
+        command: that starts it.
+        asked: overrides of its jobs, by the name of their folder.
+    """
+    sweep.mkdir(parents=True, exist_ok=True)
+    with FileLock(sweep / ".sweep.json.lock"):
+        launches = _launches(sweep)
+        launch = {"command": command, "jobs": {name: list(overrides) for name, overrides in asked.items()}}
+        if launch not in launches:
+            write_json(sweep / "sweep.json", {"schema": SCHEMA_VERSION, "launches": [*launches, launch]})
+
+
+def jobs(sweep: Path) -> list[Job]:
+    """Every job of a sweep: those that were asked for, in that order, then other run folders.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    if not sweep.is_dir():
+        raise FileNotFoundError(f"There is no sweep {sweep}.")
+    asked: dict[str, list[str]] = {}
+    for launch in _launches(sweep):
+        asked |= launch["jobs"]
+    found = sorted(file.parent.name for file in sweep.glob("[!.]*/results.json"))
+    return [_job(sweep / name, asked.get(name, name.split(","))) for name in dict.fromkeys([*asked, *found])]
+
+
+def commands(sweep: Path) -> list[str]:
+    """What finishes the sweep: for every job that is not completed, the latest launch that asked for it."""
+    latest = {name: launch["command"] for launch in _launches(sweep) for name in launch["jobs"]}
+    left = [job.name for job in jobs(sweep) if job.state != "completed"]
+    return list(dict.fromkeys(latest[name] for name in left if name in latest))
+
+
+def refusal(folder: Path) -> Path:
+    """Where it stands why the latest launch would not run a job: outside its folder, so as not to touch its run."""
+    return folder.parent / ".refused" / folder.name
+
+
+def table(sweep: Path, found: Sequence[Job]) -> "Table":
+    """The jobs of a sweep, for the screen; what is the same for all of them is left out of their names."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    styles = {"completed": "green", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
+    styles |= {"failed": "red", "refused": "red"}
+    shown = Table(title=escape(str(sweep)), title_justify="left")
+    shown.add_column("job", overflow="fold")
+    shown.add_column("status")
+    shown.add_column("epochs", justify="right")
+    shown.add_column("images/s", justify="right")
+    shown.add_column("test accuracy", justify="right")
+    shown.add_column("what stopped it", overflow="fold")
+    common = set.intersection(*(set(job.name.split(",")) for job in found)) if len(found) > 1 else set()
+    for job in found:
+        state, told = job.state, job.error or ""
+        if refusal(sweep / job.name).exists():
+            state, told = "refused", refusal(sweep / job.name).read_text(encoding="utf-8")
+        elif state == "running":
+            told = f"run by {job.results.get('process', 'another process')}"
+        accuracy = job.results.get("metrics", {}).get("test/accuracy")
+        speed = job.results.get("images_per_second")
+        shown.add_row(
+            escape(", ".join(part for part in job.name.split(",") if part not in common)),
+            f"[{styles[state]}]{state}[/]",
+            f"{job.epochs}/{job.max_epochs or '?'}" if job.folder else "",
+            f"{speed:,.0f}" if speed else "",
+            "" if accuracy is None else f"{accuracy:.2%}",
+            escape(told),
+        )
+    return shown
+
+
+def _launches(sweep: Path) -> list[dict[str, Any]]:
+    try:
+        return json.loads((sweep / "sweep.json").read_bytes())["launches"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _job(folder: Path, overrides: Sequence[str]) -> Job:
+    run = RunFolder(folder)
+    error = None
+    try:
+        results = run.results()
+    except FileNotFoundError:
+        results = {}
+    except ValueError:
+        results, error = {}, f"{run.results_file.name} is damaged"
+    state = results.get("status")
+    if state not in ("completed", "interrupted", "failed"):
+        if run.is_held():
+            state = "running"
+        elif run.results_file.exists() or run.last.exists():
+            state, error = "interrupted", error or "killed"
+        else:
+            return Job(tuple(overrides), None, "missing", None, 0, None, {}, folder.name)
+    latest = _latest_epoch(run)
+    if state == "running" and "speed/images_per_second" in latest:
+        results["images_per_second"] = float(latest["speed/images_per_second"])
+    return Job(
+        overrides=tuple(results.get("overrides", overrides)),
+        folder=folder,
+        state=state,
+        error=error or results.get("error"),
+        epochs=results.get("epochs") or int(latest.get("epoch", 0)),
+        max_epochs=results.get("config", {}).get("trainer", {}).get("max_epochs"),
+        results=results,
+        name=folder.name,
+    )
+
+
+def _latest_epoch(run: RunFolder) -> dict[str, str]:
+    """The last row of metrics.csv; empty before the first."""
+    if not run.metrics_file.exists():
+        return {}
+    with run.metrics_file.open(newline="", encoding="utf-8") as file:
+        return [{}, *csv.DictReader(file)][-1]
