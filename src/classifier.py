@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassStatScores
 
 from src.schedules import Schedule
 
@@ -88,6 +88,9 @@ class Classifier(L.LightningModule):
         self.fit_metrics = StageMetrics(len(classes))
         self.val_metrics = StageMetrics(len(classes))
         self.test_metrics = StageMetrics(len(classes))
+        self.test_by_class = MulticlassStatScores(len(classes), average=None)
+        # After a test: the share, 0 to 1, of each class's images that were recognised; None for a class without any.
+        self.test_accuracy_by_class: dict[str, float | None] = {}
         # Into the checkpoint: an epoch that is resumed half-way reports the whole of it.
         self.fit_metrics.loss.persistent(True)
         self.fit_metrics.accuracy.persistent(True)
@@ -132,12 +135,21 @@ class Classifier(L.LightningModule):
         self._evaluate("val", self.val_metrics, batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate("test", self.test_metrics, batch)
+        self.test_by_class.update(self._evaluate("test", self.test_metrics, batch), batch[1])
 
-    def _evaluate(self, stage: str, metrics: StageMetrics, batch: tuple[Tensor, Tensor]) -> None:
+    def on_test_epoch_end(self) -> None:
+        counts = self.test_by_class.compute()  # [classes, 5]: true and false positives and negatives, images
+        self.test_by_class.reset()
+        self.test_accuracy_by_class = {
+            name: true.item() / images.item() if images else None
+            for name, true, images in zip(self.hparams["classes"], counts[:, 0], counts[:, 4], strict=True)
+        }
+
+    def _evaluate(self, stage: str, metrics: StageMetrics, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
         logits = self(images)
         self._record(stage, metrics, cross_entropy(logits, labels), logits, labels)
+        return logits
 
     def _record(self, stage: str, metrics: StageMetrics, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         metrics.update(loss, logits, labels)

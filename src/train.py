@@ -92,7 +92,7 @@ def train(cfg: DictConfig, folder: "RunFolder") -> float:
     load_checkpoint(folder.best)  # a damaged one gets a sentence
     trainer.test(classifier, datamodule=data, ckpt_path=folder.best, weights_only=True, verbose=False)
     results["metrics"] |= {name: value.item() for name, value in trainer.callback_metrics.items()}
-    folder.update(**results)
+    folder.update(**results, test_accuracy_by_class=classifier.test_accuracy_by_class)
     summary.show(folder)
     return score(results)
 

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 
+from src.build import build_data
 from src.runs.checkpoint import load_checkpoint
 
 Launch = Callable[..., Any]
@@ -63,6 +65,11 @@ def test_results_say_what_happened(finished) -> None:
     assert results["seconds"] > 0 and results["images_per_second"] > 0
     assert {"val/loss", "val/accuracy", "test/loss", "test/accuracy", "train/loss"} <= results["metrics"].keys()
     assert "CPU" in results["device"]
+    by_class = results["test_accuracy_by_class"]
+    assert list(by_class) == [str(digit) for digit in range(10)] and min(by_class.values()) >= 0
+    images = torch.bincount(build_data(OmegaConf.create(results["config"])).test.labels, minlength=10)
+    recognised = sum(share * count for share, count in zip(by_class.values(), images.tolist(), strict=True))
+    assert recognised / images.sum() == pytest.approx(results["metrics"]["test/accuracy"])
     assert {"python", "torch", "lightning", "hydra-core"} <= results["versions"].keys()
     assert results["revision"].keys() == {"commit", "modified"}
 
