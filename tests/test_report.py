@@ -1,8 +1,7 @@
-"""From a real sweep to its page."""
+"""From a real sweep to its report."""
 
 import csv
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,49 +11,74 @@ import src.train
 from tests.conftest import TINY, Run, launch
 
 GRID = ("sweep=study", "model=deepcnn", "model.skip=false,true", "model.init=torch,he", "seed=1,2")
+TRAINED = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "callbacks=signals", "logger=none")
 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
     """The folder in which a 2 × 2 grid of two seeds was trained, and the report on it."""
     folder = tmp_path_factory.mktemp("sweep")
-    small = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "callbacks=signals", "data.val_size=0")
-    assert launch(src.train.main, folder, "--multirun", *TINY, *small, "logger=none", *GRID).code == 0
+    assert launch(src.train.main, folder, *TINY, *TRAINED, "data.val_size=0", *GRID, "--multirun").code == 0
     return folder, launch(src.report.main, folder, "sweep=study")
 
 
 def test_the_page_holds_every_configuration_and_effect(reported: tuple[Path, Run]) -> None:
     folder, run = reported
-    assert run.code == 0
+    assert run.code == 0 and run.err == ""
     page = (folder / "logs/report/study/report.md").read_text()
-    assert page in run.out
-    assert "8 of 8 runs completed: 200 training images, 1 epochs, seed 1, 2." in page
-    assert page.count("| skip | False → True | init ") == 2
-    assert "| skip × init | False → True, torch → he | 2 |" in page
+    assert "digits; 200 training images; 1 epochs; seeds 1, 2;" in page
+    assert page.count("| skip | off → on | init torch | ") == 1 and page.count("| skip | off → on | 2 | 2 |") == 1
+    assert "| skip | off → on | init | torch → he | 2 |" in page
     with (folder / "logs/report/study/runs.csv").open() as file:
         rows = list(csv.DictReader(file))
+    assert len(rows) == 8
     for row in rows:
         assert row["status"] == "completed"
         assert 0 <= float(row["test/accuracy"]) <= 1
 
 
-def test_the_figures_are_drawn(reported: tuple[Path, Run]) -> None:
+def test_the_screen_shows_the_conclusion_and_where_the_report_is(reported: tuple[Path, Run]) -> None:
+    folder, run = reported
+    assert "skip on against off: " in run.out and "n = 2 seeds" in run.out
+    assert "Two seeds: their spread is known to one degree of freedom" in run.out
+    last = run.out.splitlines()[-1]
+    assert last == "logs/report/study/report.html" and (folder / last).exists()
+
+
+def test_the_figures_are_files_and_in_the_page(reported: tuple[Path, Run]) -> None:
     report = reported[0] / "logs/report/study"
-    for name in ("accuracy", "gradients", "loss"):
-        assert (report / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        drawing = (report / f"{name}.svg").read_text()
-        assert "200 training images, 1 epochs" in drawing or "<svg" in drawing
-        assert f"![{name}]({name}.png)" in (report / "report.md").read_text()
+    names = {"accuracy", "learning", "cost", "grid", "classes", "loss", "gradients"}
+    assert {file.stem for file in (report / "figures").iterdir()} == names
+    for name in names:
+        assert (report / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (report / f"figures/{name}.svg").read_text()
+        assert f"![{name}](figures/{name}.png)" in (report / "report.md").read_text()
+    assert (report / "report.html").read_text().count("data:image/svg+xml;base64,") == len(names)
 
 
 def test_a_run_that_did_not_complete_is_named_and_left_out(reported: tuple[Path, Run], tmp_path: Path) -> None:
     shutil.copytree(reported[0] / "logs", tmp_path / "logs")
     victim = next((tmp_path / "logs/train/sweeps/study").glob("*skip=True*seed=2"))
     file = victim / "results.json"
-    file.write_text(file.read_text().replace('"status": "completed"', '"status": "failed"'))
+    file.write_text(
+        file.read_text().replace('"status": "completed"', '"status": "failed"').replace("null", '"it broke"', 1)
+    )
     run = launch(src.report.main, tmp_path, "sweep=study")
-    assert "7 of 8 runs completed" in run.out
-    assert f"- not in the figures: {victim.name} (failed)" in run.out
+    assert "The sweep is incomplete: 7 of 8 jobs completed (1 failed)." in run.out
+    page = (tmp_path / "logs/report/study/report.md").read_text()
+    (line,) = (line for line in page.splitlines() if "| failed |" in line)
+    assert "model.skip=True" in line and "seed=2" in line and "it broke" in line
+
+
+def test_several_sweeps_are_reported_as_one(reported: tuple[Path, Run], tmp_path: Path) -> None:
+    """The second one is a copy, in which every experiment is one of the first."""
+    shutil.copytree(reported[0] / "logs", tmp_path / "logs")
+    sweeps = tmp_path / "logs/train/sweeps"
+    shutil.copytree(sweeps / "study", sweeps / "again")
+    run = launch(src.report.main, tmp_path, "sweep=[study,again]", "+baseline.skip=true")
+    assert run.code == 0, run.err
+    assert "8 completed jobs repeat others exactly" in run.out and "skip off against on: " in run.out
+    assert (tmp_path / "logs/report/study+again/report.html").exists()
 
 
 @pytest.mark.parametrize(
@@ -62,16 +86,21 @@ def test_a_run_that_did_not_complete_is_named_and_left_out(reported: tuple[Path,
     [
         ([], "Name a sweep: python -m src.report sweep=<name of a folder in logs/train/sweeps>"),
         (["sweep=nope"], "There are no runs in logs/train/sweeps/nope"),
+        (["sweep=study", "tune=depth"], "tune is depth; expected auto, [] for none, or one of the factors that vary"),
+        (["sweep=study", "+baseline.init=zero"], "baseline.init is 'zero'; the levels of init are torch, he."),
     ],
 )
-def test_a_mistake_gets_a_sentence(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+def test_a_mistake_gets_a_sentence(
+    arguments: list[str], sentence: str, reported: tuple[Path, Run], tmp_path: Path
+) -> None:
+    shutil.copytree(reported[0] / "logs", tmp_path / "logs")
     run = launch(src.report.main, tmp_path, *arguments)
     assert run.code == 1
-    assert run.err.startswith(sentence)
+    assert run.err.startswith(sentence) and run.err.count("\n") == 1
     assert "Traceback" not in run.err
 
 
-def test_all_runs_failed(reported: tuple[Path, Run], tmp_path: Path, train: Callable[..., Run]) -> None:
-    launch(src.train.main, tmp_path, "--multirun", *TINY, "sweep=broken", "optim.lr=-1,-2")
+def test_all_runs_failed(tmp_path: Path) -> None:
+    launch(src.train.main, tmp_path, *TINY, "sweep=broken", "optim.lr=-1,-2", "--multirun")
     run = launch(src.report.main, tmp_path, "sweep=broken")
     assert run.err == "None of the 2 runs in logs/train/sweeps/broken has completed; there is nothing to report.\n"

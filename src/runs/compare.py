@@ -1,47 +1,85 @@
-"""Many run folders side by side: a table of runs, and the worth of each factor with the others held fixed."""
+"""Many run folders side by side: a table of runs, what varies among them, and their learning curves."""
 
-import math
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
 from src.runs.folder import RunFolder
+from src.runs.provenance import settings
 
 SCORE = "test/accuracy"
-_CONFIDENCE = 0.95
+
+# What results.json says of a run besides its factors and metrics.
+_RECORDED = ("fingerprint", "started", "device", "parameters", "flops_per_image", "best_epoch", "steps", "seconds",
+             "images_per_second")  # fmt: skip
+_FIXED = {"sweep", "job", "folder", "status", "error", "seed", "epochs_done", "verdict", "classes", "by_class",
+          "commit", "modified", "versions", *_RECORDED}  # fmt: skip
 
 
-def load_runs(sweep: Path) -> pd.DataFrame:
-    """Every run folder directly in ``sweep``, one row each, in the order they were started.
+def load_runs(*sweeps: Path | str) -> pd.DataFrame:
+    """Every job of one or more sweeps, one row each, in the order they were started.
+
+    Args:
+        sweeps: folders of run folders, such as ``logs/train/sweeps/optimizers``.
 
     Returns:
-        ``folder``, ``status``, ``error``, ``seed``, ``classes``, the factors by their names, the metrics by theirs
-        (accuracies 0 to 1), ``parameters``, ``seconds``, ``images_per_second`` and ``verdict``, where known.
+        ``sweep`` (name), ``job`` (its overrides), ``folder`` (None for one that never started), ``status``
+        (``completed``, ``running``, ``interrupted``, ``failed``, ``missing``), ``error`` and what results.json says:
+        ``seed``, the factors by their names, the metrics by theirs (accuracies 0 to 1), ``parameters``,
+        ``flops_per_image`` (forward), ``seconds``, ``images_per_second``, ``epochs_done``, ``verdict``, ``classes``,
+        ``by_class`` (test accuracy by class), ``commit``, ``modified``, ``versions``, where known. A setting that
+        affects results, is no factor, and yet varies, is a column by its key, such as ``optim.momentum``.
 
     Raises:
-        FileNotFoundError: there is no run folder in it.
+        FileNotFoundError: there is no run folder in one of them.
     """
-    rows = []
-    for file in sorted(sweep.glob("*/results.json")):
-        results = RunFolder(file.parent).results()
-        known = ("status", "error", "seed", "started", "parameters", "seconds", "images_per_second")
-        row: dict[str, Any] = {"folder": file.parent} | {key: results.get(key) for key in known}
-        row["verdict"] = results.get("verdict", {}).get("kind")
-        rows.append(row | results.get("factors", {}) | results.get("metrics", {}))
-    if not rows:
-        raise FileNotFoundError(
-            f"There are no runs in {sweep}; expected the folder of a multirun, or its name: python -m src.report "
-            "sweep=<name>, as in python -m src.train --multirun sweep=<name> ..."
-        )
+    rows, configs = [], []
+    for sweep in map(Path, sweeps):
+        found = sorted(sweep.glob("[!.]*/results.json"))
+        if not found:
+            raise FileNotFoundError(
+                f"There are no runs in {sweep}; expected the folder of a multirun, or its name: python -m src.report "
+                "sweep=<name>, as in python -m src.train --multirun sweep=<name> ..."
+            )
+        found.sort(key=lambda file: RunFolder(file.parent).results().get("started", ""))
+        for file in found:
+            results = RunFolder(file.parent).results()
+            row = {"sweep": sweep.name, "job": file.parent.name.replace(",", ", "), "folder": file.parent}
+            row |= {"status": results.get("status", "failed"), "error": results.get("error")}
+            row |= {"seed": results.get("seed"), "epochs_done": results.get("epochs")}
+            row |= {key: results.get(key) for key in _RECORDED}
+            row["verdict"] = results.get("verdict", {}).get("kind")
+            row |= {"classes": results.get("classes"), "by_class": results.get("test_accuracy_by_class")}
+            row |= results.get("revision", {}) | {"versions": results.get("versions", {})}
+            rows.append(row | results.get("factors", {}) | results.get("metrics", {}))
+            configs.append(settings(results["config"]) if "config" in results else {})
     # As objects: pandas would turn None, which is a factor's level like any other, into a number that equals nothing.
     columns = dict.fromkeys(name for row in rows for name in row)
     table = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}
     numbers = [name for name in columns if "/" in name]
-    return pd.DataFrame(table).astype(dict.fromkeys(numbers, float)).sort_values("started", ignore_index=True)
+    runs = pd.DataFrame(table).astype(dict.fromkeys(numbers, float))
+    return _with_unnamed_settings(runs, configs)
+
+
+def _with_unnamed_settings(runs: pd.DataFrame, configs: list[dict[str, Any]]) -> pd.DataFrame:
+    """Add the settings that vary and that no factor stands for: optim.momentum, but not optim.lr."""
+    known = [place for place, config in enumerate(configs) if config]
+    for key in dict.fromkeys(key for config in configs for key in config):
+        group, leaf = key.split(".")[0], key.split(".")[-1]
+        values = pd.Series([config.get(key) for config in configs], dtype=object)
+        if values[known].map(repr).nunique() > 1 and not any(
+            name in runs and _follows(values[known], runs[name][known])
+            for name in (group, leaf, {"max_epochs": "epochs"}.get(leaf, leaf))
+        ):
+            runs[key] = values
+    return runs
+
+
+def factors_of(runs: pd.DataFrame) -> list[str]:
+    """The columns that may be factors, the seed left out."""
+    return [name for name in runs.columns if name not in _FIXED and "/" not in name]
 
 
 def varying_factors(runs: pd.DataFrame) -> list[str]:
@@ -50,129 +88,44 @@ def varying_factors(runs: pd.DataFrame) -> list[str]:
     A factor that follows from an earlier one goes with it: where every optimiser has its own learning rate, they are
     one choice, and no two runs differ in the rate alone.
     """
-    factors = RunFolder(runs.folder.iloc[0]).results()["factors"]
-    levels = {name: runs[name].map(repr) for name in factors if name != "seed"}
-    varying = [name for name in levels if levels[name].nunique() > 1]
+    varying = [name for name in factors_of(runs) if runs[name].map(repr).nunique() > 1]
     return [
         name
         for place, name in enumerate(varying)
-        if not any(levels[name].groupby(levels[earlier]).nunique().eq(1).all() for earlier in varying[:place])
+        if not any(_follows(runs[name], runs[earlier]) for earlier in varying[:place])
     ]
 
 
-def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """The 95 % confidence interval of the mean of independent values, by Student's t; None for fewer than two."""
-    if len(values) < 2:
-        return None
-    error = float(stats.sem(values))
-    half = float(stats.t.ppf((1 + _CONFIDENCE) / 2, len(values) - 1)) * error
-    mean = sum(values) / len(values)
-    return mean - half, mean + half
+def companions(runs: pd.DataFrame, factor: str) -> list[str]:
+    """What changes along with ``factor``, so that its effect is theirs as well."""
+    followers = [name for name in factors_of(runs) if name != factor and runs[name].map(repr).nunique() > 1]
+    return [name for name in followers if _follows(runs[name], runs[factor])]
 
 
-def configurations(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
-    """Mean, standard deviation and interval of the test accuracy over seeds, a row per combination of ``factors``."""
-    rows = []
-    for levels, group in _groups(runs, factors):
-        scores = group[SCORE].tolist()
-        rows.append(
-            levels
-            | {
-                "n": len(scores),
-                "mean": sum(scores) / len(scores),
-                "std": float(group[SCORE].std()) if len(scores) > 1 else math.nan,
-                "interval": interval(scores),
-                "train_loss": group["train/loss"].mean(),
-                "scores": scores,
-                "folders": group.folder.tolist(),
-            }
-        )
-    order = {factor: list(dict.fromkeys(runs[factor])) for factor in factors}
-    rows.sort(key=lambda row: [order[factor].index(row[factor]) for factor in factors])
-    return pd.DataFrame(rows, dtype=object)
+def _follows(values: pd.Series, factor: pd.Series) -> bool:
+    """Whether ``factor`` determines ``values``."""
+    return bool(values.map(repr).groupby(factor.map(repr)).nunique().eq(1).all())
 
 
-def simple_effects(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
-    """What changing one factor alone does to the test accuracy, for every setting of the other factors.
+def load_curves(runs: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """metrics.csv of every run, below one another: a row per run and epoch.
 
-    Differences are paired: two runs that differ in this factor and nothing else, the seed included. A factor's
-    baseline is the level that was run first.
+    Args:
+        runs: see ``load_runs``; those without a folder or a first epoch are passed over.
+        columns: of ``runs`` that go with every row, besides ``folder`` and ``seed``.
+
+    Returns:
+        ``epoch`` (from 1), ``step``, ``seconds`` (since the start, at the end of the epoch), the metrics by their
+        names, and those columns.
     """
-    rows = []
-    for factor in factors:
-        others = [name for name in factors if name != factor]
-        for baseline, level in _contrasts(runs, factor):
-            for held, group in _groups(runs, others):
-                differences = _paired(group, factor, baseline, level)
-                if differences:
-                    rows.append(
-                        {"factor": factor, "change": f"{baseline} → {level}", "held": held} | _summary(differences)
-                    )
-    return pd.DataFrame(rows)
-
-
-def main_effects(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
-    """The effect of each factor averaged over all settings of the others, and the interaction of each two factors.
-
-    The interaction is the difference between a factor's effect at one level of the other and at its baseline, averaged
-    over the rest. Both are computed within a seed, and the seeds are what the interval is over; a seed for which some
-    setting is missing is left out, since its average would be over other settings.
-    """
-    rows = []
-    for factor in factors:
-        others = [name for name in factors if name != factor]
-        for baseline, level in _contrasts(runs, factor):
-            settings = len(list(_groups(runs, others)))
-            effects = [
-                sum(differences) / settings
-                for _, group in runs.groupby("seed")
-                if len(differences := _paired(group, factor, baseline, level, by=others)) == settings
-            ]
-            if effects:
-                rows.append({"effect": factor, "change": f"{baseline} → {level}"} | _summary(effects))
-    for first, second in combinations(factors, 2):
-        others = [name for name in factors if name not in (first, second)]
-        for baseline, level in _contrasts(runs, first):
-            for off, on in _contrasts(runs, second):
-                settings = len(list(_groups(runs, others)))
-                interactions = []
-                for _, group in runs.groupby("seed"):
-                    with_on = _paired(group[group[second].map(repr) == repr(on)], first, baseline, level, by=others)
-                    with_off = _paired(group[group[second].map(repr) == repr(off)], first, baseline, level, by=others)
-                    if len(with_on) == len(with_off) == settings:
-                        interactions.append((sum(with_on) - sum(with_off)) / settings)
-                if interactions:
-                    rows.append(
-                        {"effect": f"{first} × {second}", "change": f"{baseline} → {level}, {off} → {on}"}
-                        | _summary(interactions)
-                    )
-    return pd.DataFrame(rows)
-
-
-def _groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """Runs with equal levels of ``factors``; levels may be None, which pandas' groupby would drop."""
-    if runs.empty:
-        return
-    keys = runs[list(factors)].map(repr).agg("|".join, axis=1) if factors else pd.Series("", index=runs.index)
-    for _, group in runs.groupby(keys, sort=False):
-        yield group.iloc[0][list(factors)].to_dict(), group
-
-
-def _contrasts(runs: pd.DataFrame, factor: str) -> list[tuple[Any, Any]]:
-    """The baseline with each other level."""
-    levels = list(dict.fromkeys(runs[factor]))
-    return [(levels[0], level) for level in levels[1:]]
-
-
-def _paired(runs: pd.DataFrame, factor: str, baseline: Any, level: Any, by: Sequence[str] = ()) -> list[float]:
-    """Differences in test accuracy between runs at ``level`` and at ``baseline`` with equal seed and equal ``by``."""
-    differences = []
-    for _, group in _groups(runs, ["seed", *by]):
-        scores = {repr(value): score for value, score in zip(group[factor], group[SCORE], strict=True)}
-        if repr(level) in scores and repr(baseline) in scores:
-            differences.append(scores[repr(level)] - scores[repr(baseline)])
-    return differences
-
-
-def _summary(values: list[float]) -> dict[str, Any]:
-    return {"n": len(values), "mean": sum(values) / len(values), "interval": interval(values)}
+    curves = []
+    for _, run in runs.iterrows():
+        file = RunFolder(run.folder).metrics_file if run.folder else None
+        if file is None or not file.exists():
+            continue
+        curve = pd.read_csv(file)
+        curve["seconds"] = curve.seconds.cumsum()
+        for name in ("folder", "seed", *columns):
+            curve[name] = pd.Series([run[name]] * len(curve), dtype=object)
+        curves.append(curve)
+    return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["epoch", "step", "seconds"])

@@ -4,6 +4,7 @@ import hashlib
 import math
 import re
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path, PurePath
 
@@ -51,9 +52,10 @@ def folder_name(overrides: str, number: int) -> str:
     return f"{name[:_LONGEST]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
 
 
-def sweep_name(sweep: str | None) -> str:
-    """The last part of a sweep's name or path."""
-    return PurePath(sweep or "unnamed").name
+def sweep_name(sweep: str | Sequence[str] | None) -> str:
+    """The last part of a sweep's name or path; of several, joined by a plus."""
+    sweeps = [sweep or "unnamed"] if isinstance(sweep, str | None) else sweep
+    return "+".join(PurePath(str(name)).name for name in sweeps)
 
 
 def product(*factors: float) -> float:

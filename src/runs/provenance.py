@@ -49,12 +49,17 @@ def fingerprint(config: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(_essence(config), sort_keys=True).encode()).hexdigest()
 
 
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a resolved config that affect the result, by their dotted keys."""
+    return _leaves(_essence(config))
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """The settings that affect the result and are not the same in two resolved configs: key to old and new value.
 
     A setting that one of the two does not have is None there. Equal fingerprints have no differences.
     """
-    before, after = _leaves(_essence(old)), _leaves(_essence(new))
+    before, after = settings(old), settings(new)
     return {
         key: (before.get(key), after.get(key))
         for key in dict.fromkeys([*before, *after])
