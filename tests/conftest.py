@@ -70,7 +70,7 @@ class Run:
 
     @property
     def events(self) -> EventAccumulator:
-        return EventAccumulator(str(self.folder / "tensorboard"), {"scalars": 0, "images": 0}).Reload()
+        return EventAccumulator(str(self.folder), {"scalars": 0, "images": 0}).Reload()
 
     def checkpoint(self, name: str = "last") -> dict[str, Any]:
         return torch.load(self.folder / "checkpoints" / f"{name}.ckpt", weights_only=True)

@@ -178,7 +178,7 @@ def extended(finished: Any, resume: Launch, tmp_path_factory: pytest.TempPathFac
 
 
 def test_a_longer_run_follows_the_curve_of_its_new_length_at_once(extended: Any) -> None:
-    rates = {event.step: event.value for event in extended.events.Scalars("optim/lr")}
+    rates = {event.step: event.value for event in extended.events.Scalars("optimisation/learning_rate")}
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.02)
     cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=16)
     expected = []

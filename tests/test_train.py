@@ -1,6 +1,7 @@
 """One command: what it writes, prints and repeats, and how it ends when it cannot go on."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,8 @@ def test_the_folder_holds_what_the_design_says(finished) -> None:
         ".hydra/config.yaml",
         ".hydra/overrides.yaml",
     }
-    assert {file.split("/")[0] for file in files} == {
-        *("results.json", "metrics.csv", "train.log", "checkpoints", ".hydra", "tensorboard")
+    assert {re.sub(r"^(events\.out)\..*", r"\1", file).split("/")[0] for file in files} == {
+        *("results.json", "metrics.csv", "train.log", "checkpoints", ".hydra", "events.out")
     }
 
 
@@ -131,50 +132,6 @@ def test_the_log_and_the_screen_tell_of_every_epoch(finished) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------
-# TensorBoard
-# ------------------------------------------------------------------------------------------------------------
-
-
-def test_tensorboard_shows_the_curves(finished) -> None:
-    events, rows = finished.events, finished.rows
-    assert {"train/loss", "train/accuracy", "val/loss", "val/accuracy"} <= set(events.Tags()["scalars"])
-    for name in ("train/loss", "val/accuracy"):
-        assert [event.value for event in events.Scalars(name)] == pytest.approx([float(row[name]) for row in rows])
-    assert all(event.value > 0 for event in events.Scalars("speed/images_per_second"))
-
-
-def test_tensorboard_shows_the_learning_rate_of_every_step(finished) -> None:
-    rates = [event.value for event in finished.events.Scalars("optim/lr")]
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.02)
-    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=12)
-    expected = []
-    for _ in range(12):
-        expected.append(cosine.get_last_lr()[0])
-        optimizer.step(), cosine.step()
-    assert rates == pytest.approx(expected)
-
-
-def test_tensorboard_shows_augmented_images_and_the_graph(finished) -> None:
-    events = finished.events
-    (image,) = events.Images("train/augmented_images")
-    assert (image.width - 2) // (8 + 2) * ((image.height - 2) // (8 + 2)) == 64
-    assert events.Tags()["graph"]
-    names = {node.name for node in events.Graph().node}
-    assert any("conv1" in name for name in names) and any("fc" in name for name in names)
-
-
-def test_tensorboard_lists_the_run_with_its_factors_and_test_metrics(finished) -> None:
-    events = finished.events
-    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    factors = HParamsPluginData.FromString(content).session_start_info.hparams
-    assert {name: value.string_value for name, value in factors.items()} == {
-        name: str(value) for name, value in finished.results["factors"].items()
-    }
-    for name in ("test/accuracy", "test/loss"):
-        assert events.Scalars(name)[-1].value == pytest.approx(finished.results["metrics"][name])
-
-
-# ------------------------------------------------------------------------------------------------------------
 # Validation, or none
 # ------------------------------------------------------------------------------------------------------------
 
@@ -225,7 +182,7 @@ def test_another_seed_trains_another_network(random_run, train: Launch) -> None:
 
 def test_watching_changes_nothing(random_run, train: Launch) -> None:
     silent = train(*RANDOM, "~logger", "~callbacks")
-    assert silent.code == 0 and not (silent.folder / "tensorboard").exists()
+    assert silent.code == 0 and not list(silent.folder.glob("events.*"))
     assert silent.trained() == random_run.trained()
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import lightning as L
 import pandas as pd
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from src.callbacks.signal_figures import draw_heatmaps, draw_predictions
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder
+from src.runs.tensorboard import tensorboards
 
 log = logging.getLogger(__name__)
 
@@ -26,15 +26,15 @@ _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "linear": (nn.Linear,),
     "relu": (nn.ReLU,),
 }
-QUANTITIES = (
-    "activation_mean",
-    "activation_std",
-    "dead_fraction",
-    "activation_gradient",
-    "weight_gradient",
-    "weight_std",
-    "update_ratio",
-)
+QUANTITIES = {
+    "activation_mean": "Mean of the layer's output.",
+    "activation_std": "Standard deviation of the layer's output.",
+    "dead_fraction": "Share of the ReLU's channels that are zero for the whole batch, 0 to 1.",
+    "activation_gradient": "L2 norm of the loss's gradient with respect to the layer's output.",
+    "weight_gradient": "L2 norm of the loss's gradient with respect to the layer's weight.",
+    "weight_std": "Standard deviation of the layer's weight.",
+    "update_ratio": "L2 norm of the optimiser's step over that of the weight.",
+}
 COLUMNS = ("step", "depth", "layer", "kind", *QUANTITIES)
 
 
@@ -160,9 +160,7 @@ class SignalPropagation(L.Callback):
     training), the same to TensorBoard, and ``verdict`` in results.json.
 
     Columns of signals.csv: ``step``; ``depth``, the layer's place in the forward pass, from 0; ``layer``, ``kind``;
-    mean and standard deviation of the activations; ``dead_fraction``, the share of a ReLU's channels that are zero
-    for the whole batch; L2 norms of the loss's gradient with respect to the layer's output and to its weight; the
-    weight's standard deviation; ``update_ratio``, norm of the step taken by the weight over the norm of the weight.
+    then each of ``QUANTITIES``, empty where it does not apply.
 
     Args:
         every_n_steps: how often to look.
@@ -256,14 +254,14 @@ class SignalPropagation(L.Callback):
         self._predict(trainer, pl_module, "after training")
         table = pd.DataFrame(self._predictions)
         table.to_csv(self.folder.path / "predictions.csv", index=False)
-        figures = {
-            "predictions": draw_predictions(table),
-            "signals": draw_heatmaps(pd.read_csv(self.file)),
-        }
-        for name, figure in figures.items():
+        figures = (
+            ("predictions", draw_predictions(table), "What is predicted before the first step and after training."),
+            ("signals", draw_heatmaps(pd.read_csv(self.file)), "Layer by step: activations forward, gradients back."),
+        )
+        for name, figure, description in figures:
             figure.savefig(self.folder.path / f"{name}.png")
-            for logger in _tensorboards(trainer):
-                logger.experiment.add_figure(f"signal/{name}", figure, trainer.global_step)
+            for logger in tensorboards(trainer):
+                logger.log_figure(f"signal/{name}", figure, trainer.global_step, description)
         if self.verdict is None:
             verdict = {"kind": "healthy", "text": "no fault found in the signals"}
             patience = self.thresholds.patience
@@ -369,11 +367,11 @@ class SignalPropagation(L.Callback):
             writer.writerows(rows)
 
     def _to_tensorboard(self, trainer: L.Trainer, look: Look) -> None:
-        for logger in _tensorboards(trainer):
+        for logger in tensorboards(trainer):
             for row in look.rows:
-                for quantity in QUANTITIES:
+                for quantity, meaning in QUANTITIES.items():
                     if row[quantity] is not None:
-                        logger.experiment.add_scalar(f"signal_{quantity}/{row['layer']}", row[quantity], look.step)
+                        logger.log_scalar(f"signal_{quantity}/{row['layer']}", row[quantity], look.step, meaning)
             if self.histograms:
                 for name, sample in self._samples.items():
                     if sample.isfinite().all():
@@ -420,10 +418,6 @@ class SignalPropagation(L.Callback):
                     "actual": actual[i].item(),
                 }
             )
-
-
-def _tensorboards(trainer: L.Trainer) -> list[TensorBoardLogger]:
-    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
 def _sample(values: Tensor, size: int = 4096) -> Tensor:

@@ -3,7 +3,7 @@
 .hydra/            what was asked for (Hydra writes it)
 results.json       what came of it: status, factors, metrics, cost, provenance
 metrics.csv        one row an epoch
-tensorboard/       events
+events.out.*       what TensorBoard shows
 checkpoints/       best.ckpt, last.ckpt, and previous.ckpt while training
 train.log          what was printed, and the stack trace of an error
 .lock              held by the process that runs it

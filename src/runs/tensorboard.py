@@ -1,0 +1,179 @@
+"""What TensorBoard shows of a run: under which names, in which groups, with what explanation.
+
+Everywhere else a metric is named by stage and quantity (``train/loss``), as in metrics.csv. TensorBoard makes a group
+of what stands before the slash, so here the quantity comes first, and training lies beside validation.
+"""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_SCALAR, Summary, SummaryMetadata
+from tensorboard.plugins.hparams import metadata as hparams
+from tensorboard.plugins.hparams.api_pb2 import (
+    DATA_TYPE_FLOAT64,
+    DATA_TYPE_STRING,
+    STATUS_SUCCESS,
+    Experiment,
+    HParamInfo,
+    MetricInfo,
+    MetricName,
+)
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+from tensorboard.plugins.image import metadata as images
+from tensorboard.plugins.scalar import metadata as scalars
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter, summary
+
+
+class Shown(NamedTuple):
+    """A metric's name in TensorBoard, and the text behind the chart's info icon."""
+
+    tag: str
+    description: str
+
+
+METRICS = {
+    "train/loss": Shown("loss/train", "Cross-entropy in training mode, mean over an epoch's augmented images."),
+    "train/batch_loss": Shown("loss/train_batch", "Cross-entropy of one training batch."),
+    "val/loss": Shown("loss/val", "Cross-entropy after an epoch, mean over the validation images."),
+    "test/loss": Shown("loss/test", "Cross-entropy of the best epoch's weights, mean over the test images."),
+    "train/accuracy": Shown("accuracy/train", "Share of an epoch's images got right in training mode, 0 to 1."),
+    "val/accuracy": Shown("accuracy/val", "Share of the validation images got right after an epoch, 0 to 1."),
+    "test/accuracy": Shown("accuracy/test", "Share of the test images got right by the best epoch's weights, 0 to 1."),
+    "optim/lr": Shown("optimisation/learning_rate", "Learning rate of the step."),
+    "speed/images_per_second": Shown(
+        "speed/images_per_second", "Training images a second, over the epoch so far, without validation."
+    ),
+}
+_FINAL = ("test/accuracy", "test/loss")
+_CHARTS = {
+    "training and validation": {
+        "accuracy": ["Multiline", ["^accuracy/(train|val)$"]],
+        "loss": ["Multiline", ["^loss/(train|val)$"]],
+    },
+    "optimisation": {
+        "training loss, batch by batch": ["Multiline", ["^loss/train_batch$"]],
+        "learning rate": ["Multiline", ["^optimisation/learning_rate$"]],
+    },
+}
+
+
+class TensorBoard(Logger):
+    """Write events beside what else is in the run folder.
+
+    TensorBoard calls a run by the path of the folder that holds its events, so they lie in none of their own: the jobs
+    of a sweep are listed by their overrides. Lightning's ``epoch`` is left out, as it is the same curve for all.
+
+    Args:
+        save_dir: the run folder.
+    """
+
+    def __init__(self, save_dir: Path | str) -> None:
+        super().__init__()
+        self.folder = Path(save_dir)
+        self._writer: SummaryWriter | None = None
+
+    name = version = None  # the run folder is the name
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> SummaryWriter:
+        """The writer; on all processes but the first, something that ignores every call."""
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self.folder))
+        return self._writer
+
+    @rank_zero_only
+    def begin(self, step: int) -> None:
+        """Take back what was written from ``step`` on: a run that was stopped goes on from there."""
+        start = Event(session_log=SessionLog(status=SessionLog.START))
+        self.experiment._get_file_writer().add_event(start, step)
+
+    def save(self) -> None:
+        if self._writer is not None:
+            self._writer.flush()
+
+    def finalize(self, status: str) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    # ---- what is shown ------------------------------------------------------------------------------------------
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        for name, value in metrics.items():
+            if name != "epoch":
+                tag, description = METRICS.get(name, (name, ""))
+                self.log_scalar(tag, value, step, description)
+
+    def log_scalar(self, tag: str, value: float, step: int | None, description: str) -> None:
+        metadata = scalars.create_summary_metadata(tag, description)
+        metadata.data_class = DATA_CLASS_SCALAR
+        self._write(summary.scalar(tag, value), step, metadata)
+
+    def log_image(self, tag: str, image: Tensor | np.ndarray, step: int, description: str) -> None:
+        """Show an image, uint8 ``[3, H, W]``."""
+        metadata = images.create_summary_metadata(tag, description, converted_to_tensor=True)
+        metadata.data_class = DATA_CLASS_BLOB_SEQUENCE
+        self._write(summary.image(tag, image, dataformats="CHW"), step, metadata)
+
+    def log_figure(self, tag: str, figure: Figure, step: int, description: str) -> None:
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+        self.log_image(tag, pixels.transpose(2, 0, 1), step, description)
+
+    def log_layout(self, more: Mapping[str, Mapping[str, Any]]) -> None:
+        """Lay out the custom scalars tab: training beside validation, and ``more`` charts by category."""
+        self.experiment.add_custom_scalars({**_CHARTS, **more})
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Nothing: what Lightning would enter here is the whole configuration. See ``log_factors``."""
+
+    def log_factors(self, factors: Mapping[str, Any], varied: Collection[str]) -> None:
+        """Enter the run in the hparams tab, with its factors and its test metrics, once there are any.
+
+        Args:
+            factors: numbers are compared as numbers; None leaves its cell empty.
+            varied: those of them that the tab shows first.
+        """
+        session, experiment = SessionStartInfo(), Experiment()
+        for name, value in factors.items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            kind = DATA_TYPE_FLOAT64 if is_number else DATA_TYPE_STRING
+            experiment.hparam_infos.append(HParamInfo(name=name, type=kind, differs=name in varied))
+            if is_number:
+                session.hparams[name].number_value = value
+            elif value is not None:
+                session.hparams[name].string_value = str(value)
+        for name in _FINAL:
+            tag, description = METRICS[name]
+            experiment.metric_infos.append(MetricInfo(name=MetricName(tag=tag), description=description))
+        self._write_hparams(hparams.EXPERIMENT_TAG, experiment=experiment)
+        self._write_hparams(hparams.SESSION_START_INFO_TAG, session_start_info=session)
+
+    def log_end(self) -> None:
+        """Mark the run as finished in the hparams tab."""
+        self._write_hparams(hparams.SESSION_END_INFO_TAG, session_end_info=SessionEndInfo(status=STATUS_SUCCESS))
+
+    def _write_hparams(self, tag: str, **content: Any) -> None:
+        metadata = hparams.create_summary_metadata(HParamsPluginData(**content))
+        self._write(Summary(value=[Summary.Value(tag=tag, tensor=hparams.NULL_TENSOR)]), None, metadata)
+
+    @rank_zero_only
+    def _write(self, content: Summary, step: int | None, metadata: SummaryMetadata) -> None:
+        """Write what SummaryWriter's own methods write, and the metadata, which they do not admit."""
+        content.value[0].metadata.CopyFrom(metadata)
+        self.experiment._get_file_writer().add_summary(content, step)
+
+
+def tensorboards(trainer: L.Trainer) -> list[TensorBoard]:
+    """The trainer's loggers that write for TensorBoard."""
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoard)]
