@@ -1,0 +1,137 @@
+"""How fast this machine trains, beside what people would use instead: a table, with the spread of every figure.
+
+python -m src.benchmark
+python -m src.benchmark benchmark=quick
+python -m src.benchmark rows=[training] models=[resnet10]
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+import src.runs.names  # noqa: F401  (the resolver that conf/benchmark.yaml uses)
+
+if TYPE_CHECKING:
+    from src.benchmarks.measure import Row
+
+ROWS = ("augmentation", "training", "start", "sweep", "memory")
+
+
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="benchmark")
+def main(cfg: DictConfig) -> None:
+    from rich.console import Console
+
+    from src.benchmarks import page
+    from src.runs.folder import write_json
+    from src.runs.job import stop
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        check(cfg)
+        rows = benchmark(cfg)
+    except Exception as error:
+        stop(error, debug=cfg.debug)
+    machine = describe(cfg.device)
+    write_json(folder / "benchmark.json", {"machine": machine, "rows": [row.to_json() for row in rows]})
+    (folder / "benchmark.md").write_text(page.markdown(rows, machine), encoding="utf-8")
+    page.draw(rows).savefig(folder / "ratios.png")
+    console = Console()
+    console.print(page.table(rows, ", ".join(f"{name} {value}" for name, value in machine.items())))
+    console.print(str(folder), soft_wrap=True)
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise a ValueError of one sentence for a setting that is out of its range."""
+    import torch
+
+    if cfg.device not in ("cpu", "cuda"):
+        raise ValueError(f"device is {cfg.device!r}; expected cpu or cuda.")
+    if cfg.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, but torch finds no CUDA GPU here; use device=cpu.")
+    if not isinstance(cfg.repeats, int) or cfg.repeats < 1:
+        raise ValueError(f"repeats is {cfg.repeats!r}; expected a whole number, 1 or more.")
+    for name, choices in (("rows", ROWS), ("models", tuple(cfg.steps))):
+        for choice in cfg[name]:
+            if choice not in choices:
+                raise ValueError(f"{name} has {choice!r}; expected some of {', '.join(choices)}.")
+
+
+def benchmark(cfg: DictConfig) -> "list[Row]":
+    """Measure the rows that ``cfg.rows`` names."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    from src.benchmarks import augmentation, commands, training
+
+    trainer = {"cpu": "cpu", "cuda": "gpu"}[cfg.device]
+    parts: list[tuple[str, int, Callable[[Callable[[], None]], list[Row]]]] = []  # what, ticks, how
+    if "augmentation" in cfg.rows:
+        cfgs = {aug: compose([f"aug={aug}", "data=noise", "trainer=cpu"]) for aug in augmentation.AUGMENTATIONS}
+        parts.append(
+            ("augmentation", augmentation.turns(cfg.repeats), partial(augmentation.measure, cfgs, cfg.repeats))
+        )
+    if "training" in cfg.rows:
+        for name in cfg.models:
+            overrides = [f"model={name}", f"trainer={trainer}", "data=noise", f"data.batch_size={cfg.batch_size[name]}"]
+            parts.append(
+                (
+                    name,
+                    cfg.repeats + 1,
+                    partial(
+                        training.measure,
+                        compose(overrides),
+                        name,
+                        steps=cfg.steps[name],
+                        evaluated=cfg.evaluated[name],
+                        repeats=cfg.repeats,
+                        device=cfg.device,
+                    ),
+                )
+            )
+    if "start" in cfg.rows:
+        parts.append(("start", cfg.repeats + 1, partial(commands.start, cfg.repeats)))
+    if "sweep" in cfg.rows:
+        parts.append(("sweep", commands.JOBS + 1, partial(commands.sweep, trainer)))
+    if "memory" in cfg.rows:
+        parts.append(("memory", 2, partial(commands.memory, trainer)))
+
+    rows: list[Row] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=sum(ticks for _, ticks, _ in parts))
+        for what, _, measure in parts:
+            progress.update(task, description=what)
+            rows += measure(lambda: progress.advance(task))
+    return rows
+
+
+def compose(overrides: list[str]) -> DictConfig:
+    """The configuration that ``python -m src.train`` would have."""
+    config = hydra.compose("train", overrides)
+    del config.factors  # they ask Hydra for this application's choices, which are others
+    return config
+
+
+def describe(device: str) -> dict[str, Any]:
+    """The machine, and what of it was used."""
+    import os
+
+    import torch
+
+    from src.runs.provenance import device_name, versions
+
+    return {
+        "device": device_name(torch.device(device)),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        **{name: version for name, version in versions().items() if name in ("python", "torch", "lightning")},
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""How fast augmented, normalised batches come."""
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+
+import lightning as L
+from omegaconf import DictConfig
+from torch import Tensor
+
+from src.benchmarks.measure import Contender, OwnProcess, Row, seconds_of, take_turns
+from src.benchmarks.plain import loading
+from src.build import build_data
+from src.data.datamodule import ImageDataModule
+
+PLAIN_BATCHES = 40  # a turn; ours goes once through all images
+
+_OTHERS = {
+    "basic": (("basic", "torchvision, per image, 2 workers", 8.0),),
+    "trivialaugment": (
+        ("trivialaugment", "torchvision, per image, 2 workers", 6.0),
+        ("trivialaugment, v2 on tensors", "torchvision v2 on tensors, 2 workers", 6.0),
+    ),
+}
+AUGMENTATIONS = tuple(_OTHERS)
+
+
+def batches(data: ImageDataModule, device: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Training batches on ``device``, epoch after epoch, made as the Trainer has them made."""
+    data.trainer = L.Trainer(accelerator=device, devices=1, logger=False, enable_checkpointing=False)
+    place = data.trainer.strategy.root_device
+    data.setup("fit")
+    for epoch in count():
+        for batch in data.train_dataloader():
+            images, labels, positions = data.transfer_batch_to_device(batch, place, 0)
+            yield data.normalise(data.augment(images, positions, epoch)), labels
+
+
+def contender(data: ImageDataModule, device: str) -> Contender:
+    """Batches, and nothing done with them."""
+    source = batches(data, device)
+
+    def run(steps: int) -> float:
+        return seconds_of(lambda: [None for _ in zip(range(steps), source, strict=False)], device)
+
+    return run
+
+
+def measure(cfgs: Mapping[str, DictConfig], repeats: int, tick: Callable[[], None]) -> list[Row]:
+    """Ours against torchvision's, on the CPU.
+
+    Args:
+        cfgs: a configuration of src.train for each of ``AUGMENTATIONS``.
+        repeats: how many count.
+        tick: called after every turn; ``turns`` says how many there are.
+    """
+    rows = []
+    for aug, others in _OTHERS.items():
+        data = build_data(cfgs[aug])
+        ours = contender(data, "cpu")
+        for pipeline, name, goal in others:
+            with OwnProcess(loading, pipeline, data.batch_size) as theirs:
+                steps = {"ours": len(data.train) // data.batch_size, "theirs": PLAIN_BATCHES}
+                rates = take_turns({"ours": ours, "theirs": theirs}, steps, repeats, tick)
+            speeds = {who: [data.batch_size * rate for rate in values] for who, values in rates.items()}
+            rows.append(Row(f"augmentation: {aug}", "images/s", speeds["ours"], name, speeds["theirs"], goal=goal))
+    return rows
+
+
+def turns(repeats: int) -> int:
+    """How many turns ``measure`` takes."""
+    return (repeats + 1) * sum(map(len, _OTHERS.values()))

@@ -1,0 +1,132 @@
+"""How long commands take to get going, what a job of a sweep costs beyond its training, how much memory a run needs."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lightning as L
+
+from src.benchmarks.measure import Row
+
+ROOT = Path(__file__).parents[2]
+JOBS = 6
+# A job of a few seconds: real images, the default network, everything a run does.
+_SHORT = ("data=digits", "model=resnet10", "data.train_size=256", "data.batch_size=64", "trainer.max_epochs=1")
+_MEGABYTE = 1e6
+
+
+class FirstStep(L.Callback):
+    """Leaves word in the run folder of when the first optimiser step was done."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == 1:
+            Path(trainer.default_root_dir, "first_step").write_text(str(time.time()))
+
+
+def _run(folder: Path, *arguments: str) -> tuple[float, int]:
+    """``python -m src.train``, in another folder than the user's; seconds, and peak memory in bytes."""
+    command = [sys.executable, "-m", "src.train", *arguments]
+    output = folder / "output.txt"
+    start = time.perf_counter()
+    with output.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=file, stderr=subprocess.STDOUT
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        last = (output.read_text().strip() or "no output").splitlines()[-1]
+        raise RuntimeError(f"{' '.join(command[1:])} failed: {last}")
+    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def start(repeats: int, tick: Callable[[], None]) -> list[Row]:
+    """Seconds to the answer of ``--help``."""
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = []
+        for turn in range(repeats + 1):
+            taken, _ = _run(Path(folder), "--help")
+            if turn > 0:  # the first one reads the files from disk
+                seconds.append(taken)
+            tick()
+    return [Row("python -m src.train --help", "s", seconds, goal=1.5, bound="≤")]
+
+
+def sweep(trainer: str, tick: Callable[[], None]) -> list[Row]:
+    """Six short jobs as separate processes, and as one multirun.
+
+    Args:
+        trainer: a choice of conf/trainer.
+        tick: called after every process.
+    """
+    first_step, separate = [], []
+    short = (*_SHORT, f"trainer={trainer}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for seed in range(JOBS):
+            run = folder / str(seed)
+            started = time.time()
+            seconds, _ = _run(
+                folder,
+                *short,
+                f"seed={seed}",
+                f"hydra.run.dir={run}",
+                "+callbacks.first_step._target_=src.benchmarks.commands.FirstStep",
+            )
+            first_step.append(float((run / "first_step").read_text()) - started)
+            separate.append(seconds - _trained(run))
+            tick()
+        seeds = ",".join(map(str, range(JOBS)))
+        seconds, _ = _run(folder, "--multirun", *short, f"seed={seeds}", "sweep=short", "hydra.sweep.subdir=${seed}")
+        trained = sum(_trained(folder / "logs/train/sweeps/short" / str(seed)) for seed in range(JOBS))
+        tick()
+    return [
+        Row("start to the first optimiser step", "s", first_step, goal=10, bound="≤", note="digits, resnet10"),
+        Row(
+            f"a sweep of {JOBS} short jobs: a job beyond its training",
+            "s",
+            [(seconds - trained) / JOBS],
+            goal=1,
+            bound="≤",
+            note=f"one process for all; a process for each: {median(separate):.1f} s",
+        ),
+    ]
+
+
+def _trained(run: Path) -> float:
+    return json.loads((run / "results.json").read_text())["seconds"]
+
+
+def memory(trainer: str, tick: Callable[[], None]) -> list[Row]:
+    """Peak memory of a run on CIFAR-10's 60,000 images, less that of the same run on a few."""
+    peaks = {}
+    for images in (1_000, 50_000):
+        sizes = (f"data.train_images={images}", f"data.test_images={images // 5}")
+        limits = ("trainer.max_epochs=1", "trainer.limit_train_batches=5", "trainer.limit_test_batches=1")
+        with tempfile.TemporaryDirectory() as folder:
+            _, peaks[images] = _run(
+                Path(folder), "data=noise", "model=simplecnn", f"trainer={trainer}", *sizes, *limits
+            )
+        tick()
+    few, all_of_them = (peak / _MEGABYTE for peak in peaks.values())
+    data_set = (50_000 + 10_000 - 1_000 - 200) * 3 * 32 * 32 / _MEGABYTE
+    return [
+        Row(
+            "peak memory that the data set adds",
+            "MB",
+            [all_of_them - few],
+            "its images",
+            [data_set],
+            goal=1.1,
+            bound="≤",
+            note=f"simplecnn, batch 128: {all_of_them:.0f} MB in all, of which {few:.0f} MB without the data set",
+        )
+    ]

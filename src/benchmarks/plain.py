@@ -1,0 +1,134 @@
+"""What most repositories do: an image at a time through torchvision, two workers, a loop without any care.
+
+Everything here is written the usual way on purpose, and runs in a process of its own. Where the way of measuring leans
+to one side, it leans to this one: its workers are never started within the time that is taken.
+"""
+
+import time
+from collections.abc import Iterator
+from itertools import chain, repeat
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from hydra.utils import instantiate
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.transforms import v2
+
+from src.benchmarks.measure import Contender, wait_for
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+IMAGES = 50_000
+WORKERS = 2
+_IN_STOCK = WORKERS * 2 + 1  # batches that the workers have ready when the clock starts; they do not count
+
+Pipeline = Literal["basic", "trivialaugment", "trivialaugment, v2 on tensors"]
+
+
+class Images(Dataset[tuple[Any, int]]):
+    """Random images, as torchvision's CIFAR10 hands them out: one at a time, transformed."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.images = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
+        if pipeline == "trivialaugment, v2 on tensors":
+            self.tensors = torch.from_numpy(self.images).permute(0, 3, 1, 2).contiguous()
+            self.transform = v2.Compose(
+                [
+                    v2.RandomCrop(32, padding=4),
+                    v2.RandomHorizontalFlip(),
+                    v2.TrivialAugmentWide(),
+                    v2.ToDtype(torch.float32, scale=True),
+                    v2.Normalize(MEAN, STD),
+                ]
+            )
+        else:
+            self.transform = transforms.Compose(
+                [
+                    transforms.RandomCrop(32, padding=4),
+                    transforms.RandomHorizontalFlip(),
+                    *([transforms.TrivialAugmentWide()] if pipeline == "trivialaugment" else []),
+                    transforms.ToTensor(),
+                    transforms.Normalize(MEAN, STD),
+                ]
+            )
+        self.as_tensors = isinstance(self.transform, v2.Compose)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        image = self.tensors[index] if self.as_tensors else Image.fromarray(self.images[index])
+        return self.transform(image), index % 10
+
+
+def _batches(pipeline: Pipeline, batch_size: int, device: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Epoch after epoch."""
+    loader = DataLoader(
+        Images(pipeline), batch_size, shuffle=True, num_workers=WORKERS, pin_memory=device == "cuda", drop_last=True
+    )
+    return chain.from_iterable(repeat(loader))
+
+
+def loading(pipeline: Pipeline, batch_size: int) -> Contender:
+    """Batches from the loader, and nothing else."""
+    batches = _batches(pipeline, batch_size, "cpu")
+
+    def run(steps: int) -> float:
+        for _ in range(_IN_STOCK):
+            next(batches)
+        start = time.perf_counter()
+        for _ in range(steps):
+            next(batches)
+        seconds = time.perf_counter() - start
+        time.sleep(0.3)  # the workers fill their stock again, before it is the others' turn
+        return seconds
+
+    return run
+
+
+def training(model: dict[str, Any], batch_size: int, device: str) -> Contender:
+    """The loop of the tutorials: eager, channels first, float32, looking at the loss in every step.
+
+    Args:
+        model: a choice of conf/model, resolved.
+        batch_size: images a step.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+    batches = _batches("basic", batch_size, device)
+    torch.manual_seed(0)
+    network = instantiate(model, num_classes=10, image_size=32).to(device)
+    network.train()
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    running_loss, correct, total = 0.0, 0, 0
+
+    def step() -> None:
+        nonlocal running_loss, correct, total
+        images, labels = next(batches)
+        images, labels = images.to(device), labels.to(device)
+        optimizer.zero_grad()
+        outputs = network(images)
+        loss = criterion(outputs, labels)
+        loss.backward()
+        optimizer.step()
+        running_loss += loss.item()
+        total += labels.size(0)
+        correct += outputs.argmax(1).eq(labels).sum().item()
+
+    def run(steps: int) -> float:
+        if steps > 2 * _IN_STOCK:  # with fewer, a step takes so long that the stock is always full
+            for _ in range(_IN_STOCK):
+                step()
+        wait_for(device)
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        wait_for(device)
+        seconds = time.perf_counter() - start
+        time.sleep(0.3)
+        return seconds
+
+    return run

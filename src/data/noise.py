@@ -1,0 +1,39 @@
+"""Images without meaning: how fast a run is does not depend on what its images show."""
+
+from dataclasses import dataclass
+
+import torch
+
+from src.data.image_set import ImageSet, LabelledImages
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Random images of the shape of CIFAR-10, for measuring speed. There is nothing to learn.
+
+    Args:
+        train_images, test_images: how many.
+        image_size: side of the square images.
+        num_classes: labels are 0 to one below it, in turn.
+    """
+
+    train_images: int = 50_000
+    test_images: int = 10_000
+    image_size: int = 32
+    num_classes: int = 10
+
+    def load(self) -> LabelledImages:
+        """Make the images, the same every time.
+
+        Returns:
+            images uint8 ``[N, 3, S, S]``, uniform over 0 to 255; labels int64 ``[N]``.
+        """
+        generator = torch.Generator().manual_seed(0)
+
+        def half(count: int) -> ImageSet:
+            shape = (count, 3, self.image_size, self.image_size)
+            images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+            return ImageSet(images, torch.arange(count) % self.num_classes)
+
+        names = tuple(str(label) for label in range(self.num_classes))
+        return LabelledImages(half(self.train_images), half(self.test_images), names)
