@@ -84,7 +84,7 @@ def train(cfg: DictConfig, folder: "RunFolder") -> float:
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     classifier = build_classifier(cfg, data)
     trainer, history = build_run_trainer(cfg, folder, validates=len(data.val) > 0)
-    folder.update(classes=list(data.classes), **summary.of_network(classifier.network, data.image_size))
+    folder.update(**summary.of_data(data), **summary.of_network(classifier.network, data.image_size))
 
     resumed = folder.last if folder.last.exists() else None
     trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.callbacks.history import History
+from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder
 from src.runs.provenance import device_name, fingerprint, revision, versions
 
@@ -30,6 +31,12 @@ def before(cfg: DictConfig) -> dict[str, Any]:
         "versions": versions(),
         "revision": revision(),
     }
+
+
+def of_data(data: ImageDataModule) -> dict[str, Any]:
+    """The classes, and how many images there are to train on, to validate on and to test on."""
+    images = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
+    return {"classes": list(data.classes), "images": images}
 
 
 def of_network(network: nn.Module, image_size: int) -> dict[str, int]:
