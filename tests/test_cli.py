@@ -16,10 +16,18 @@ Launch = Callable[..., Any]
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize(("arguments", "told"), [(["--help"], "resnet50_cifar_stem"), (["--cfg", "job"], "seed: 42")])
-def test_help_and_config_come_without_torch(tmp_path: Path, arguments: list[str], told: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "argument", "told"),
+    [
+        ("train", "--help", "resnet50_cifar_stem"),
+        ("train", "--cfg=job", "seed: 42"),
+        ("export", "--help", "format: onnx"),
+        ("explain", "--help", "images: null"),
+    ],
+)
+def test_help_and_config_come_without_torch(tmp_path: Path, command: str, argument: str, told: str) -> None:
     answer = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "src.train", *arguments],
+        [sys.executable, "-X", "importtime", "-m", f"src.{command}", argument],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -13,6 +13,8 @@ import pytest
 import torch
 
 import src.eval
+import src.explain
+import src.export
 import src.report
 import src.train
 from src.build import trusted
@@ -68,7 +70,11 @@ def _checkpoint(evil: Malicious) -> dict[str, Any]:
 
 
 # A command, and its argument that takes a checkpoint.
-CHECKPOINT_COMMANDS: dict[str, Callable[[], Any]] = {"eval": src.eval.main}
+CHECKPOINT_COMMANDS: dict[str, Callable[[], Any]] = {
+    "eval": src.eval.main,
+    "export": src.export.main,
+    "explain": src.explain.main,
+}
 
 
 @pytest.mark.parametrize("kind", PICKLES)
