@@ -82,7 +82,8 @@ CHECKPOINT_COMMANDS: dict[str, Callable[[], Any]] = {
 def test_no_command_unpickles_a_checkpoint(tmp_path: Path, mark: Path, command: str, kind: str) -> None:
     file = tmp_path / "strange.ckpt"
     PICKLES[kind](Malicious(mark), file)
-    run = launch(CHECKPOINT_COMMANDS[command], tmp_path, f"ckpt={file}")
+    images = [f"images={file}"] if command == "explain" else []
+    run = launch(CHECKPOINT_COMMANDS[command], tmp_path, f"ckpt={file}", *images)
     assert_refused(run, mark)
     assert f"{file} is no checkpoint of this project, or it is damaged" in run.err
 
