@@ -97,7 +97,7 @@ def test_the_commands_on_the_screen_work_for_a_job_of_a_sweep(sweep: Any, evalua
 # Launched again
 # ------------------------------------------------------------------------------------------------------------
 
-GRID = ("trainer.max_epochs=1", "sweep=grid", "--multirun")
+GRID = ("trainer.max_epochs=1", "sweep=grid")
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -107,14 +107,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def grid(launch_in: Launch) -> Any:
     """Two completed jobs."""
-    return launch_in(*GRID, "seed=1,2")
+    return launch_in(*GRID, "seed=1,2", "--multirun")
 
 
 @pytest.fixture
 def again(grid: Any, tmp_path: Path) -> Launch:
     """Launch a sweep again in a copy of the folder of ``grid``."""
     shutil.copytree(grid.folder, tmp_path, dirs_exist_ok=True)
-    return lambda *overrides: launch(src.train.main, tmp_path, *TINY, *GRID, *overrides)
+    return lambda *overrides: launch(src.train.main, tmp_path, *TINY, *GRID, *overrides, "--multirun")
 
 
 def folder_of(cwd: Path, seed: int) -> Path:
@@ -125,7 +125,7 @@ def test_what_has_completed_is_not_touched_and_a_wider_grid_runs_only_what_is_ne
     again: Launch, tmp_path: Path
 ) -> None:
     before = contents(folder_of(tmp_path, 1))
-    run = again("seed=1,2,3", "data.root=elsewhere", "logger=none")  # neither affects the result
+    run = again("seed=1,2,3", "data.eval_batch_size=50", "logger=none")  # neither affects the result
     assert run.code == 0 and "3 of 3 jobs completed." in run.out
     assert run.out.count("epoch 1/1") == 1
     assert run.out.count("completed before, accuracy") == 2
@@ -137,9 +137,9 @@ def test_what_has_completed_is_not_touched_and_a_wider_grid_runs_only_what_is_ne
 def test_other_settings_are_a_conflict(again: Launch, tmp_path: Path, policy: str) -> None:
     folder = folder_of(tmp_path, 1)
     before, score = contents(folder), jobs(tmp_path)[folder.name]["metrics"]["val/accuracy"]
-    run = again("seed=1", "optim.lr=0.5", "data.batch_size=40", f"on_conflict={policy}")
+    run = again("seed=1", "data.val_size=0.2", "data.batch_size=40", f"on_conflict={policy}")
     assert run.code == (1 if policy == "error" else 0)
-    told = "data.batch_size was 50 and is now 40; optim.lr was 0.1 and is now 0.5"
+    told = "data.batch_size was 50 and is now 40; data.val_size was 0.1 and is now 0.2"
     assert told in run.err + run.out
     if policy == "rerun":
         (aside,) = (tmp_path / "logs/train/sweeps/grid/.replaced").iterdir()
@@ -147,8 +147,8 @@ def test_other_settings_are_a_conflict(again: Launch, tmp_path: Path, policy: st
         lock = {".lock": b""}
         assert contents(aside) | lock == before
         result = jobs(tmp_path)[folder.name]
-        assert result["status"] == "completed" and result["config"]["optim"]["lr"] == 0.5
-        assert "optim.lr=0.5" in (folder / ".hydra" / "overrides.yaml").read_text()
+        assert result["status"] == "completed" and result["config"]["data"]["val_size"] == 0.2
+        assert "data.val_size=0.2" in (folder / ".hydra" / "overrides.yaml").read_text()
     else:
         assert contents(folder) == before
     if policy == "keep":

@@ -8,17 +8,15 @@ sweep.json         the launches: the command, and its jobs by the name of their 
 
 import csv
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
 from src.runs.folder import RunFolder, write_json
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 SWEEPS = Path("logs/train/sweeps")
 SCHEMA_VERSION = 1
@@ -107,30 +105,30 @@ def refusal(folder: Path) -> Path:
     return folder.parent / ".refused" / folder.name
 
 
-def table(sweep: Path, found: Sequence[Job]) -> "Table":
-    """The jobs of a sweep, for the screen; what is the same for all of them is left out of their names."""
+def show(sweep: Path, found: Sequence[Job]) -> None:
+    """Print a table of jobs. What is the same for all of them is left out of their names."""
+    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     styles = {"completed": "green", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
     styles |= {"failed": "red", "refused": "red"}
-    shown = Table(title=escape(str(sweep)), title_justify="left")
-    shown.add_column("job", overflow="fold")
-    shown.add_column("status")
-    shown.add_column("epochs", justify="right")
-    shown.add_column("images/s", justify="right")
-    shown.add_column("test accuracy", justify="right")
-    shown.add_column("what stopped it", overflow="fold")
+    table = Table(title=escape(str(sweep)), title_justify="left")
+    table.add_column("job", overflow="fold")
+    table.add_column("status")
+    for name in ("epochs", "images/s", "test accuracy"):
+        table.add_column(name, justify="right")
+    table.add_column("", overflow="fold")
     common = set.intersection(*(set(job.name.split(",")) for job in found)) if len(found) > 1 else set()
     for job in found:
         state, told = job.state, job.error or ""
         if refusal(sweep / job.name).exists():
             state, told = "refused", refusal(sweep / job.name).read_text(encoding="utf-8")
         elif state == "running":
-            told = f"run by {job.results.get('process', 'another process')}"
+            told = f"by {job.results.get('process', 'another process')}"
         accuracy = job.results.get("metrics", {}).get("test/accuracy")
         speed = job.results.get("images_per_second")
-        shown.add_row(
+        table.add_row(
             escape(", ".join(part for part in job.name.split(",") if part not in common)),
             f"[{styles[state]}]{state}[/]",
             f"{job.epochs}/{job.max_epochs or '?'}" if job.folder else "",
@@ -138,7 +136,7 @@ def table(sweep: Path, found: Sequence[Job]) -> "Table":
             "" if accuracy is None else f"{accuracy:.2%}",
             escape(told),
         )
-    return shown
+    Console(width=None if sys.stdout.isatty() else 200).print(table)  # a log file has no right edge to wrap at
 
 
 def _launches(sweep: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
-from src.runs.jobs import jobs, record_launch, refusal, table
+from src.runs.jobs import jobs, record_launch, refusal, show
 
 _FACTORS = ("model", "optim", "lr_multiplier", "schedule", "aug", "label_smoothing", "seed")
 
@@ -47,12 +47,9 @@ class SweepSummary(Callback):
             record_launch(sweep, _command(config, sweep), self.asked)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from rich.console import Console
-
         sweep = Path(config.hydra.sweep.dir)
         found = jobs(sweep)
-        # A log file has no right edge to wrap at.
-        Console(width=None if sys.stdout.isatty() else 200).print(table(sweep, found))
+        show(sweep, found)
         done = [job.name for job in found if job.state == "completed"]
         print(f"{len(done)} of {len(found)} jobs completed. Sum it up: python -m src.report sweep={sweep.name}")
         asked = self.asked or [job.name for job in found]
@@ -99,5 +96,8 @@ def _composes(config: DictConfig, grid: list[list[str]]) -> bool:
 
 def _command(config: DictConfig, sweep: Path) -> str:
     """The command line of this multirun, with the sweep's name, which it may not have been given."""
-    named = any(override.startswith("sweep=") for override in config.hydra.overrides.task)
-    return shlex.join(["python", "-m", "src.train", *sys.argv[1:], *([] if named else [f"sweep={sweep.name}"])])
+    arguments = sys.argv[1:]
+    if not any(override.startswith("sweep=") for override in config.hydra.overrides.task):
+        overrides = [place for place, argument in enumerate(arguments) if "=" in argument and argument[0] != "-"]
+        arguments.insert(min(overrides, default=len(arguments)), f"sweep={sweep.name}")  # overrides must stay together
+    return shlex.join(["python", "-m", "src.train", *arguments])
