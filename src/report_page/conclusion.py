@@ -10,19 +10,24 @@ from src.runs.statistics import ALPHA
 
 
 def conclusion(
-    table: pd.DataFrame, effects: pd.DataFrame, interactions: pd.DataFrame, factors: Sequence[str], tuned: str | None
+    table: pd.DataFrame,
+    rivals: pd.DataFrame,
+    effects: pd.DataFrame,
+    interactions: pd.DataFrame,
+    factors: Sequence[str],
+    tuned: str | None,
 ) -> list[Finding]:
     """Sentences on the best configuration, on each comparison with a baseline and each interaction found; those that
     decide something come first.
 
     Args:
-        table: see ``configurations``.
-        effects: see ``main_effects``.
-        interactions: see the function of that name.
+        table: see ``configurations`` in ``src.runs.effects``.
+        rivals, interactions: see the functions of these names there.
+        effects: see ``main_effects`` there.
         factors: all that are compared.
         tuned: the factor each configuration has its own best level of, if any.
     """
-    findings = [_highest(table, factors)]
+    findings = [_highest(table, rivals, factors)]
     findings += [_compared(effect, len(effects), factors, tuned) for _, effect in effects.iterrows()]
     found = [effect for _, effect in interactions.iterrows() if effect.p_holm < ALPHA]
     findings += [_interaction(effect, len(interactions)) for effect in found]
@@ -46,12 +51,20 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
-def _highest(table: pd.DataFrame, factors: Sequence[str]) -> Finding:
+def _highest(table: pd.DataFrame, rivals: pd.DataFrame, factors: Sequence[str]) -> Finding:
     best = table.loc[table["mean"].astype(float).idxmax()]
     interval = f" (95 % interval {100 * best.low:.1f} to {100 * best.high:.1f})" if best.n > 1 else ""
-    seeds = f"{best.n} seeds" if best.n > 1 else "one seed"
-    others = f", the highest of {len(table)} configurations, so flattered a little by luck" if len(table) > 1 else ""
-    return Finding("fact", f"{label(best, factors)}: {best['mean']:.1%} test accuracy over {seeds}{interval}{others}.")
+    text = f"{label(best, factors)}: {best['mean']:.1%} test accuracy over {best.n} seeds{interval}"
+    if best.n == 1:
+        text = text.replace("1 seeds", "one seed")
+    if len(table) == 1:
+        return Finding("fact", f"{text}.")
+    text += f", the highest of {len(table)} configurations, so flattered a little by luck."
+    if best.n > 1:
+        level = [label(rival, factors) for _, rival in rivals.iterrows() if not rival.p_holm < ALPHA]
+        more = f"; and {len(level) - 3} more" if len(level) > 3 else ""
+        text += f" Not distinguishable from it: {'; '.join(level[:3]) or 'none of the others'}{more}."
+    return Finding("fact", text)
 
 
 def _compared(effect: pd.Series, family: int, factors: Sequence[str], tuned: str | None) -> Finding:
@@ -66,9 +79,11 @@ def _compared(effect: pd.Series, family: int, factors: Sequence[str], tuned: str
         return Finding("open", f"{name}: {difference} points with one seed{how}. {why}")
     if pd.isna(effect.p):
         return Finding("open", f"{name}: {difference} points in each of {seeds}{how}; without spread there is no test.")
+    tested = f"p {p_value(effect.p_holm)}{_holm(family)}, {seeds}"
     if effect.p_holm >= ALPHA:
-        tested = f"p {p_value(effect.p)}{_holm(effect, family)}, {seeds}"
-        verdict = "not distinguishable" if effect.p >= ALPHA else "not distinguishable once so many are compared"
+        verdict = "not distinguishable"
+        if effect.p < ALPHA:
+            verdict += f" once so many are compared (p {p_value(effect.p)} alone)"
         needed = effect.needed is not None and effect.needed > effect.n
         more = f" A difference of this size would take about {effect.needed} seeds to show." if needed else ""
         measured = f"{difference} points {span(effect.low, effect.high)} ({tested})"
@@ -76,7 +91,6 @@ def _compared(effect: pd.Series, family: int, factors: Sequence[str], tuned: str
     better, worse, sign = (level, baseline, 1) if effect.difference > 0 else (baseline, level, -1)
     low, high = sorted((sign * effect.low, sign * effect.high))
     measured = f"{points(sign * effect.difference)} points {span(low, high)} of test accuracy"
-    tested = f"p {p_value(effect.p)}{_holm(effect, family)}, {seeds}"
     varies = ""
     if len(factors) > 1 and effect.lowest * effect.highest < 0:
         least, most = sorted((sign * effect.lowest, sign * effect.highest))
@@ -93,14 +107,15 @@ def _averaged(effect: pd.Series, factors: Sequence[str]) -> str:
     return f"{words} ({missing} of {effect.possible} are missing)" if missing else words
 
 
-def _holm(effect: pd.Series, family: int) -> str:
-    """The corrected p-value, in words; none where there is nothing to correct for."""
-    return f", {p_value(effect.p_holm).removeprefix('= ')} after Holm over {family} comparisons" if family > 1 else ""
+def _holm(family: int) -> str:
+    """What a p-value was corrected for, in words; nothing where there is nothing to correct for."""
+    return f" after Holm over {family} comparisons" if family > 1 else ""
 
 
 def _interaction(effect: pd.Series, family: int) -> Finding:
-    first, second = (" → ".join(map(level_name, change)) for change in (effect.first_change, effect.second_change))
+    change = " → ".join(map(level_name, effect.first_change))
+    before, after = map(level_name, effect.second_change)
     measured = f"{points(effect.difference)} points {span(effect.low, effect.high)}"
-    tested = f"p {p_value(effect.p)}{_holm(effect, family)}, n = {effect.n} seeds"
-    grows = f"What {effect['first']} {first} is worth depends on {effect.second}: it grows by {measured} with {second}"
-    return Finding("clear", f"{grows} ({tested}).")
+    tested = f"p {p_value(effect.p_holm)}{_holm(family)}, n = {effect.n} seeds"
+    depends = f"What {effect['first']} ({change}) is worth depends on {effect.second}"
+    return Finding("clear", f"{depends}: with {after}, {measured} on top of what it is with {before} ({tested}).")

@@ -16,6 +16,7 @@ from src.runs.effects import (
     grid,
     interactions,
     main_effects,
+    rivals,
     simple_effects,
     trials,
     without_repetitions,
@@ -69,7 +70,7 @@ def page_of(
     return Page(
         title,
         _scale(completed),
-        conclusion(table, effects, crossed, factors, tuned),
+        conclusion(table, rivals(runs, factors), effects, crossed, factors, tuned),
         warnings,
         [
             sections.accuracy_section(runs, table, factors, classes, tuned),

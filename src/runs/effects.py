@@ -72,13 +72,30 @@ def configurations(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
         rows.append(
             levels
             | {"n": mean.n, "mean": float(mean.mean), "low": float(mean.low), "high": float(mean.high)}
-            | {"std": float(group[SCORE].std()), "scores": group[SCORE].tolist(), "folders": group.folder.tolist()}
+            | {"std": float(group[SCORE].std()), "seeds": group.seed.tolist()}
+            | {"scores": group[SCORE].tolist(), "folders": group.folder.tolist()}
             | {name: group[name].astype(float).mean() for name in also if name in group}
             | {"verdicts": list(dict.fromkeys(group.verdict.dropna()))}
         )
     order = {factor: [repr(level) for level in dict.fromkeys(runs[factor])] for factor in factors}
     rows.sort(key=lambda row: [order[factor].index(repr(row[factor])) for factor in factors])
     return pd.DataFrame(rows, dtype=object)
+
+
+def rivals(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
+    """Every other configuration against the one of the highest mean test accuracy, paired by seed.
+
+    Returns:
+        ``factors`` and what ``_measured`` says, Holm's correction being over all rows; those of highest mean first.
+    """
+    table = configurations(runs, factors).sort_values("mean", ascending=False, kind="stable")
+    scores = [dict(zip(row.seeds, row.scores, strict=True)) for _, row in table.iterrows()]
+    rows = []
+    for (_, row), other in zip(table.iloc[1:].iterrows(), scores[1:], strict=True):
+        shared = [seed for seed in scores[0] if seed in other]
+        differences = np.array([other[seed] - scores[0][seed] for seed in shared])
+        rows.append({factor: row[factor] for factor in factors} | _measured(differences))
+    return _corrected(rows)
 
 
 def settings_of(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
