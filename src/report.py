@@ -16,8 +16,6 @@ import src.runs.names  # noqa: F401  (the resolver that conf/report.yaml uses)
 if TYPE_CHECKING:
     from rich.console import Console
 
-SWEEPS = Path("logs/train/sweeps")
-
 # pandas, scipy and matplotlib are imported where they are used, so that --help answers at once.
 
 
@@ -46,11 +44,11 @@ def report(cfg: DictConfig, folder: Path, console: "Console") -> None:
     from src.report_page.html import to_html
     from src.report_page.markdown import to_markdown
     from src.runs.compare import load_runs
+    from src.runs.jobs import commands, find_sweep
 
     if not cfg.sweep:
         raise ValueError("Name a sweep: python -m src.report sweep=<name of a folder in logs/train/sweeps>")
-    names = map(str, cfg.sweep if isinstance(cfg.sweep, ListConfig) else [cfg.sweep])
-    sweeps = [Path(name) if Path(name).is_dir() else SWEEPS / name for name in names]
+    sweeps = [find_sweep(str(name)) for name in (cfg.sweep if isinstance(cfg.sweep, ListConfig) else [cfg.sweep])]
     everything = load_runs(*sweeps)
     if not (everything.status == "completed").any():
         where = ", ".join(map(str, sweeps))
@@ -61,6 +59,7 @@ def report(cfg: DictConfig, folder: Path, console: "Console") -> None:
         tune=cfg.tune if isinstance(cfg.tune, str) else list(cfg.tune or []),
         targets=list(cfg.targets),
         baselines=dict(cfg.baseline),
+        commands=[command for sweep in sweeps for command in commands(sweep)],
     )
     everything.drop(columns=["by_class", "classes"]).to_csv(folder / "runs.csv", index=False)
     (folder / "figures").mkdir(exist_ok=True)

@@ -70,6 +70,19 @@ def test_a_run_that_did_not_complete_is_named_and_left_out(reported: tuple[Path,
     assert "model.skip=True" in line and "seed=2" in line and "it broke" in line
 
 
+def test_a_job_that_never_started_is_told_with_the_command_that_runs_it(
+    reported: tuple[Path, Run], tmp_path: Path
+) -> None:
+    shutil.copytree(reported[0] / "logs", tmp_path / "logs")
+    for victim in (tmp_path / "logs/train/sweeps/study").glob("*skip=True*seed=2"):
+        shutil.rmtree(victim)
+    run = launch(src.report.main, tmp_path, "sweep=study")
+    assert "The sweep is incomplete: 6 of 8 jobs completed (2 missing)." in run.out
+    assert "skip on against off: " in run.out and "with one seed" in run.out
+    page = (tmp_path / "logs/report/study/report.md").read_text()
+    assert page.count("| missing |") == 2 and "To finish: python -m src.train" in page
+
+
 def test_several_sweeps_are_reported_as_one(reported: tuple[Path, Run], tmp_path: Path) -> None:
     """The second one is a copy, in which every experiment is one of the first."""
     shutil.copytree(reported[0] / "logs", tmp_path / "logs")
@@ -85,7 +98,7 @@ def test_several_sweeps_are_reported_as_one(reported: tuple[Path, Run], tmp_path
     ("arguments", "sentence"),
     [
         ([], "Name a sweep: python -m src.report sweep=<name of a folder in logs/train/sweeps>"),
-        (["sweep=nope"], "There are no runs in logs/train/sweeps/nope"),
+        (["sweep=nope"], "There is no sweep nope; in logs/train/sweeps there are: study."),
         (["sweep=study", "tune=depth"], "tune is depth; expected auto, [] for none, or one of the factors that vary"),
         (["sweep=study", "+baseline.init=zero"], "baseline.init is 'zero'; the levels of init are torch, he."),
     ],

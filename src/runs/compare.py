@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from src.runs.folder import RunFolder
+from src.runs.jobs import jobs
 from src.runs.provenance import settings
 
 SCORE = "test/accuracy"
@@ -19,7 +20,7 @@ _FIXED = {"sweep", "job", "folder", "status", "error", "seed", "epochs_done", "v
 
 
 def load_runs(*sweeps: Path | str) -> pd.DataFrame:
-    """Every job of one or more sweeps, one row each, in the order they were started.
+    """Every job of one or more sweeps, one row each, in the order they were asked for.
 
     Args:
         sweeps: folders of run folders, such as ``logs/train/sweeps/optimizers``.
@@ -37,18 +38,16 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
     """
     rows, configs = [], []
     for sweep in map(Path, sweeps):
-        found = sorted(sweep.glob("[!.]*/results.json"))
-        if not found:
+        found = jobs(sweep) if sweep.is_dir() else []
+        if not any(job.folder for job in found):
             raise FileNotFoundError(
                 f"There are no runs in {sweep}; expected the folder of a multirun, or its name: python -m src.report "
                 "sweep=<name>, as in python -m src.train --multirun sweep=<name> ..."
             )
-        found.sort(key=lambda file: RunFolder(file.parent).results().get("started", ""))
-        for file in found:
-            results = RunFolder(file.parent).results()
-            row = {"sweep": sweep.name, "job": file.parent.name.replace(",", ", "), "folder": file.parent}
-            row |= {"status": results.get("status", "failed"), "error": results.get("error")}
-            row |= {"seed": results.get("seed"), "epochs_done": results.get("epochs")}
+        for job in found:
+            results = job.results
+            row: dict[str, Any] = {"sweep": sweep.name, "job": ", ".join(job.overrides), "folder": job.folder}
+            row |= {"status": job.state, "error": job.error, "seed": results.get("seed"), "epochs_done": job.epochs}
             row |= {key: results.get(key) for key in _RECORDED}
             row["verdict"] = results.get("verdict", {}).get("kind")
             row |= {"classes": results.get("classes"), "by_class": results.get("test_accuracy_by_class")}
