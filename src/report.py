@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig
 import src.runs.names  # noqa: F401  (the resolver that conf/report.yaml uses)
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from src.report_page.page import Page
 
 # pandas, scipy and matplotlib are imported where they are used, so that --help answers at once.
 
@@ -28,13 +28,18 @@ def main(cfg: DictConfig) -> None:
     try:
         folder = Path(HydraConfig.get().runtime.output_dir)
         folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-        report(cfg, folder, Console(highlight=False, markup=False, soft_wrap=True))
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        with console.status("reading runs, drawing figures"):
+            page = report(cfg, folder)
     except Exception as error:
         stop(error, debug=cfg.debug)
+    for line in (*(finding.text for finding in page.findings), "", *page.caveats):
+        console.print(line)
+    console.print(f"\n{folder / 'report.html'}")
 
 
-def report(cfg: DictConfig, folder: Path, console: "Console") -> None:
-    """Write the report into ``folder``, and print its conclusion.
+def report(cfg: DictConfig, folder: Path) -> "Page":
+    """Write the report into ``folder``.
 
     Raises:
         FileNotFoundError, ValueError: there is no such sweep, none of its runs has completed, or a setting does not
@@ -48,6 +53,12 @@ def report(cfg: DictConfig, folder: Path, console: "Console") -> None:
 
     if not cfg.sweep:
         raise ValueError("Name a sweep: python -m src.report sweep=<name of a folder in logs/train/sweeps>")
+    if not all(isinstance(target, int | float) and 0 < target <= 1 for target in cfg.targets):
+        raise ValueError(
+            f"targets is {cfg.targets}; expected validation accuracies above 0, up to 1, such as [0.5,0.9]."
+        )
+    if not isinstance(cfg.baseline, DictConfig):
+        raise ValueError(f"baseline is {cfg.baseline!r}; expected a level by factor, such as +baseline.optim=adam.")
     sweeps = [find_sweep(str(name)) for name in (cfg.sweep if isinstance(cfg.sweep, ListConfig) else [cfg.sweep])]
     everything = load_runs(*sweeps)
     if not (everything.status == "completed").any():
@@ -67,9 +78,7 @@ def report(cfg: DictConfig, folder: Path, console: "Console") -> None:
         drawing.save(folder / "figures")
     (folder / "report.md").write_text(to_markdown(page), encoding="utf-8")
     (folder / "report.html").write_text(to_html(page), encoding="utf-8")
-    for line in (*(finding.text for finding in page.findings), "", *page.caveats):
-        console.print(line)
-    console.print(f"\n{folder / 'report.html'}")
+    return page
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from src.runs.compare import companions
+from src.runs.compare import companions, factors_of
 from src.runs.effects import settings_of
 from src.runs.figures import label, level_name
 
@@ -21,6 +21,7 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         *_incomplete(everything),
         *_unequal_seeds(runs, factors),
         *_few_seeds(runs, factors),
+        *_unnamed(runs),
         *_confounded(runs, factors),
         *_judged_on_what_chose(runs),
         *_code(runs),
@@ -59,6 +60,12 @@ def _few_seeds(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
             "Two seeds: their spread is known to one degree of freedom, so that an interval spans 12.7 standard errors "
             "either way and next to nothing can be significant. A third seed narrows it to a third."
         )
+
+
+def _unnamed(runs: pd.DataFrame) -> Iterator[str]:
+    names = [name for name in factors_of(runs) if "." in name and runs[name].map(repr).nunique() > 1]
+    if names:
+        yield f"{', '.join(names)} varies, though it is none of the factors on record; it is treated as one."
 
 
 def _confounded(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:

@@ -46,6 +46,12 @@ def test_few_seeds_are_told(tmp_path: Path) -> None:
     assert "Two seeds: their spread is known to one degree of freedom" in said(tmp_path)
 
 
+def test_a_setting_that_varies_unnamed_is_told(tmp_path: Path) -> None:
+    for momentum in (0.8, 0.9):
+        write_run(tmp_path, 0.5, optim="sgd", seed=1, settings={"momentum": momentum})
+    assert "optim.momentum varies, though it is none of the factors on record; it is treated as one." in said(tmp_path)
+
+
 def test_what_changes_along_with_a_factor_is_told(tmp_path: Path) -> None:
     for optim, smoothing in (("sgd", 0.0), ("adam", 0.1)):
         write_run(tmp_path, 0.5, optim=optim, label_smoothing=smoothing, seed=1)
