@@ -50,12 +50,12 @@ def export_with_card(cfg: DictConfig) -> None:
         raise FileExistsError(f"{card} is there already and is not overwritten; choose another place with out=.")
     trained = load(cfg.ckpt)
     evaluation = find_evaluation(trained.checkpoint, cfg.eval and Path(cfg.eval))
-    difference = export(trained, cfg.format, file, cfg.tolerance)
+    difference, allowed = export(trained, cfg.format, file, cfg.tolerance)
     card.write_text(model_card(trained, cfg.format, file, difference, evaluation), encoding="utf-8")
     console = Console(highlight=False, soft_wrap=True)
     batches = ", ".join(map(str, BATCHES))
     console.print(
-        f"verified: logits differ from PyTorch's by at most {difference:.1e} (allowed: {cfg.tolerance:.0e}), over "
+        f"verified: logits differ from PyTorch's by at most {difference:.1e} (allowed: {allowed:.0e}), over "
         f"batches of {batches} random images"
     )
     console.print(f"[bold]{escape(str(file))}[/]  {file.stat().st_size / 1e6:.1f} MB")

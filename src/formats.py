@@ -15,7 +15,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from omegaconf import OmegaConf
@@ -47,22 +47,30 @@ class Format:
     read: Callable[[Trained, Path], Logits]
 
 
-def export(trained: Trained, format: str, file: Path, tolerance: float) -> float:
+class Verified(NamedTuple):
+    """How far the logits of an exported network were from PyTorch's, and how far they might have been."""
+
+    difference: float
+    allowed: float
+
+
+def export(trained: Trained, format: str, file: Path, tolerance: float) -> Verified:
     """Write ``trained`` to ``file``, once what was written computes the same logits.
 
     Args:
         trained: a network, see ``load``.
         format: one of ``FORMATS``.
         file: it must not exist yet; its folder may not either.
-        tolerance: the largest difference allowed between a logit here and there.
+        tolerance: the largest difference allowed between a logit here and there. Of logits so large that float32 does
+            not have it (above 50, for 1e-4), 16 units in the last place are.
 
     Returns:
-        The largest difference, over random images in batches of ``BATCHES``.
+        The largest difference, over random images in batches of ``BATCHES``, and what was allowed.
 
     Raises:
         FileExistsError: there is such a file.
         ModuleNotFoundError: the format takes packages that are not installed.
-        ValueError: there is no such format, or the logits differ by more than ``tolerance``; then no file is left.
+        ValueError: there is no such format, or the logits differ by more than is allowed; then no file is left.
     """
     check_format(format)
     if file.exists():
@@ -73,16 +81,17 @@ def export(trained: Trained, format: str, file: Path, tolerance: float) -> float
     try:
         with _quiet():
             form.write(trained, part, metadata(trained, format))
-            difference = _largest_difference(trained, form.read(trained, part))
-        if not difference <= tolerance:  # NaN, too
+            difference, largest = _compare(trained, form.read(trained, part))
+        allowed = max(tolerance, 16 * torch.finfo(torch.float32).eps * largest)
+        if not difference <= allowed:  # NaN, too
             raise ValueError(
                 f"In {format}, the logits differ by up to {difference:.1e} from PyTorch's, more than the "
-                f"{tolerance:.0e} allowed; the file was not kept. If that is little for this network, raise tolerance."
+                f"{allowed:.0e} allowed; the file was not kept. If that is little for this network, raise tolerance."
             )
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
-    return difference
+    return Verified(difference, allowed)
 
 
 def check_format(format: str) -> None:
@@ -137,10 +146,15 @@ def _random_images(trained: Trained, batch: int) -> Tensor:
 
 
 @torch.no_grad()
-def _largest_difference(trained: Trained, logits: Logits) -> float:
-    ours = _FromPixels(trained)
-    batches = [_random_images(trained, batch) for batch in BATCHES]
-    return max((logits(images) - ours(images)).abs().max().item() for images in batches)
+def _compare(trained: Trained, logits: Logits) -> tuple[float, float]:
+    """The largest difference between a logit there and here, and the largest logit here, without its sign."""
+    ours, theirs = [], []
+    for batch in BATCHES:
+        images = _random_images(trained, batch)
+        ours.append(_FromPixels(trained)(images))
+        theirs.append(logits(images))
+    here = torch.cat(ours)
+    return (torch.cat(theirs) - here).abs().max().item(), here.abs().max().item()
 
 
 @contextmanager
