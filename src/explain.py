@@ -3,7 +3,6 @@
 python -m src.explain ckpt=logs/train/runs/<run> images=photos/
 """
 
-import sys
 from pathlib import Path
 
 import hydra
@@ -16,7 +15,7 @@ BATCH = 32
 ON_SHEET = 64
 
 
-@plain_paths("ckpt", "out")
+@plain_paths("ckpt", "images", "out")
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="explain")
 def main(cfg: DictConfig) -> None:
     from src.runs.job import stop
@@ -49,42 +48,38 @@ def explain_images(cfg: DictConfig) -> int:
 
     import torch
     from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import track
+    from rich.progress import MofNCompleteColumn, Progress
 
     from src.data.find import find_images
+    from src.data.stream import stream
     from src.grad_cam import Explanation, draw_overlay, draw_sheet, explain
-    from src.load import load, read_image
+    from src.load import load
 
-    files = find_images(cfg.images if isinstance(cfg.images, str) else list(cfg.images))
+    files = find_images(cfg.images)
     trained = load(cfg.ckpt)
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
     names = {"sheet"}
     on_sheet: list[Explanation] = []
     unreadable = 0
-    progress = Console(stderr=True)
-    starts = range(0, len(files), BATCH)
-    for start in track(starts, "Explaining", console=progress, transient=True, disable=not progress.is_terminal):
-        readable, images = [], []
-        for file in files[start : start + BATCH]:
-            try:
-                images.append(read_image(file, trained.image_size))
-                readable.append(file)
-            except ValueError as error:
-                print(error, file=sys.stderr)
-                unreadable += 1
-        if not readable:
-            continue
-        for explanation in explain(trained, readable, torch.stack(images)):
-            draw_overlay(explanation).savefig(out / f"{_unique(explanation.file.stem, names)}.png")
-            if len(on_sheet) < ON_SHEET:
-                on_sheet.append(explanation)
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Explaining", total=len(files))
+        for readable, images, errors in stream(files, trained.image_size, BATCH):
+            for error in errors:
+                console.print(str(error), markup=False)
+            unreadable += len(errors)
+            progress.advance(task, len(errors))
+            for explanation in explain(trained, readable, torch.stack(images)) if readable else ():
+                draw_overlay(explanation).savefig(out / f"{_unique(explanation.file.stem, names)}.png")
+                if len(on_sheet) < ON_SHEET:
+                    on_sheet.append(explanation)
+                progress.advance(task)
     if on_sheet:
         draw_sheet(on_sheet).savefig(out / "sheet.png")
-        console.print(f"{len(files) - unreadable} images explained, {len(on_sheet)} of them on one sheet:")
-        console.print(escape(str(out / "sheet.png")))
+        print(f"{len(files) - unreadable} images explained, {len(on_sheet)} of them on one sheet:")
+        print(out / "sheet.png")
     return unreadable
 
 

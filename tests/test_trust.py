@@ -1,24 +1,32 @@
 """A checkpoint, a run folder, an image or a data set from a stranger runs no code here and writes nowhere else."""
 
 import json
+import os
 import pickle
 import re
 import shutil
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import EpsImagePlugin, Image
 
 import src.eval
 import src.explain
 import src.export
+import src.predict
 import src.report
+import src.status
 import src.train
 from src.build import trusted
 from src.data.cifar10 import CIFAR10
+from src.data.image_folder import ImageFolder
+from src.load import load
 from src.runs.checkpoint import load_checkpoint
 from tests.conftest import launch
 
@@ -70,11 +78,20 @@ def _checkpoint(evil: Malicious) -> dict[str, Any]:
 
 
 # A command, and its argument that takes a checkpoint.
+# The predicting and explaining ones take images as well.
 CHECKPOINT_COMMANDS: dict[str, Callable[[], Any]] = {
     "eval": src.eval.main,
+    "predict": src.predict.main,
     "export": src.export.main,
     "explain": src.explain.main,
 }
+
+
+def use_checkpoint(command: str, cwd: Path, file: Path) -> Any:
+    image = cwd / "image.png"
+    Image.new("RGB", (8, 8)).save(image)
+    images = [f"images={image}"] if command in ("predict", "explain") else []
+    return launch(CHECKPOINT_COMMANDS[command], cwd, f"ckpt={file}", *images)
 
 
 @pytest.mark.parametrize("kind", PICKLES)
@@ -82,10 +99,20 @@ CHECKPOINT_COMMANDS: dict[str, Callable[[], Any]] = {
 def test_no_command_unpickles_a_checkpoint(tmp_path: Path, mark: Path, command: str, kind: str) -> None:
     file = tmp_path / "strange.ckpt"
     PICKLES[kind](Malicious(mark), file)
-    images = [f"images={file}"] if command == "explain" else []
-    run = launch(CHECKPOINT_COMMANDS[command], tmp_path, f"ckpt={file}", *images)
+    run = use_checkpoint(command, tmp_path, file)
     assert_refused(run, mark)
     assert f"{file} is no checkpoint of this project, or it is damaged" in run.err
+
+
+@pytest.mark.parametrize("kind", PICKLES)
+def test_loading_from_python_unpickles_nothing(tmp_path: Path, mark: Path, kind: str) -> None:
+    file = tmp_path / "checkpoints" / "best.ckpt"
+    file.parent.mkdir()
+    PICKLES[kind](Malicious(mark), file)
+    for path in (file, tmp_path):  # a checkpoint, a run folder
+        with pytest.raises(ValueError, match="is no checkpoint of this project"):
+            load(path)
+    assert not mark.exists()
 
 
 def test_the_pickles_would_have_left_their_mark(tmp_path: Path, mark: Path) -> None:
@@ -112,17 +139,19 @@ def test_a_resumed_run_unpickles_nothing(strangers_run: Path, tmp_path: Path, ma
     assert run.code == 1 and "Traceback" not in run.err
 
 
-@pytest.mark.parametrize("file", ["results.json", "metrics.csv"])
-@pytest.mark.parametrize("command", ["resume", "report"])
-def test_what_reports_and_resuming_read_is_not_unpickled(
+@pytest.mark.parametrize("file", ["results.json", "metrics.csv", "signals.csv", "../sweep.json"])
+@pytest.mark.parametrize("command", ["resume", "report", "status"])
+def test_what_other_commands_read_is_not_unpickled(
     strangers_run: Path, tmp_path: Path, mark: Path, command: str, file: str
 ) -> None:
     (strangers_run / file).write_bytes(pickle.dumps(Malicious(mark)))
     if command == "resume":
-        launch(src.train.main, tmp_path, f"resume={strangers_run}", "trainer.max_epochs=4")
+        run = launch(src.train.main, tmp_path, f"resume={strangers_run}", "trainer.max_epochs=4")
     else:
-        assert_refused(launch(src.report.main, tmp_path, f"sweep={strangers_run.parent}"), mark)
+        main = {"report": src.report.main, "status": src.status.main}[command]
+        run = launch(main, tmp_path, f"sweep={strangers_run.parent}")
     assert not mark.exists()
+    assert "Traceback" not in run.err
 
 
 def test_cifar10_unpickles_only_what_has_the_official_md5(tmp_path: Path, mark: Path) -> None:
@@ -204,10 +233,10 @@ def test_a_config_that_would_write_elsewhere_is_refused(finished: Any, group: st
 
 
 @pytest.mark.parametrize("kind", ["a shell", "in a tuple", "in YAML", "in lists"])
-def test_eval_refuses_what_a_checkpoint_carries(strangers_run: Path, tmp_path: Path, mark: Path, kind: str) -> None:
+def test_what_a_checkpoint_carries_is_refused(strangers_run: Path, tmp_path: Path, mark: Path, kind: str) -> None:
     _poison(strangers_run / "checkpoints" / "best.ckpt", HOSTILE[kind])
-    for command in CHECKPOINT_COMMANDS.values():
-        assert_refused(launch(command, tmp_path, f"ckpt={strangers_run / 'checkpoints' / 'best.ckpt'}"), mark)
+    for command in CHECKPOINT_COMMANDS:
+        assert_refused(use_checkpoint(command, tmp_path, strangers_run / "checkpoints" / "best.ckpt"), mark)
 
 
 def _poison(file: Path, hostile: Any) -> None:
@@ -228,14 +257,24 @@ def test_resume_refuses_what_a_run_folder_carries(strangers_run: Path, tmp_path:
     assert (strangers_run / "train.log").read_bytes() == before
 
 
-def test_a_resumed_run_does_not_write_through_a_link(strangers_run: Path, tmp_path: Path) -> None:
-    profile = tmp_path / "profile"
+@pytest.mark.parametrize("name", ["train.log", "checkpoints", ".lock", ".results.json.part", "deep/er"])
+def test_a_resumed_run_does_not_write_through_a_link(strangers_run: Path, tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    profile = mine / "profile"
     profile.write_text("mine\n")
-    (strangers_run / "train.log").unlink()
-    (strangers_run / "train.log").symlink_to(profile)
+    link = strangers_run / name
+    link.parent.mkdir(exist_ok=True)
+    if link.is_dir():
+        shutil.move(link, mine / "checkpoints")
+    link.unlink(missing_ok=True)
+    link.symlink_to(mine / "checkpoints" if name == "checkpoints" else profile)
+    before = {file: file.read_bytes() for file in mine.rglob("*") if file.is_file()}
     run = launch(src.train.main, tmp_path, f"resume={strangers_run}", "trainer.max_epochs=4")
-    assert run.code == 1 and "train.log is a link that leads out of the run folder" in run.err
-    assert profile.read_text() == "mine\n"
+    assert run.code == 1 and run.err.count("\n") == 1 and "Traceback" not in run.err
+    assert name == ".lock" or f"{link} is a link that leads out of the run folder" in run.err
+    launch(src.status.main, tmp_path, f"sweep={strangers_run.parent}")
+    assert {file: file.read_bytes() for file in mine.rglob("*") if file.is_file()} == before
 
 
 def test_a_link_within_the_run_folder_is_no_matter(strangers_run: Path, tmp_path: Path) -> None:
@@ -252,3 +291,122 @@ def test_classes_are_a_list_of_names(strangers_run: Path, classes: Any) -> None:
     torch.save(content, file)
     with pytest.raises(ValueError, match="is no checkpoint of this project"):
         load_checkpoint(file)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# What reports and status quote
+# ------------------------------------------------------------------------------------------------------------
+
+
+def test_names_of_factors_are_not_evaluated(strangers_run: Path, tmp_path: Path, mark: Path) -> None:
+    sweep = tmp_path / "sweep"
+    code = f"__import__('pathlib').Path('{mark.name}').touch()"
+    for seed in (1, 2, 3):
+        for level in (f"I({code})", f"@{code}"):
+            folder = sweep / f"{seed}{level[0]}"
+            shutil.copytree(strangers_run, folder)
+            results = json.loads((folder / "results.json").read_text())
+            results["seed"] = results["factors"]["seed"] = seed
+            results["factors"] |= {code: level, f"C({code})": level, "model": level}
+            (folder / "results.json").write_text(json.dumps(results))
+    run = launch(src.report.main, tmp_path, f"sweep={sweep}")
+    assert run.code == 0, run.err
+    assert not mark.exists()
+
+
+COMMANDS = {
+    "python -m src.train --multirun model=resnet10,resnet20 sweep=x": True,
+    "python -m src.train --multirun sweep=x; touch PWNED": False,
+    "python -m src.train --multirun 'sweep=$(touch PWNED)'": True,  # a shell leaves it alone, and so does Hydra
+    'python -m src.train --multirun "sweep=$(touch PWNED)"': False,
+    "python -m src.train --multirun sweep=x\ntouch PWNED": False,
+    "python -m src.train --multirun 'sweep=\x1b[2Jx'": False,
+    "python -m src.train --multirun sweep=x 'unfinished": False,
+    "python -c 'import os'": False,
+    "python -m src.train --experimental-rerun evil.pickle": False,
+    "python -m src.train --config-dir=evil --multirun sweep=x": False,
+    "python -m src.train --multirun model._target_=os.system": False,
+    "python -m src.train --multirun 'hydra.searchpath=[file://evil]'": False,
+}
+
+
+@pytest.mark.parametrize(("command", "shown"), COMMANDS.items())
+def test_status_recommends_no_foreign_command(strangers_run: Path, tmp_path: Path, command: str, shown: bool) -> None:
+    sweep = strangers_run.parent
+    launch_record = {"command": command, "jobs": {"seed=1": ["seed=1"]}}
+    (sweep / "sweep.json").write_text(json.dumps({"schema": 1, "launches": [launch_record]}))
+    run = launch(src.status.main, tmp_path, f"sweep={sweep}")
+    assert run.code == 0 and ("To finish it: " in run.out) == shown
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Images
+# ------------------------------------------------------------------------------------------------------------
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n"
+
+
+def _iptc(payload: bytes) -> bytes:
+    """An IPTC file, whose image Pillow opens whatever it is."""
+
+    def field(section: int, number: int, content: bytes) -> bytes:
+        return bytes([0x1C, section, number]) + len(content).to_bytes(2, "big") + content
+
+    fields = {60: b"\x01\x00", 20: b"\x08", 30: b"\x08", 120: b"\x05"}
+    return b"".join(field(3, *entry) for entry in fields.items()) + field(8, 10, payload)
+
+
+def _bomb(side: int) -> bytes:
+    """A small PNG that claims to have side x side pixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+
+    header = side.to_bytes(4, "big") * 2 + bytes([1, 0, 0, 0, 0])
+    data = zlib.compress(bytes((side // 8 + 1) * 1000))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+IMAGES = {"EPS": EPS, "EPS within IPTC": _iptc(EPS), "a bomb": _bomb(20_000), "a smaller bomb": _bomb(10_000)}
+
+
+@pytest.fixture
+def ghostscript(tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interpreter of EPS that says when it was called."""
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+@pytest.mark.parametrize("command", ["predict", "explain"])
+def test_an_image_runs_no_program_and_fills_no_memory(
+    finished: Any, tmp_path: Path, mark: Path, ghostscript: None, command: str, kind: str
+) -> None:
+    file = tmp_path / "photo.png"
+    file.write_bytes(IMAGES[kind])
+    run = launch(CHECKPOINT_COMMANDS[command], tmp_path, f"ckpt={finished.folder}", f"images={file}")
+    assert not mark.exists()
+    assert run.code == 1 and f"{file} cannot be read as an image" in run.err and "Traceback" not in run.err
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_nor_does_one_among_those_to_train_on(tmp_path: Path, mark: Path, ghostscript: None, kind: str) -> None:
+    for split, name in product(("train", "test"), ("cat", "dog")):
+        (tmp_path / "images" / split / name).mkdir(parents=True)
+        (tmp_path / "images" / split / name / "1.png").write_bytes(IMAGES[kind])
+    with pytest.raises(ValueError, match=r"1\.png cannot be read as an image"):
+        ImageFolder(str(tmp_path / "images"), 8).load()
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", ["EPS", "EPS within IPTC"])
+def test_pillow_alone_would_have_run_the_program(tmp_path: Path, mark: Path, ghostscript: None, kind: str) -> None:
+    file = tmp_path / "photo.png"
+    file.write_bytes(IMAGES[kind])
+    with pytest.raises(Exception), Image.open(file) as image:  # noqa: B017 (the program is none of theirs)
+        image.load()
+    assert mark.exists()

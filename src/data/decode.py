@@ -14,8 +14,9 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 # Pillow warns of more pixels than its limit and raises at twice that; here the limit is one.
 filterwarnings("ignore", category=Image.DecompressionBombWarning)
 Image.init()  # all readers, of which formats= below chooses
-# All but EPS, which is a program that Pillow hands to Ghostscript: an image from a stranger runs no code here.
-FORMATS = [name for name in Image.ID if name != "EPS"]
+# All but EPS, which is a program that Pillow hands to Ghostscript, and IPTC, which may hold EPS within: an image from a
+# stranger runs no code here.
+FORMATS = [name for name in Image.ID if name not in ("EPS", "IPTC")]
 SUFFIXES = tuple(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
 
 # Small images spend half their time under the interpreter's lock; more threads only queue.

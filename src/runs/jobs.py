@@ -8,6 +8,7 @@ sweep.json         the launches: the command, and its jobs by the name of their 
 
 import csv
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -94,10 +95,29 @@ def jobs(sweep: Path) -> list[Job]:
 
 
 def commands(sweep: Path) -> list[str]:
-    """What finishes the sweep: for every job that is not completed, the latest launch that asked for it."""
+    """What finishes the sweep: for every job that is not completed, the latest launch that asked for it.
+
+    Whoever reads them will type them, so they are only commands of ours, whoever wrote sweep.json.
+    """
     latest = {name: launch["command"] for launch in _launches(sweep) for name in launch["jobs"]}
     left = [job.name for job in jobs(sweep) if job.state != "completed"]
-    return list(dict.fromkeys(latest[name] for name in left if name in latest))
+    return list(dict.fromkeys(latest[name] for name in left if name in latest and _is_ours(latest[name])))
+
+
+def _is_ours(command: str) -> bool:
+    """Whether a shell would run ``src.train`` and nothing else, and that would build nothing but what conf/ names."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return False
+    options = {word for word in words[3:] if word.startswith("-")}
+    return (
+        words[:3] == ["python", "-m", "src.train"]
+        and options <= {"-m", "--multirun"}
+        and not any(key in command for key in ("_target_", "searchpath"))
+        and command.isprintable()
+        and shlex.join(words) == command
+    )
 
 
 def refusal(folder: Path) -> Path:
