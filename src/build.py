@@ -13,6 +13,7 @@ import lightning as L
 import rich
 import torch
 from hydra.utils import instantiate
+from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
 
 from src.callbacks.checkpoints import CheckpointFiles, Checkpoints
@@ -31,6 +32,7 @@ warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # b
 warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero.*")  # no validation set
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # EpochSampler is
 warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated.*")  # its successor is too new
 warnings.filterwarnings("ignore", message="GPU available but not used.*")  # trainer=cpu
 
 if not sys.stdout.isatty():
@@ -127,6 +129,39 @@ def build_classifier(cfg: DictConfig, data: ImageDataModule) -> Classifier:
     )
 
 
+def _on_gpu(cfg: DictConfig) -> bool:
+    """Whether ``cfg.trainer`` trains on a GPU."""
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return has_gpu and cfg.trainer.accelerator != "cpu"
+
+
+def process_count(cfg: DictConfig) -> int:
+    """How many processes train together, on all machines: one for each of ``cfg.trainer.devices``.
+
+    Raises:
+        ValueError: that number is not known, not to be had, or does not divide ``cfg.data.batch_size``.
+    """
+    devices = cfg.trainer.get("devices", 1)
+    if devices in ("auto", -1):
+        if not _on_gpu(cfg):
+            raise ValueError("trainer.devices is auto, but there is no GPU to count: set trainer.devices=2, or more.")
+        devices = max(1, torch.cuda.device_count())
+    elif not isinstance(devices, int):
+        devices = len(devices)
+    if devices < 1 or (devices > 1 and _on_gpu(cfg) and devices > torch.cuda.device_count()):
+        have = f"; torch finds {torch.cuda.device_count()} GPUs here" if _on_gpu(cfg) else ""
+        raise ValueError(f"trainer.devices is {cfg.trainer.devices}; expected 1 or more{have}.")
+    processes = devices * cfg.trainer.get("num_nodes", 1)
+    batch_size = cfg.data.batch_size
+    if processes > 1 and batch_size % processes:
+        lower = batch_size // processes * processes
+        raise ValueError(
+            f"data.batch_size is {batch_size}, the images of one step, which {processes} processes cannot share "
+            f"equally; choose a multiple of {processes}, such as {lower or processes}."
+        )
+    return processes
+
+
 def check_trainer(cfg: DictConfig) -> None:
     """Check what Lightning does not put into a sentence of its own.
 
@@ -152,8 +187,13 @@ def build_trainer(cfg: DictConfig, **settings: Any) -> L.Trainer:
         ValueError: see ``check_trainer``.
     """
     check_trainer(cfg)
+    processes = process_count(cfg)
+    # The statistics of BatchNorm need to be the same in all processes only when they are used: see Classifier.
+    strategy = DDPStrategy(broadcast_buffers=False) if processes > 1 else "auto"
+    sync_batchnorm = processes > 1 and bool(cfg.trainer.get("sync_batchnorm")) and _on_gpu(cfg)
+    own = {"strategy": strategy, "sync_batchnorm": sync_batchnorm, "use_distributed_sampler": False}
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it; no effect on the CPU
-    return instantiate(cfg.trainer, **settings)
+    return instantiate(cfg.trainer, **own, **settings)
 
 
 def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tuple[L.Trainer, History]:

@@ -33,6 +33,17 @@ class StageMetrics(nn.Module):
         self.loss.update(loss.detach(), weight=len(labels))
         self.accuracy.update(logits.detach(), labels)
 
+    def so_far(self) -> tuple[float, float]:
+        """Loss and accuracy, of the images that this process has seen."""
+        loss: Any = self.loss
+        accuracy: Any = self.accuracy
+        return (loss.mean_value / loss.weight).item(), (accuracy.tp / (accuracy.tp + accuracy.fn)).item()
+
+    def of_all_processes(self) -> dict[str, Tensor]:
+        """The sums so far, as in ``state_dict`` but over all processes that train together."""
+        with self.loss.sync_context(), self.accuracy.sync_context():
+            return {name: value.clone() for name, value in self.state_dict().items()}
+
 
 class Classifier(L.LightningModule):
     """Any backbone, trained with cross-entropy.
@@ -106,6 +117,12 @@ class Classifier(L.LightningModule):
             scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
         ):
             group["lr"] = base * factor(scheduler.last_epoch)
+        if not self.trainer.is_global_zero:  # the sums in a checkpoint are those of all processes
+            self.on_train_epoch_start()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        sums = self.fit_metrics.of_all_processes()
+        checkpoint["state_dict"].update({f"fit_metrics.{name}": value for name, value in sums.items()})
 
     def on_train_epoch_start(self) -> None:
         # Lightning skips this hook when it resumes within an epoch: then the sums so far count.
@@ -115,7 +132,7 @@ class Classifier(L.LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # What the network itself draws (dropout) follows from seed and batch, so no generator need be saved. They are
         # hashed, as torch's CPU generator heeds the lower 32 bits of a seed only.
-        key = np.random.SeedSequence((self.seed, self.trainer.fit_loop.total_batch_idx))
+        key = np.random.SeedSequence((self.seed, self.trainer.fit_loop.total_batch_idx, *self._rank()))
         seed = int(key.generate_state(1, np.uint64)[0] >> 1)
         torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":  # seeding every device takes a while even where there is none
@@ -129,7 +146,29 @@ class Classifier(L.LightningModule):
         self._record("train", self.fit_metrics, loss, logits, labels)
         self.log("train/batch_loss", loss)
         self.log("optim/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
-        return loss
+        return loss * self._share(len(labels))
+
+    def _rank(self) -> tuple[int, ...]:
+        """What tells the random numbers of processes apart that train together; the first draws as one alone would."""
+        return () if self.global_rank == 0 else (self.global_rank,)
+
+    def _share(self, size: int) -> float:
+        """What to weight this process's mean loss by, for the mean over processes to be that over images.
+
+        1 unless the last batch of an epoch did not divide evenly.
+        """
+        processes = self.trainer.world_size
+        if processes == 1 or not self.trainer.is_last_batch:
+            return 1.0
+        total = torch.tensor(size, device=self.device)
+        torch.distributed.all_reduce(total)
+        return size * processes / total.item()
+
+    def on_validation_start(self) -> None:
+        # Each process has kept the running statistics of its own images; those of the first are what is saved.
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate("val", self.val_metrics, batch)

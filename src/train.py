@@ -13,7 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-import src.runs.names  # noqa: F401  (the resolvers that conf/train.yaml uses)
+import src.runs.sweep  # noqa: F401  (the resolvers and the callback that conf/train.yaml uses)
+from src.distributed import distribute, led_by_rank_0
 from src.runs.command_line import plain_paths
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # torch and lightning are imported where they are used, so that --help and --cfg answer at once.
 
 
+@led_by_rank_0
 @plain_paths("resume")
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="train")
 def main(cfg: DictConfig) -> float:
@@ -50,7 +52,7 @@ def main(cfg: DictConfig) -> float:
             from src.runs.checkpoint import last_good_checkpoint
 
             last_good_checkpoint(folder)  # is last.ckpt from here on
-            return run_job(lambda: train(cfg, folder), folder, debug=cfg.debug)
+            return run_job(lambda: distribute(cfg, folder), folder, debug=cfg.debug)
     except Exception as error:
         if not multirun:
             stop(error, debug=cfg.debug)
@@ -64,13 +66,15 @@ def main(cfg: DictConfig) -> float:
 def train(cfg: DictConfig, folder: "RunFolder") -> float:
     """Fit, test with the best checkpoint, and write results.json.
 
-    A run that was interrupted goes on from its last checkpoint, if it came to write one.
+    A run that was interrupted goes on from its last checkpoint, if it came to write one. Of processes that train
+    together (``src.distributed``) each calls this, and the first one writes.
 
     Returns:
         The accuracy, 0 to 1, by which a sweep may choose: on the validation set where there is one, else on the
         test set.
     """
     import lightning as L
+    from lightning.pytorch.utilities import rank_zero_only
     from omegaconf import OmegaConf
 
     from src.build import build_classifier, build_data, build_run_trainer
@@ -78,13 +82,14 @@ def train(cfg: DictConfig, folder: "RunFolder") -> float:
     from src.runs.checkpoint import load_checkpoint
     from src.runs.relaunch import score
 
+    record = rank_zero_only(folder.update)
     config = OmegaConf.to_container(cfg, resolve=True)
-    folder.update(status="running", error=None, config=config, **summary.before(cfg))
+    record(status="running", error=None, config=config, **summary.before(cfg))
     data = build_data(cfg)
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     classifier = build_classifier(cfg, data)
     trainer, history = build_run_trainer(cfg, folder, validates=len(data.val) > 0)
-    folder.update(**summary.of_data(data), **summary.of_network(classifier.network, data.image_size))
+    record(**summary.of_data(data), **summary.of_network(classifier.network, data.image_size))
 
     resumed = folder.last if folder.last.exists() else None
     trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
@@ -92,8 +97,8 @@ def train(cfg: DictConfig, folder: "RunFolder") -> float:
     load_checkpoint(folder.best)  # a damaged one gets a sentence
     trainer.test(classifier, datamodule=data, ckpt_path=folder.best, weights_only=True, verbose=False)
     results["metrics"] |= {name: value.item() for name, value in trainer.callback_metrics.items()}
-    folder.update(**results, test_accuracy_by_class=classifier.test_accuracy_by_class)
-    summary.show(folder)
+    record(**results, test_accuracy_by_class=classifier.test_accuracy_by_class)
+    rank_zero_only(summary.show)(folder)
     return score(results)
 
 

@@ -196,3 +196,9 @@ def copy_of_finished(finished: Run, tmp_path: Path) -> Run:
 def launch_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
     """``python -m src.train``, tiny, in a folder of its own each time, for runs that several tests share."""
     return lambda *overrides: launch(src.train.main, tmp_path_factory.mktemp("run"), *TINY, *overrides)
+
+
+@pytest.fixture(scope="session")
+def launch_as_given_in(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """The same with these arguments alone."""
+    return lambda *arguments: launch(src.train.main, tmp_path_factory.mktemp("run"), *arguments)

@@ -44,8 +44,11 @@ def resumable_after(trainer: L.Trainer, batch_idx: int) -> bool:
     """Whether a checkpoint can be saved after this training batch.
 
     Gradients that wait for further batches before the optimiser steps are in no checkpoint; after the last batch comes
-    that of the epoch.
+    that of the epoch. Processes that train together have to agree, for which GPUs wait, so they ask now and then.
     """
+    every = 1 if trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
+    if (batch_idx + 1) % every:
+        return False
     stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
     return stepped and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
 

@@ -53,7 +53,8 @@ class History(L.Callback):
         for of_one_step in ("train/batch_loss", "optim/lr"):  # the last one logged; it says nothing of an epoch
             metrics.pop(of_one_step, None)
         self.rows.append(row | metrics)
-        self._write()
+        if trainer.is_global_zero:
+            self._write()
         log.info("epoch %d/%s  %s", row["epoch"], trainer.max_epochs, self._line())
 
     def _line(self) -> str:

@@ -2,12 +2,14 @@
 
 import logging
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import lightning as L
+import torch
 
 from src.callbacks.checkpoints import resumable_after
 
@@ -15,6 +17,8 @@ log = logging.getLogger(__name__)
 
 # What asks a run to stop, and how that is told.
 SIGNALS = {signal.SIGINT: "interrupted by the user", signal.SIGTERM: "terminated (SIGTERM)"}
+if sys.platform != "win32":  # Slurm's and submitit's, before time runs out
+    SIGNALS |= {number: f"told to stop ({number.name})" for number in (signal.SIGUSR1, signal.SIGUSR2)}
 
 
 class Interrupted(Exception):
@@ -25,8 +29,11 @@ class Interrupted(Exception):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(SIGNALS[signal.Signals(number)])
+        super().__init__(number)  # from which pickle makes it anew, in another process
         self.number = number
+
+    def __str__(self) -> str:
+        return SIGNALS[signal.Signals(self.number)]
 
 
 class InterruptCheckpoint(L.Callback):
@@ -58,17 +65,24 @@ class InterruptCheckpoint(L.Callback):
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         log.warning("%s: stopping after this batch (Ctrl-C stops at once).", name)
 
+    def _asked(self, trainer: L.Trainer) -> int:
+        """The signal's number, 0 for none. Processes that train together stop together, whichever was asked."""
+        if trainer.world_size == 1:
+            return self.asked or 0
+        device = trainer.strategy.root_device
+        return int(trainer.strategy.reduce(torch.tensor(self.asked or 0, device=device), reduce_op="max"))
+
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.asked and resumable_after(trainer, batch_idx):
+        if resumable_after(trainer, batch_idx) and (number := self._asked(trainer)):
             trainer.save_checkpoint(self.checkpoint)
-            raise Interrupted(self.asked)
+            raise Interrupted(number)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Asked during the last batch or the validation: the epoch's own checkpoint has just been written.
-        if self.asked:
-            raise Interrupted(self.asked)
+        if number := self._asked(trainer):
+            raise Interrupted(number)
 
     def on_test_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
         if self.asked:

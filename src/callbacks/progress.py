@@ -1,9 +1,9 @@
 """The progress bar."""
 
-import sys
 from typing import Any
 
 import lightning as L
+import rich
 from lightning.pytorch.callbacks import RichProgressBar
 
 from src.classifier import Classifier
@@ -18,7 +18,7 @@ class ProgressBar(RichProgressBar):
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=4)
-        if not sys.stdout.isatty():  # a log file gets a line an epoch instead
+        if not rich.get_console().is_terminal:  # a log file gets a line an epoch instead
             self.disable()
         self._shown: dict[str, str] = {}
 
@@ -30,11 +30,8 @@ class ProgressBar(RichProgressBar):
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
         look = progress.is_last_batch or progress.current.ready % every == 1 or every == 1
         if trainer.training and look and isinstance(pl_module, Classifier):
-            metrics = pl_module.fit_metrics
-            self._shown = {
-                "loss": f"{metrics.loss.compute().item():.3f}",
-                "accuracy": f"{metrics.accuracy.compute().item():.1%}",
-            }
+            loss, accuracy = pl_module.fit_metrics.so_far()
+            self._shown = {"loss": f"{loss:.3f}", "accuracy": f"{accuracy:.1%}"}
             logged = trainer.progress_bar_metrics
             if "val/accuracy" in logged:
                 self._shown["val"] = f"{logged['val/accuracy']:.1%}"

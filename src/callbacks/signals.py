@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import pandas as pd
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -153,7 +154,8 @@ class SignalPropagation(L.Callback):
 
     Looks at every convolution, normalisation, linear layer and ReLU of the network while a training step runs:
     hooks are put on before that step and taken off after it, so the steps between cost nothing, and what is seen is
-    the training batch itself, its numbers unchanged.
+    the training batch itself, its numbers unchanged. Of processes that train together the first one looks: at its share
+    of the batch, and at the gradients of the whole.
 
     Writes ``signals.csv`` (a row per layer and look), ``signals.png`` (layer by step, forward and backward),
     ``predictions.csv`` and ``predictions.png`` (what the network predicts before the first step and after
@@ -190,6 +192,7 @@ class SignalPropagation(L.Callback):
         self.verdict: Verdict | None = None
         self._previous: Look | None = None
         self._layers: list[tuple[str, str, nn.Module]] = []
+        self._looking = False
         self._handles: list[RemovableHandle] = []
         self._compiled = False
         self._measured: dict[str, dict[str, Tensor]] = {}
@@ -208,6 +211,7 @@ class SignalPropagation(L.Callback):
 
     # ---- when to look -------------------------------------------------------------------------------------------
 
+    @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.folder = RunFolder(trainer.default_root_dir)
         self.file = self.folder.path / "signals.csv"
@@ -225,7 +229,8 @@ class SignalPropagation(L.Callback):
         # Of batches whose gradients accumulate, the last one, after which the optimiser steps.
         last = batch_idx + 1 == trainer.num_training_batches
         steps = last or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if steps and self._step % self.every_n_steps == 0:
+        self._looking = steps and self._step % self.every_n_steps == 0
+        if self._looking and trainer.is_global_zero:
             network = pl_module.network
             assert isinstance(network, nn.Module)
             self._attach(network)
@@ -239,9 +244,14 @@ class SignalPropagation(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._losses.append(outputs["loss"].detach())
-        if not self._handles:
-            return
+        if trainer.is_global_zero:
+            self._losses.append(outputs["loss"].detach())
+            if self._looking:
+                self._look(trainer, pl_module)
+        if self._looking and self.stop_hopeless and trainer.world_size > 1:
+            trainer.should_stop = trainer.strategy.broadcast(trainer.should_stop)
+
+    def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._detach()
         look = self._collect(classes=len(pl_module.hparams["classes"]))
         self._losses.clear()
@@ -250,6 +260,7 @@ class SignalPropagation(L.Callback):
         self._judge(trainer, look)
         self._previous = look
 
+    @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._predict(trainer, pl_module, "after training")
         table = pd.DataFrame(self._predictions)

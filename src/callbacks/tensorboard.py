@@ -29,7 +29,7 @@ class TensorBoardPage(L.Callback):
         for logger in tensorboards(trainer):
             logger.begin(trainer.global_step)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if trainer.global_step or not isinstance(data, ImageDataModule):
+        if trainer.global_step or not trainer.is_global_zero or not isinstance(data, ImageDataModule):
             return
         varied = re.findall(r"(\w+)=", Path(trainer.default_root_dir).name)  # a sweep names its folders by them
         signals = {name.replace("_", " "): ["Multiline", [f"^signal_{name}/"]] for name in QUANTITIES}

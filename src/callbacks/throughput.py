@@ -9,6 +9,7 @@ from torch import Tensor
 
 class Throughput(L.Callback):
     """Log how many images a second training takes in, averaged over the epoch so far: ``speed/images_per_second``.
+    Of processes that train together the first one counts its own, which take as long as everyone's.
 
     Validation does not count, so that the epoch's last value, the one in metrics.csv, is the speed of training.
     """
@@ -30,7 +31,7 @@ class Throughput(L.Callback):
         batch: list[Tensor],
         batch_idx: int,
     ) -> None:
-        self._images += len(batch[1])
+        self._images += len(batch[1]) * trainer.world_size
         is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if is_last or (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             rate = self._images / (time.perf_counter() - self._start)

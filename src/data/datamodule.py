@@ -38,29 +38,44 @@ _ORDER, _AUGMENTATION = 0, 1  # the purposes of a stream
 class EpochSampler(Sampler[int]):
     """A new order of the images every epoch, a function of seed and epoch alone.
 
+    Of processes that train together each takes every n-th image. As their number divides the batch, the images of a
+    batch are the same however many share it.
+
     Args:
         size: number of images.
         seed: 0 or more.
         seen: says, when an epoch is about to begin, how many of its images an interrupted run has seen already;
             they are left out.
+        rank, processes: which of how many processes this is.
+        dropped: images left out at the end of each epoch.
     """
 
-    def __init__(self, size: int, seed: int, seen: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        size: int,
+        seed: int,
+        seen: Callable[[], int] = lambda: 0,
+        rank: int = 0,
+        processes: int = 1,
+        dropped: int = 0,
+    ) -> None:
         self.size = size
         self.seed = seed
         self.seen = seen
         self.epoch = 0
+        self.share = slice(rank, size - dropped, processes)
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.size
+        return len(range(self.size)[self.share])
 
     def __iter__(self) -> Iterator[int]:
         order = torch.randperm(self.size, generator=random_stream(self.seed, self.epoch, _ORDER))
-        return iter(order[self.seen() :].tolist())
+        share = slice(self.seen() + self.share.start, self.share.stop, self.share.step)
+        return iter(order[share].tolist())
 
 
 class ImageDataModule(L.LightningDataModule):
@@ -75,8 +90,8 @@ class ImageDataModule(L.LightningDataModule):
         aug: augmentation of training batches.
         seed: of the order of images and of augmentation.
         mean, std: normalisation constants, per channel, for values 0 to 1.
-        batch_size: of training.
-        eval_batch_size: of validation and test.
+        batch_size: of a training step; processes that train together share it.
+        eval_batch_size: of validation and test; likewise.
         val_size: stratified part of the training images kept for validation: a count, a fraction, or 0. With
             ``"test"`` the test images serve, as in studies that choose their best epoch by them.
         split_seed: of that split and of the subset below.
@@ -150,28 +165,39 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         assert self.trainer is not None
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return self._loader(
-            self.train,
-            self.batch_size,
-            sampler=EpochSampler(len(self.train), self.seed, lambda: progress.ready * self.batch_size),
-            # A batch of one image cannot be batch-normalised; such a leftover is dropped.
-            drop_last=len(self.train) % self.batch_size == 1,
+        leftover = len(self.train) % self.batch_size
+        sampler = EpochSampler(
+            len(self.train),
+            self.seed,
+            lambda: progress.ready * self.batch_size,
+            rank,
+            processes,
+            # One image cannot be batch-normalised; a last batch that leaves a process with less than two is dropped.
+            dropped=leftover if leftover < 2 * processes else 0,
         )
+        return self._loader(self.train, self.batch_size // processes, sampler)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        return self._loader(self.val, self.eval_batch_size) if len(self.val) else []
+        return self._eval_loader(self.val) if len(self.val) else []
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.test, self.eval_batch_size)
+        return self._eval_loader(self.test)
 
-    def _loader(self, images: ImageSet, batch_size: int, **options: Any) -> DataLoader[Batch]:
+    def _eval_loader(self, images: ImageSet) -> DataLoader[Batch]:
+        """Every image once, in some process: none is added to make their shares equal."""
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        share = range(rank, len(images), processes)
+        return self._loader(images, max(1, self.eval_batch_size // processes), share)
+
+    def _loader(self, images: ImageSet, batch_size: int, sampler: Sampler[int] | range) -> DataLoader[Batch]:
         return DataLoader(
             images,
             batch_size,
+            sampler=sampler,
             collate_fn=_whole_batch,
             pin_memory=torch.cuda.is_available(),
-            **options,
         )
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import os
 import re
 import signal
 import sys
@@ -70,6 +71,8 @@ def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> floa
         folder.update(status="interrupted", error=str(reason))
         log.warning("Interrupted.")
         print(f"To go on: python -m src.train resume={folder.path}")  # not logged, which would break long lines
+        if "SUBMITIT_EXECUTOR" in os.environ:  # what submitit waits for, to queue the job again and end this process
+            signal.raise_signal(signal.Signals["SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")])
         raise SystemExit(128 + reason.number) from None
     except Exception as error:
         # On a full disk the run stays recorded as running, and will go on like one that was killed.

@@ -65,6 +65,7 @@ def of_training(trainer: L.Trainer, history: History) -> dict[str, Any]:
         "seconds": history.seconds,
         "images_per_second": median(speeds) if speeds else None,
         "device": device_name(trainer.strategy.root_device),
+        "processes": trainer.world_size,
     }
 
 

@@ -1,8 +1,15 @@
-"""The beginning and the end of a multirun: which jobs it asks for, what they are called, and what became of them."""
+"""The beginning and the end of a multirun: which jobs it asks for, what they are called, and what became of them.
 
+A launcher's processes import this module before they compose a job's configuration, as they unpickle the callback.
+"""
+
+import logging
+import os
 import shlex
 import sys
+import warnings
 from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +19,14 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
+import src.runs.names  # noqa: F401  (the resolvers that conf/train.yaml uses)
 from src.runs.jobs import jobs, record_launch, refusal, show
+
+# conf/hydra/launcher/{joblib,ray}.yaml are called what a user types, as the plugins' own nodes are.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 _FACTORS = ("model", "optim", "lr_multiplier", "schedule", "aug", "label_smoothing", "seed")
 
@@ -27,6 +39,14 @@ class SweepSummary(Callback):
         self.asked: dict[str, list[str]] = {}  # overrides of this launch's jobs, by folder name
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        plugin = ".".join(config.hydra.launcher._target_.split(".")[:2])
+        if find_spec(plugin) is None:
+            launcher = config.hydra.runtime.choices["hydra/launcher"]
+            raise SystemExit(f"hydra/launcher={launcher} is not installed; run: uv sync --extra {launcher}")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers otherwise
+        self._name_jobs(config)
+
+    def _name_jobs(self, config: DictConfig) -> None:
         """Leave out of the jobs' folder names what is the same for all and no factor: data.root, scale, and so on.
 
         A factor stays even where the sweep has one level of it, so that a wider grid later finds its folder.
@@ -46,6 +66,10 @@ class SweepSummary(Callback):
                 refusal(sweep / name).unlink(missing_ok=True)
             record_launch(sweep, _command(config, sweep), self.asked)
 
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        if (job := beside_others(config.hydra)) is not None:
+            share_screen(job)
+
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         sweep = Path(config.hydra.sweep.dir)
         found = jobs(sweep)
@@ -55,6 +79,22 @@ class SweepSummary(Callback):
         asked = self.asked or [job.name for job in found]
         if any(name not in done or refusal(sweep / name).exists() for name in asked):
             raise SystemExit(1)
+
+
+def beside_others(hydra: Any) -> str | None:
+    """The name of a job that shares the screen with others, by Hydra's own configuration; None for one alone."""
+    launcher = hydra.runtime.choices["hydra/launcher"]
+    return hydra.sweep.subdir if hydra.mode == RunMode.MULTIRUN and launcher != "basic" else None
+
+
+def share_screen(job: str) -> None:
+    """Say in every line whose it is, and draw no progress bars."""
+    import rich
+
+    rich.reconfigure(force_terminal=False, width=200)
+    for handler in logging.getLogger().handlers:
+        if not isinstance(handler, logging.FileHandler):
+            handler.setFormatter(logging.Formatter(f"{job.replace('%', '%%')}  %(message)s"))
 
 
 def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
