@@ -4,6 +4,7 @@ python -m src.eval ckpt=logs/train/runs/<run>
 python -m src.eval ckpt=logs/train/runs/<run> tta=[none,flip,flip_shift] corruptions=true
 """
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,9 @@ def log_to_tensorboard(results: dict[str, Any], figures: list[str], folder: Path
 
 def show(results: dict[str, Any]) -> None:
     """Print the figures."""
-    from rich.console import Console
+    import rich
     from rich.markup import escape
     from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True)
-    metrics = results["metrics"]
-    console.print(f"test accuracy [bold]{metrics['test/accuracy']:.2%}[/], loss {metrics['test/loss']:.4f}")
 
     def percent(value: float) -> str:
         return f"{100 * value:.2f}"
@@ -98,32 +95,64 @@ def show(results: dict[str, Any]) -> None:
     def interval(bounds: list[float], form: str = ".2f") -> str:
         return " to ".join(f"{100 * bound:{form}}" for bound in bounds)
 
-    columns = ["tta", "views", "accuracy, %", "95 % interval", "top-2, %", "loss", "calibration error, %", "images/s"]
-    gains = ["gain, points", "95 % interval", "won / lost", "p"] if len(results["tta"]) > 1 else []
-    table = Table(*columns, *gains, box=None, pad_edge=False)
-    for row in results["tta"]:
-        cells = [row["name"], str(row["views"]), percent(row["accuracy"]), interval(row["accuracy_interval"])]
-        cells += [percent(row["top2_accuracy"]), f"{row['nll']:.4f}", percent(row["ece"])]
-        cells += [f"{row['images_per_second']:.0f}"]
-        if "gain" in row:
-            gain = [f"{100 * row['gain']:+.2f}", interval(row["gain_interval"], "+.2f")]
-            cells += [*gain, f"{row['won']} / {row['lost']}", f"{row['p']:.2g}"]
-        table.add_row(*cells)
-    console.print(table)
-
-    table = Table("class", "images", "precision, %", "recall, %", "F1, %", box=None, pad_edge=False)
-    for row in results["by_class"]:
-        scores = [percent(row[name]) for name in ("precision", "recall", "f1")]
-        table.add_row(escape(row["class"]), str(row["images"]), *scores)
-    console.print()
-    console.print(table)
-    if "corruptions" in results:
-        table = Table("corruption: accuracy, %", *(f"severity {i}" for i in range(1, 6)), box=None, pad_edge=False)
-        for name in dict.fromkeys(row["corruption"] for row in results["corruptions"]):
-            rows = [row for row in results["corruptions"] if row["corruption"] == name]
-            table.add_row(name, *(percent(row["accuracy"]) for row in rows))
+    def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        table = Table(*columns, box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*map(escape, row))
         console.print()
         console.print(table)
+
+    console = rich.get_console()
+    metrics, tta = results["metrics"], results["tta"]
+    line = f"test accuracy [bold]{metrics['test/accuracy']:.2%}[/], loss {metrics['test/loss']:.4f}"
+    console.print(line, highlight=False)
+    show_table(
+        ["tta", "views", "accuracy, %", "95 % interval", "top-2, %", "loss", "calibration error, %", "images/s"],
+        (
+            [
+                row["name"],
+                str(row["views"]),
+                percent(row["accuracy"]),
+                interval(row["accuracy_interval"]),
+                percent(row["top2_accuracy"]),
+                f"{row['nll']:.4f}",
+                percent(row["ece"]),
+                f"{row['images_per_second']:.0f}",
+            ]
+            for row in tta
+        ),
+    )
+    if len(tta) > 1:
+        show_table(
+            ["against none", "gain, points", "95 % interval", "images won / lost", "p (McNemar)"],
+            (
+                [
+                    row["name"],
+                    f"{100 * row['gain']:+.2f}",
+                    interval(row["gain_interval"], "+.2f"),
+                    f"{row['won']} / {row['lost']}",
+                    f"{row['p']:.2g}",
+                ]
+                for row in tta
+                if "gain" in row
+            ),
+        )
+    show_table(
+        ["class", "images", "precision, %", "recall, %", "F1, %"],
+        (
+            [row["class"], str(row["images"]), *(percent(row[name]) for name in ("precision", "recall", "f1"))]
+            for row in results["by_class"]
+        ),
+    )
+    if corruptions := results.get("corruptions"):
+        show_table(
+            ["accuracy, %, under", *(f"severity {severity}" for severity in range(1, 6))],
+            (
+                [name, *(percent(row["accuracy"]) for row in corruptions if row["corruption"] == name)]
+                for name in dict.fromkeys(row["corruption"] for row in corruptions)
+            ),
+        )
+    console.print()
 
 
 if __name__ == "__main__":

@@ -79,7 +79,9 @@ def predict(cfg: DictConfig) -> int:
                 console.print(str(error), markup=False)
             unreadable += len(errors)
             progress.advance(task, len(predictions) + len(errors))
-    _show(shown, more=len(files) - unreadable - len(shown))
+    _show(shown)
+    if more := len(files) - unreadable - len(shown):
+        print(f"and {more:,} more{'' if cfg.out else '; out=predictions.csv writes all of them'}")
     if cfg.out is not None:
         print(cfg.out)
     if unreadable:
@@ -148,24 +150,24 @@ def _open_record(out: Path, top: int) -> Iterator[Callable[[Prediction], None]]:
     part.replace(out)
 
 
-def _show(predictions: list[Prediction], more: int) -> None:
-    from rich.console import Console
+def _show(predictions: list[Prediction]) -> None:
+    import rich
     from rich.table import Table
     from rich.text import Text
 
     if not predictions:
         return
-    table = Table("file", "class", "probability", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("file", overflow="fold")
+    table.add_column("class", overflow="fold")
+    table.add_column("probability", no_wrap=True)
     if len(predictions[0].classes) > 1:
-        table.add_column("then")
+        table.add_column("then", overflow="fold")
     for file, ((name, value), *others) in predictions:
         then = ", ".join(f"{other} {probability:.1%}" for other, probability in others)
         cells = [str(file), name, f"{value:.1%}", *([then] if others else [])]
-        table.add_row(*(Text(cell, no_wrap=True) for cell in cells))
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(table)
-    if more:
-        console.print(f"and {more:,} more; out=predictions.csv writes all of them")
+        table.add_row(*map(Text, cells))
+    rich.get_console().print(table)
 
 
 if __name__ == "__main__":

@@ -290,10 +290,12 @@ def test_figures_and_events(evaluated: Any, told: dict[str, Any]) -> None:
 def test_the_screen_says_it_all(evaluated: Any, told: dict[str, Any]) -> None:
     assert evaluated.code == 0 and evaluated.err == ""
     flip = told["tta"][1]
-    (line,) = (line for line in evaluated.out.splitlines() if line.startswith("flip "))
+    scores, gain = (line.split() for line in evaluated.out.splitlines() if line.startswith("flip "))
     low, high = (f"{100 * bound:.2f}" for bound in flip["accuracy_interval"])
-    assert line.split()[:6] == ["flip", "2", f"{100 * flip['accuracy']:.2f}", low, "to", high]
-    assert f"{100 * flip['gain']:+.2f}" in line and f"{flip['won']} / {flip['lost']}" in line
+    assert scores[:6] == ["flip", "2", f"{100 * flip['accuracy']:.2f}", low, "to", high]
+    low, high = (f"{100 * bound:+.2f}" for bound in flip["gain_interval"])
+    counts = [str(flip["won"]), "/", str(flip["lost"])]
+    assert gain == ["flip", f"{100 * flip['gain']:+.2f}", low, "to", high, *counts, f"{flip['p']:.2g}"]
     assert Path(evaluated.out.splitlines()[-1]).samefile(evaluated.folder / "eval.json")
 
 
