@@ -10,7 +10,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 import src.runs.names  # noqa: F401  (the resolvers that conf/eval.yaml uses)
 from src.runs.command_line import plain_paths
@@ -47,7 +47,8 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
     evaluator = Evaluator(cfg)
     results, figures = evaluator.clean()
-    results = {"ckpt": str(cfg.ckpt), **results}
+    other = OmegaConf.to_container(cfg.data.source, resolve=True) if cfg.get("data") is not None else None
+    results = {"ckpt": str(cfg.ckpt), "other_images": other, **results}
     write_json(folder / "eval.json", results)  # corruptions take a while: what is known by now is kept
     if evaluator.corruptions:
         primary = next(row for row in results["tta"] if row["name"] == results["primary"])

@@ -16,8 +16,8 @@ from typing import Any, cast
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from omegaconf import OmegaConf
-from statsmodels.stats.proportion import proportion_confint
 
+from src.evaluation.measures import wilson
 from src.formats import FORMATS
 from src.load import Trained
 from src.runs.checkpoint import load_checkpoint
@@ -89,7 +89,7 @@ def find_evaluation(checkpoint: Path, file: Path | None) -> dict[str, Any] | Non
 
     Args:
         checkpoint: which one.
-        file: the eval.json; None takes the latest in logs/eval, and there may be none.
+        file: the eval.json; None takes the latest in logs/eval that is of its own test images, and there may be none.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -105,7 +105,7 @@ def find_evaluation(checkpoint: Path, file: Path | None) -> dict[str, Any] | Non
     for file in sorted(EVALUATIONS.rglob("eval.json"), key=lambda file: file.stat().st_mtime, reverse=True):
         if file.stat().st_mtime >= checkpoint.stat().st_mtime:  # else it is of what the checkpoint was then
             content = _read(file)
-            if content is not None and _evaluates(content, checkpoint):
+            if content is not None and _evaluates(content, checkpoint) and not content.get("other_images"):
                 return content
     return None
 
@@ -203,12 +203,16 @@ def _figures(
 ) -> Iterator[tuple[str, str, str]]:
     """What was measured, its value, and its 95 % interval."""
     metrics = results.get("metrics", {}) if results.get("best_epoch") == epoch else {}
-    if evaluation is not None:
-        metrics = {**metrics, **evaluation["metrics"]}
+    evaluation = evaluation or {}
+    where = ""
+    if other := evaluation.get("other_images"):
+        where = f" on other images: {_source({'data': {'source': other}})}"
+        metrics = {name: value for name, value in metrics.items() if not name.startswith("test/")}
+    metrics = {**metrics, **evaluation.get("metrics", {})}
     images = _tested(results, config, evaluation)
     names = {
-        "test/accuracy": "test accuracy",
-        "test/loss": "test loss (cross-entropy)",
+        "test/accuracy": f"test accuracy{where}",
+        "test/loss": f"test loss (cross-entropy){where}",
         "val/accuracy": "validation accuracy, by which the epoch was chosen",
         "train/accuracy": "training accuracy, augmented, over the epoch",
     }
@@ -216,34 +220,29 @@ def _figures(
         if isinstance(value := metrics.get(key), int | float):
             interval = ""
             if key == "test/accuracy":
-                interval = _interval(wilson(value, images)) if images else "unknown number of images"
+                interval = _interval(wilson(round(value * images), images), images) if images else "n unknown"
             yield name, f"{value:.2%}" if key.endswith("accuracy") else f"{value:.4f}", interval
-    for row in (evaluation or {}).get("tta", []):
-        yield f"test accuracy, tta={row['name']}", f"{row['accuracy']:.2%}", _interval(row["accuracy_interval"])
-        yield f"expected calibration error, tta={row['name']}", f"{row['ece']:.2%}", ""
-    corruptions = (evaluation or {}).get("corruptions") or []
-    for name in dict.fromkeys(row["corruption"] for row in corruptions):
-        worst = [row for row in corruptions if row["corruption"] == name][-1]
-        severity = f"test accuracy under {name}, severity {worst['severity']}"
-        yield severity, f"{worst['accuracy']:.2%}", _interval(worst["accuracy_interval"])
+    for row in evaluation.get("tta", []):
+        if row["name"] != "none":  # which is the test accuracy
+            interval = _interval(row["accuracy_interval"], images)
+            yield f"test accuracy{where}, tta={row['name']}", f"{row['accuracy']:.2%}", interval
+        yield f"expected calibration error{where}, tta={row['name']}", f"{row['ece']:.2%}", ""
+    worst = {row["corruption"]: row for row in evaluation.get("corruptions") or []}  # the last severity of each
+    for name, row in worst.items():
+        severity = f"test accuracy{where} under {name}, severity {row['severity']}"
+        yield severity, f"{row['accuracy']:.2%}", _interval(row["accuracy_interval"], images)
 
 
-def _tested(results: Mapping[str, Any], config: Mapping[str, Any], evaluation: Mapping[str, Any] | None) -> int | None:
+def _tested(results: Mapping[str, Any], config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> int | None:
     """How many images the test accuracy is over, where that is known."""
-    if evaluation is not None:
+    if evaluation:
         return evaluation.get("images")
     return results.get("images", {}).get("test") if config["trainer"].get("limit_test_batches") is None else None
 
 
-def wilson(accuracy: float, images: int) -> tuple[float, float]:
-    """The 95 % interval of an accuracy over so many images, by Wilson; 0 to 1."""
-    low, high = proportion_confint(round(accuracy * images), images, method="wilson")
-    return float(low), float(high)
-
-
-def _interval(bounds: Any) -> str:
+def _interval(bounds: Any, images: int | None) -> str:
     low, high = bounds
-    return f"{100 * low:.1f} to {100 * high:.1f} %"
+    return f"{100 * low:.1f} to {100 * high:.1f} % (n = {images:,})"
 
 
 def _limits(

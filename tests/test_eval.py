@@ -55,7 +55,7 @@ def test_the_test_figures_are_reproduced_exactly(
     assert run.code == 0 and run.err == ""
     told = read_eval(tmp_path)
     assert told["metrics"] == in_test(finished.results["metrics"])
-    assert told["ckpt"] == str(checkpoint)
+    assert told["ckpt"] == str(checkpoint) and told["other_images"] is None
     assert f"test accuracy {told['metrics']['test/accuracy']:.2%}, loss {told['metrics']['test/loss']:.4f}\n" in run.out
     assert run.out.rstrip().endswith("eval.json")
     assert Path(run.out.splitlines()[-1]).read_text()
@@ -67,6 +67,7 @@ def test_other_images_are_normalised_as_those_it_learned_from(
     override = ["data=digits", "data.image_size=8", "data.mean=[0,0,0]", "data.std=[1,1,1]", "data.eval_batch_size=359"]
     assert evaluate(f"ckpt={checkpoint}", *override).code == 0
     assert read_eval(tmp_path)["metrics"] == in_test(finished.results["metrics"])
+    assert read_eval(tmp_path)["other_images"] == {"_target_": "src.data.digits.Digits", "image_size": 8}
 
 
 def test_a_last_checkpoint_can_be_tested_too(finished: Any, evaluate: Launch, tmp_path: Path) -> None:

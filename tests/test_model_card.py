@@ -48,7 +48,11 @@ def test_a_run_folder_tells_everything(finished: Any, card: Card) -> None:
     assert text.startswith("# Model card: simplecnn on Digits\n")
     accuracy = results["metrics"]["test/accuracy"]
     low, high = proportion_confint(round(accuracy * 359), 359, method="wilson")
-    assert row(text, "test accuracy") == ["test accuracy", f"{accuracy:.2%}", f"{100 * low:.1f} to {100 * high:.1f} %"]
+    assert row(text, "test accuracy") == [
+        "test accuracy",
+        f"{accuracy:.2%}",
+        f"{100 * low:.1f} to {100 * high:.1f} % (n = 359)",
+    ]
     assert row(text, "validation accuracy")[1] == f"{results['metrics']['val/accuracy']:.2%}"
     counts = [row(text, f"{part} images")[1] for part in ("training", "validation", "test")]
     assert counts == ["200", "144", "359"]
@@ -102,7 +106,7 @@ def test_what_makes_a_figure_doubtful_is_said(copy_of_finished: Any, card: Card)
     text = card(folder)
     assert "chosen by the test images themselves" in text and "this was a quick try" in text
     assert "has not completed (its status: failed)" in text
-    assert row(text, "test accuracy")[2] == "unknown number of images"
+    assert row(text, "test accuracy")[2] == "n unknown"
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -122,26 +126,34 @@ EVALUATION = {
 
 def test_an_evaluation_is_told(finished: Any, card: Card) -> None:
     text = card(finished.folder, EVALUATION)
-    assert row(text, "test accuracy |")[1:] == ["50.00%", "40.4 to 59.6 %"]
-    assert row(text, "test accuracy, tta=flip")[1:] == ["75.00%", "65.7 to 82.5 %"]
+    assert row(text, "test accuracy |")[1:] == ["50.00%", "40.4 to 59.6 % (n = 100)"]
+    assert row(text, "test accuracy, tta=flip")[1:] == ["75.00%", "65.7 to 82.5 % (n = 100)"]
     assert row(text, "expected calibration error, tta=flip")[1] == "3.21%"
-    assert row(text, "test accuracy under jpeg, severity 5")[1:] == ["25.00%", "10.0 to 40.0 %"]
+    assert row(text, "test accuracy under jpeg, severity 5")[1:] == ["25.00%", "10.0 to 40.0 % (n = 100)"]
     assert "Calibration was not measured" not in text and "It was not tried on noisy" not in text
+
+
+def test_other_images_are_called_so(finished: Any, card: Card) -> None:
+    other = {"_target_": "src.data.image_folder.ImageFolder", "root": "/home/someone/photos", "image_size": 8}
+    text = card(finished.folder, EVALUATION | {"other_images": other})
+    assert row(text, "test accuracy on other images: ImageFolder, photos |")[1] == "50.00%"
+    assert f"{finished.results['metrics']['test/accuracy']:.2%}" not in text and "someone" not in text
 
 
 def test_the_latest_evaluation_of_this_checkpoint_is_found(copy_of_finished: Any, tmp_path: Path) -> None:
     best = copy_of_finished.folder / "checkpoints" / "best.ckpt"
     with contextlib.chdir(tmp_path):
         assert find_evaluation(best, None) is None
-        for name, ckpt in {
-            "1": best,
-            "2": copy_of_finished.folder,
-            "3": best.with_name("last.ckpt"),
-            "4": "elsewhere",
-        }.items():
+        for name, ckpt, other in (
+            ("1", best, None),
+            ("2", copy_of_finished.folder, None),
+            ("3", best.with_name("last.ckpt"), None),
+            ("4", "elsewhere", None),
+            ("5", best, {"_target_": "src.data.digits.Digits"}),
+        ):
             file = tmp_path / "logs" / "eval" / "runs" / name / "eval.json"
             file.parent.mkdir(parents=True)
-            file.write_text(json.dumps({"ckpt": str(ckpt), "metrics": {"by": name}}))
+            file.write_text(json.dumps({"ckpt": str(ckpt), "other_images": other, "metrics": {"by": name}}))
         (tmp_path / "logs" / "eval" / "eval.json").write_text("[not JSON")
         found = find_evaluation(best, None)
         assert found is not None and found["metrics"]["by"] == "2"
