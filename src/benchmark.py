@@ -19,7 +19,10 @@ import src.runs.names  # noqa: F401  (the resolver that conf/benchmark.yaml uses
 if TYPE_CHECKING:
     from src.benchmarks.measure import Row
 
-ROWS = ("augmentation", "training", "start", "sweep", "memory")
+ROWS = {
+    "cpu": ("augmentation", "training", "start", "sweep", "memory"),
+    "cuda": ("trivialaugment", "training", "accuracy", "together"),
+}
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="benchmark")
@@ -55,8 +58,9 @@ def check(cfg: DictConfig) -> None:
         raise ValueError("device is cuda, but torch finds no CUDA GPU here; use device=cpu.")
     if not isinstance(cfg.repeats, int) or cfg.repeats < 1:
         raise ValueError(f"repeats is {cfg.repeats!r}; expected a whole number, 1 or more.")
-    for name, choices in (("rows", ROWS), ("models", tuple(cfg.steps))):
-        for choice in cfg[name]:
+    every = tuple(dict.fromkeys(row for rows in ROWS.values() for row in rows))
+    for name, choices in (("rows", every), ("models", tuple(cfg.training[cfg.device]))):
+        for choice in cfg[name] or ():
             if choice not in choices:
                 raise ValueError(f"{name} has {choice!r}; expected some of {', '.join(choices)}.")
 
@@ -69,36 +73,52 @@ def benchmark(cfg: DictConfig) -> "list[Row]":
     from src.benchmarks import augmentation, commands, training
 
     trainer = {"cpu": "cpu", "cuda": "gpu"}[cfg.device]
+    wanted = cfg.rows or ROWS[cfg.device]
+    turns = cfg.repeats + 1
     parts: list[tuple[str, int, Callable[[Callable[[], None]], list[Row]]]] = []  # what, ticks, how
-    if "augmentation" in cfg.rows:
+    if "augmentation" in wanted:
         cfgs = {aug: compose([f"aug={aug}", "data=noise", "trainer=cpu"]) for aug in augmentation.AUGMENTATIONS}
         parts.append(
             ("augmentation", augmentation.turns(cfg.repeats), partial(augmentation.measure, cfgs, cfg.repeats))
         )
-    if "training" in cfg.rows:
-        for name in cfg.models:
-            overrides = [f"model={name}", f"trainer={trainer}", "data=noise", f"data.batch_size={cfg.batch_size[name]}"]
-            parts.append(
-                (
-                    name,
-                    cfg.repeats + 1,
-                    partial(
-                        training.measure,
-                        compose(overrides),
-                        name,
-                        steps=cfg.steps[name],
-                        evaluated=cfg.evaluated[name],
-                        repeats=cfg.repeats,
-                        device=cfg.device,
-                    ),
-                )
+    if "trivialaugment" in wanted:
+        on_device = compose(["aug=trivialaugment", "data=noise", "data.batch_size=500", f"trainer={trainer}"])
+        parts.append(("trivialaugment", turns, partial(augmentation.alone, on_device, cfg.device, cfg.repeats)))
+    if "training" in wanted:
+        sizes = cfg.training[cfg.device]
+        for name in cfg.models or sizes:
+            images = max(50_000, sizes[name].batch_size * sizes[name].steps * turns)
+            overrides = [
+                *(f"model={name}", f"trainer={trainer}", f"compile={cfg.device == 'cuda'}"),
+                *("data=noise", f"data.batch_size={sizes[name].batch_size}", f"data.train_images={images}"),
+            ]
+            of_one = partial(
+                training.measure,
+                compose(overrides),
+                name,
+                steps=sizes[name].steps,
+                evaluated=sizes[name].evaluated,
+                repeats=cfg.repeats,
+                device=cfg.device,
             )
-    if "start" in cfg.rows:
-        parts.append(("start", cfg.repeats + 1, partial(commands.start, cfg.repeats)))
-    if "sweep" in cfg.rows:
+            parts.append((name, turns, of_one))
+    if "start" in wanted:
+        parts.append(("start", turns, partial(commands.start, cfg.repeats)))
+    if "sweep" in wanted:
         parts.append(("sweep", commands.JOBS + 1, partial(commands.sweep, trainer)))
-    if "memory" in cfg.rows:
+    if "memory" in wanted:
         parts.append(("memory", 2, partial(commands.memory, trainer)))
+    if "accuracy" in wanted:
+        parts.append(
+            (
+                "accuracy",
+                1,
+                partial(commands.accuracy, [*cfg.accuracy.overrides, f"trainer={trainer}"], cfg.accuracy.targets),
+            )
+        )
+    if "together" in wanted:
+        overrides = [*cfg.together.overrides, f"trainer={trainer}"]
+        parts.append(("together", 2, partial(commands.together, overrides, cfg.together.jobs)))
 
     rows: list[Row] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

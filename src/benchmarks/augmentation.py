@@ -66,6 +66,23 @@ def measure(cfgs: Mapping[str, DictConfig], repeats: int, tick: Callable[[], Non
     return rows
 
 
+def alone(cfg: DictConfig, device: str, repeats: int, tick: Callable[[], None]) -> list[Row]:
+    """TrivialAugment on ``device``, with nothing beside it.
+
+    Args:
+        cfg: a configuration of src.train.
+        device: ``"cpu"`` or ``"cuda"``.
+        repeats: how many count.
+        tick: called after every turn, ``repeats + 1`` times.
+    """
+    data = build_data(cfg)
+    steps = len(data.train) // data.batch_size
+    rates = take_turns({"ours": contender(data, device)}, {"ours": steps}, repeats, tick)
+    speeds = [data.batch_size * rate for rate in rates["ours"]]
+    goal = 500_000 if device == "cuda" else None
+    return [Row("trivialaugment", "images/s", speeds, goal=goal, note=f"on {device}, batch {data.batch_size}")]
+
+
 def turns(repeats: int) -> int:
     """How many turns ``measure`` takes."""
     return (repeats + 1) * sum(map(len, _OTHERS.values()))

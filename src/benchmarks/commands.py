@@ -1,17 +1,20 @@
-"""How long commands take to get going, what a job of a sweep costs beyond its training, how much memory a run needs."""
+"""What a user waits for: commands that start, sweeps, a run until it is good enough; and the memory it takes."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import lightning as L
+import numpy as np
 
 from src.benchmarks.measure import Row
 
@@ -30,15 +33,14 @@ class FirstStep(L.Callback):
             Path(trainer.default_root_dir, "first_step").write_text(str(time.time()))
 
 
-def _run(folder: Path, *arguments: str) -> tuple[float, int]:
-    """``python -m src.train``, in another folder than the user's; seconds, and peak memory in bytes."""
+def _run(folder: Path, *arguments: str, cwd: Path | None = None) -> tuple[float, int]:
+    """``python -m src.train``, writing into ``folder``; seconds, and peak memory in bytes."""
     command = [sys.executable, "-m", "src.train", *arguments]
     output = folder / "output.txt"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
     with output.open("w") as file:
-        process = subprocess.Popen(
-            command, cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=file, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, cwd=cwd or folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -106,7 +108,7 @@ def _trained(run: Path) -> float:
 
 
 def memory(trainer: str, tick: Callable[[], None]) -> list[Row]:
-    """Peak memory of a run on CIFAR-10's 60,000 images, less that of the same run on a few."""
+    """How much a run on CIFAR-10's 60,000 images, less that of the same run on a few."""
     peaks = {}
     for images in (1_000, 50_000):
         sizes = (f"data.train_images={images}", f"data.test_images={images // 5}")
@@ -129,4 +131,51 @@ def memory(trainer: str, tick: Callable[[], None]) -> list[Row]:
             bound="≤",
             note=f"simplecnn, batch 128: {all_of_them:.0f} MB in all, of which {few:.0f} MB without the data set",
         )
+    ]
+
+
+def accuracy(overrides: Sequence[str], targets: Sequence[float], tick: Callable[[], None]) -> list[Row]:
+    """Seconds of training, validation and compilation included, to each target on the validation set.
+
+    Args:
+        overrides: of ``python -m src.train``.
+        targets: accuracies, 0 to 1.
+        tick: called when the run has ended.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        run = Path(name, "run")
+        _run(Path(name), *overrides, f"hydra.run.dir={run}", cwd=Path.cwd())  # where the data are
+        with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            epochs = list(csv.DictReader(file))
+    tick()
+    seconds = list(accumulate(float(epoch["seconds"]) for epoch in epochs))
+    reached = [float(epoch["val/accuracy"]) for epoch in epochs]
+    ended = f"{max(reached):.2%} at best in {len(epochs)} epochs of {median(np.diff(seconds, prepend=0)):.1f} s"
+    rows = []
+    for target in targets:
+        first = next((i for i, value in enumerate(reached) if value >= target), None)
+        note = f"{', '.join(overrides)}; {ended}"
+        times = [] if first is None else [seconds[first]]
+        rows.append(Row(f"training to {target:.0%} validation accuracy", "s", times, note=note))
+    return rows
+
+
+def together(overrides: Sequence[str], jobs: int, tick: Callable[[], None]) -> list[Row]:
+    """Small runs side by side on one device against one after the other.
+
+    Args:
+        overrides: of ``python -m src.train``.
+        jobs: how many runs.
+        tick: called after each of the two sweeps.
+    """
+    rates = []
+    seeds = ",".join(map(str, range(jobs)))
+    for launcher in (["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"], []):
+        with tempfile.TemporaryDirectory() as folder:
+            seconds, _ = _run(Path(folder), "--multirun", *overrides, f"seed={seeds}", "sweep=short", *launcher)
+        rates.append(3600 * jobs / seconds)
+        tick()
+    at_once, in_turn = rates
+    return [
+        Row(f"{jobs} runs at once", "runs an hour", [at_once], "one at a time", [in_turn], note=" ".join(overrides))
     ]

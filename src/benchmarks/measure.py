@@ -39,7 +39,9 @@ class Row:
 
     @property
     def ratios(self) -> list[float]:
-        """Ours to theirs, repeat by repeat: what slows the whole machine for a while slows both."""
+        """Ours to theirs, repeat by repeat: what slows the machine for a while slows both. Empty without theirs."""
+        if not self.against:
+            return []
         return [ours / against for ours, against in zip(self.ours, self.against, strict=True)]
 
     @property
@@ -106,7 +108,7 @@ class OwnProcess:
     def __init__(self, make: Callable[..., Contender], *arguments: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, make, arguments))
+        self._process = context.Process(target=serve, args=(theirs, make, arguments))
 
     def __enter__(self) -> Contender:
         self._process.start()
@@ -130,7 +132,7 @@ class OwnProcess:
         return answer
 
 
-def _serve(connection: Any, make: Callable[..., Contender], arguments: tuple[Any, ...]) -> None:
+def serve(connection: Any, make: Callable[..., Contender], arguments: tuple[Any, ...]) -> None:
     """The other process: a number of steps comes in, the seconds they took go out."""
     try:
         run = make(*arguments)

@@ -37,7 +37,7 @@ def cells(row: Row) -> list[str]:
     verdict = {None: "", True: "met", False: "missed"}[row.met]
     return [
         row.work + (f" ({row.note})" if row.note else ""),
-        f"{_spread(row.ours)} {row.unit}",
+        f"{_spread(row.ours)} {row.unit}" if row.ours else "not reached",
         f"{_spread(row.against)} {row.unit}: {row.other}" if row.against else "",
         _ratio(row.ratios) if row.against else "",
         f"{row.bound} {row.goal:g}" if row.goal is not None else "",

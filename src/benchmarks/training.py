@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.nn.functional import cross_entropy
 
 from src.benchmarks.augmentation import batches
+from src.benchmarks.augmentation import contender as input_contender
 from src.benchmarks.measure import Contender, OwnProcess, Row, seconds_of, wait_for
 from src.benchmarks.plain import training as plain_training
 from src.build import build_classifier, build_data, build_run_trainer, build_trainer
@@ -22,13 +23,16 @@ from src.runs.folder import RunFolder
 from src.runs.summary import of_network
 
 # What a row must reach, by its kind; for some networks another figure.
-_GOALS = {"training": 1.4, "Trainer's step": 1.03, "evaluation": 3.0}
-_OTHER_GOALS = {
-    "simplecnn": {"Trainer's step": 1.10},
-    "resnet50_cifar_stem": {"training": 1.5, "arithmetic": 0.7},
+_GOALS: dict[str, dict[str, dict[str, float]]] = {
+    "cpu": {
+        "all": {"training": 1.4, "Trainer's step": 1.03, "evaluation": 3.0},
+        "simplecnn": {"Trainer's step": 1.10},
+        "resnet50_cifar_stem": {"training": 1.5, "arithmetic": 0.7},
+    },
+    "cuda": {"all": {"training": 5.0, "input's share": 0.03}},
 }
 MATMUL = 2048
-_MULTIPLICATIONS = 8  # a turn
+MULTIPLICATIONS, INPUT_BATCHES = 3, 20  # a turn
 
 
 class Turns(L.Callback):
@@ -172,8 +176,9 @@ def measure(
         others = {
             "plain": (plain, steps),
             "hand": (by_hand(cfg, copy(data), device), steps),
+            "input": (input_contender(copy(data), device), INPUT_BATCHES),
             "evaluation": (evaluation(cfg, copy(data), evaluated), 1),
-            "matmul": (multiplication(device), _MULTIPLICATIONS),
+            "matmul": (multiplication(device), MULTIPLICATIONS),
         }
         turns = Turns(steps, others, repeats, tick, device)
         settings = cfg.copy()
@@ -208,7 +213,16 @@ def measure(
             images("trainer"),
             note=f"{evaluated} images",
         ),
+        Row(
+            f"input's share: {name}",
+            "ms",
+            [1000 / rate for rate in turns.rates["input"]],
+            "Trainer's step",
+            [1000 / rate for rate in turns.rates["trainer"]],
+            bound="≤",
+            note=f"crop, flip, normalise on {device}",
+        ),
         Row(f"arithmetic: {name}", "GFLOP/s", gflops, f"matrix product {MATMUL}³", product),
     ]
-    goals = _GOALS | _OTHER_GOALS.get(name, {})
+    goals = _GOALS[device]["all"] | _GOALS[device].get(name, {})
     return [replace(row, goal=goals.get(row.work.partition(":")[0])) for row in rows]

@@ -1,0 +1,118 @@
+"""The benchmark measures what it says, at any size, and leaves it in a folder. No test looks at a time."""
+
+import json
+from collections.abc import Callable
+from multiprocessing import Pipe
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import src.benchmark
+from src.benchmarks.commands import accuracy, start
+from src.benchmarks.measure import Row, serve, take_turns
+from src.benchmarks.page import cells
+from tests.conftest import TINY, Run, launch
+
+SMALL = ("repeats=2", "models=[simplecnn]", "training.cpu.simplecnn={batch_size: 8, steps: 1, evaluated: 500}")
+KINDS = ("training", "Trainer's step", "evaluation", "input's share", "arithmetic")
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The rows of one network, in the smallest size."""
+    return launch(src.benchmark.main, tmp_path_factory.mktemp("cwd"), "rows=[training]", *SMALL)
+
+
+def files_of(run: Run) -> Path:
+    (folder,) = Path(run.folder).glob("logs/benchmark/*")
+    return folder
+
+
+def test_every_row_has_its_repeats_and_compares_what_it_says(measured: Run) -> None:
+    assert measured.code == 0, measured.err
+    content = json.loads((files_of(measured) / "benchmark.json").read_text())
+    assert content["machine"]["threads"] == 1 and content["machine"]["torch"]
+    assert [row["work"] for row in content["rows"]] == [f"{kind}: simplecnn" for kind in KINDS]
+    for row in content["rows"]:
+        assert len(row["ours"]) == len(row["against"]) == 2 and min(row["ours"] + row["against"]) > 0
+    trained, step, evaluated, share, arithmetic = content["rows"]
+    assert [8000 / rate for rate in trained["ours"]] == pytest.approx(step["ours"])  # a batch of 8, milliseconds
+    assert evaluated["against"] == trained["ours"] and share["against"] == step["ours"]
+    per_image = 3 * 2 * (32**2 * 27 * 32 + 16**2 * 288 * 64 + 8**2 * 576 * 128 + 8192 * 10)  # thrice the forward pass
+    assert arithmetic["ours"] == pytest.approx([per_image * rate / 1e9 for rate in trained["ours"]])
+
+
+def test_the_table_is_shown_and_kept_with_a_chart(measured: Run) -> None:
+    folder = files_of(measured)
+    for text in (measured.out, (folder / "benchmark.md").read_text()):
+        assert all(f"{kind}: simplecnn" in text for kind in KINDS) and "plain loop" in text
+    assert Image.open(folder / "ratios.png").width > 500
+
+
+def test_contenders_take_turns_and_the_first_turn_does_not_count() -> None:
+    turns: list[tuple[str, int]] = []
+    ticks: list[None] = []
+
+    def contender(name: str, seconds: list[float]) -> Any:
+        def run(steps: int) -> float:
+            turns.append((name, steps))
+            return seconds.pop(0)
+
+        return run
+
+    contenders = {"a": contender("a", [99, 1, 2]), "b": contender("b", [99, 4, 8])}
+    rates = take_turns(contenders, {"a": 4, "b": 16}, repeats=2, tick=lambda: ticks.append(None))
+    assert turns == [("a", 4), ("b", 16)] * 3 and len(ticks) == 3
+    assert rates == {"a": [4, 2], "b": [4, 2]}
+
+
+def broken() -> Callable[[int], float]:
+    raise ValueError("no good")
+
+
+def test_what_goes_wrong_in_the_other_process_is_told() -> None:
+    ours, theirs = Pipe()
+    serve(theirs, broken, ())
+    assert str(ours.recv()) == "The plain reference failed: ValueError: no good"
+
+
+def test_the_median_of_the_ratios_decides_whether_a_goal_is_met() -> None:
+    row = Row("work", "images/s", [30.0, 20.0, 90.0], "plain", [10.0, 10.0, 10.0], goal=3.0)
+    assert row.ratios == [3, 2, 9] and row.met is True
+    assert Row("work", "ms", [30.0], "plain", [10.0], goal=2.9, bound="≤").met is False
+    assert Row("start", "s", [1.0, 1.2, 9.0], goal=1.5, bound="≤").met is True
+    assert cells(Row("start", "s", [1.0, 1.2, 9.0], goal=1.5, bound="≤", note="warm")) == [
+        "start (warm)", "1.2 (1 to 9) s", "", "", "≤ 1.5", "met",
+    ]  # fmt: skip
+
+
+def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    overrides = (*TINY, "data.train_size=null", "model.norm=batch", "optim.lr=0.05", "trainer.max_epochs=4")
+    rows = accuracy(overrides, targets=(0.3, 1.1), tick=lambda: None)
+    reached, never = rows
+    assert len(reached.ours) == 1 and reached.ours[0] > 0 and never.ours == []
+    assert cells(never)[1] == "not reached"
+
+
+def test_help_is_measured() -> None:
+    (row,) = start(repeats=1, tick=lambda: None)
+    assert len(row.ours) == 1 and row.goal == 1.5
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("device=tpu", "device is 'tpu'; expected cpu or cuda."),
+        ("repeats=0", "repeats is 0; expected a whole number, 1 or more."),
+        ("rows=[training,speed]", "rows has 'speed'; expected some of augmentation, training"),
+        ("models=[resnet18]", "models has 'resnet18'; expected some of simplecnn, deepcnn"),
+    ],
+)
+def test_a_wrong_setting_gets_a_sentence(tmp_path: Path, override: str, sentence: str) -> None:
+    run = launch(src.benchmark.main, tmp_path, override)
+    assert run.code == 1 and run.err.startswith(sentence) and "Traceback" not in run.err
