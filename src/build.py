@@ -1,10 +1,12 @@
 """From a composed config to the objects it describes."""
 
+import ctypes
 import logging
 import re
 import sys
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -192,8 +194,22 @@ def build_trainer(cfg: DictConfig, **settings: Any) -> L.Trainer:
     strategy = DDPStrategy(broadcast_buffers=False) if processes > 1 else "auto"
     sync_batchnorm = processes > 1 and bool(cfg.trainer.get("sync_batchnorm")) and _on_gpu(cfg)
     own = {"strategy": strategy, "sync_batchnorm": sync_batchnorm, "use_distributed_sampler": False}
+    _keep_memory()
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it; no effect on the CPU
     return instantiate(cfg.trainer, **own, **settings)
+
+
+def _keep_memory() -> None:
+    """Have glibc keep freed memory for the next step, in place of giving it back and asking for it again.
+
+    A network on the CPU frees its activations in every step. Blocks of that size are mapped anew each time, and the
+    kernel clears them page by page. Other C libraries do not know ``mallopt``, and are left as they are.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # TypeError: Windows cannot open "this program"
+        mallopt = ctypes.CDLL(None).mallopt
+        m_trim_threshold, m_mmap_max = -1, -4
+        mallopt(m_mmap_max, 0)
+        mallopt(m_trim_threshold, -1)
 
 
 def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tuple[L.Trainer, History]:
