@@ -1,5 +1,6 @@
 """Optimisers: torch's own, with one choice added, what weight decay applies to."""
 
+import inspect
 import math
 from typing import Any
 
@@ -18,7 +19,7 @@ def build_optimizer(
         lr: learning rate, above 0; a schedule multiplies it.
         decay_norm_and_bias: whether weight decay also applies to parameters with fewer than two dimensions,
             that is to biases and to the scale and shift of normalisation layers.
-        settings: further arguments of that class.
+        settings: further arguments of that class. ``fused`` is chosen where it is not given.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -39,4 +40,9 @@ def build_optimizer(
             {"params": [p for p in parameters if p.ndim >= 2]},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
-    return getattr(torch.optim, algorithm)(groups, lr=lr, **settings)
+    cls = getattr(torch.optim, algorithm)
+    # One pass over weights, gradients and momentum in place of one for every term of the formula.
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
+    if fused and "fused" in inspect.signature(cls).parameters:
+        settings.setdefault("fused", True)
+    return cls(groups, lr=lr, **settings)

@@ -8,7 +8,9 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
+from torch.nn.functional import cross_entropy
 
+from src.models.simplecnn import SimpleCNN
 from src.optim import build_optimizer
 
 CONF = Path(__file__).parents[1] / "conf" / "optim"
@@ -37,7 +39,34 @@ def test_the_defaults_are_the_issues_and_torchs() -> None:
     assert (sgd.lr, sgd.momentum, sgd.nesterov, sgd.weight_decay) == (0.1, 0.9, True, 5e-4)
     for name in ("adam", "adamw"):
         own = instantiate(OmegaConf.load(CONF / f"{name}.yaml"))(nn.Linear(1, 1)).defaults
-        assert own == CLASSES[name](nn.Linear(1, 1).parameters()).defaults
+        assert own == CLASSES[name](nn.Linear(1, 1).parameters(), fused=True).defaults
+
+
+@pytest.mark.parametrize("settings", [{"algorithm": "SGD", "momentum": 0.9, "nesterov": True}, {"algorithm": "AdamW"}])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_fused_optimiser_takes_the_steps_of_the_plain_one(settings: dict[str, Any], memory_format: Any) -> None:
+    losses: dict[bool, list[float]] = {}
+    for fused in (False, True):
+        torch.manual_seed(0)
+        network = SimpleCNN(num_classes=10, image_size=8).to(memory_format=memory_format)
+        optimizer = build_optimizer(network, lr=1e-3, weight_decay=0.01, fused=fused, **settings)
+        images, labels = torch.randn(50, 16, 3, 8, 8), torch.randint(10, (50, 16))
+        losses[fused] = []
+        for batch, label in zip(images, labels, strict=True):
+            loss = cross_entropy(network(batch.contiguous(memory_format=memory_format)), label)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses[fused].append(loss.item())
+    assert losses[True] == pytest.approx(losses[False], abs=1e-4)
+
+
+def test_an_optimiser_is_fused_where_it_can_be(network: nn.Module) -> None:
+    settings = {"algorithm": "SGD", "lr": 0.1}
+    assert build_optimizer(network, **settings).defaults["fused"] is True
+    assert build_optimizer(network, **settings, fused=False).defaults["fused"] is False
+    assert build_optimizer(network.to("meta"), **settings).defaults["fused"] is None
+    assert "fused" not in build_optimizer(network, algorithm="RMSprop", lr=0.1).defaults
 
 
 def test_norm_and_bias_can_be_left_out_of_weight_decay(network: nn.Module) -> None:
