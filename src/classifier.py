@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchmetrics import MeanMetric
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassStatScores
 
 from src.schedules import Schedule
@@ -20,17 +20,38 @@ from src.schedules import Schedule
 log = logging.getLogger(__name__)
 
 
+class ImageMean(Metric):
+    """A mean over images, of batches' means. torchmetrics' own MeanMetric looks for NaN in every step, for which a GPU
+    would have to stop; the classifier looks now and then."""
+
+    mean_value: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("mean_value", torch.tensor(0.0), "sum")
+        self.add_state("weight", torch.tensor(0.0), "sum")
+
+    def update(self, mean: Tensor, images: int) -> None:
+        self.mean_value += mean * images
+        self.weight += images
+
+    def compute(self) -> Tensor:
+        return self.mean_value / self.weight
+
+
 class StageMetrics(nn.Module):
     """Mean loss and accuracy over the images of an epoch."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.loss = MeanMetric()
-        self.accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.loss = ImageMean()
+        # Checking its arguments costs more than the metric; cross_entropy has refused wrong labels by then.
+        self.accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """Take in a batch: its mean loss, logits ``[B, num_classes]`` and labels ``[B]``."""
-        self.loss.update(loss.detach(), weight=len(labels))
+        self.loss.update(loss.detach(), len(labels))
         self.accuracy.update(logits.detach(), labels)
 
     def so_far(self) -> tuple[float, float]:
@@ -144,8 +165,10 @@ class Classifier(L.LightningModule):
         loss = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self._check_finite(loss, batch_idx)
         self._record("train", self.fit_metrics, loss, logits, labels)
-        self.log("train/batch_loss", loss)
-        self.log("optim/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        # Lightning drops what is logged in between, but a number is sent to the GPU first, for which both wait.
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("train/batch_loss", loss)
+            self.log("optim/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss * self._share(len(labels))
 
     def _rank(self) -> tuple[int, ...]:

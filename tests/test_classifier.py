@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import MeanMetric
 
-from src.classifier import Classifier
+from src.classifier import Classifier, ImageMean
 from src.optim import build_optimizer
 from src.schedules import Constant, Cosine, Schedule
 
@@ -80,6 +81,14 @@ def test_training_metrics_are_collected_as_the_weights_move() -> None:
     assert trained["train/accuracy"].item() == pytest.approx(right / 40)
     for own, expected in zip(module.network.parameters(), reference.parameters(), strict=True):
         assert torch.allclose(own, expected, atol=1e-5)
+
+
+def test_the_mean_over_images_is_torchmetrics_own() -> None:
+    ours, theirs = ImageMean(), MeanMetric()
+    for mean, images in ((torch.tensor(2.3), 15), (torch.tensor(0.1), 15), (torch.tensor(7.7), 3)):
+        ours.update(mean, images)
+        theirs.update(mean, weight=images)
+    assert ours.compute().item() == theirs.compute().item()
 
 
 def test_label_smoothing_is_in_the_training_loss_only() -> None:

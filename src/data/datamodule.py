@@ -95,6 +95,8 @@ class ImageDataModule(L.LightningDataModule):
         val_size: stratified part of the training images kept for validation: a count, a fraction, or 0. With
             ``"test"`` the test images serve, as in studies that choose their best epoch by them.
         split_seed: of that split and of the subset below.
+        device: where the images are kept: ``"auto"`` on the GPU that trains if they fill at most a quarter of what is
+            free there, so that a batch never waits for the host; ``"cpu"`` in main memory.
         train_fraction, train_size: train on a stratified part of what is left; at most one of the two.
         settings: the keys of the config that the source alone uses; not used here.
 
@@ -114,6 +116,7 @@ class ImageDataModule(L.LightningDataModule):
         eval_batch_size: int = 500,
         val_size: float | Literal["test"] = 0.1,
         split_seed: int = 0,
+        device: Literal["auto", "cpu"] = "auto",
         train_fraction: float | None = None,
         train_size: int | None = None,
         **settings: Any,
@@ -130,12 +133,15 @@ class ImageDataModule(L.LightningDataModule):
         for name, value in (("seed", seed), ("data.split_seed", split_seed)):
             if not isinstance(value, int) or not 0 <= value < 2**32:
                 raise ValueError(f"{name} is {value!r}; expected a whole number from 0 to {2**32 - 1}.")
+        if device not in ("auto", "cpu"):
+            raise ValueError(f"data.device is {device!r}; expected auto or cpu.")
         if train_fraction is not None and train_size is not None:
             raise ValueError("data.train_fraction and data.train_size are both set; set one of them.")
         if train_fraction is not None and not (isinstance(train_fraction, int | float) and 0 < train_fraction <= 1):
             raise ValueError(f"data.train_fraction is {train_fraction!r}; expected a number above 0, up to 1.")
         self.aug = aug
         self.seed = seed
+        self.device = device
         self._normalise = Normalise(mean, std)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
 
@@ -162,6 +168,24 @@ class ImageDataModule(L.LightningDataModule):
             )
         self._draws = torch.empty(0)  # uniform in [0, 1): one row for every image of the store
         self._draws_of: int | None = None  # the epoch that they belong to
+
+    def setup(self, stage: str) -> None:
+        """Keep the images where ``device`` says."""
+        assert self.trainer is not None
+        place = self.trainer.strategy.root_device
+        if self.device == "auto" and place.type == "cuda" and self.train.images.device != place:
+            size = sum(images.nbytes for images in {self.train.images, self.test.images})
+            if size <= torch.cuda.mem_get_info(place)[0] / 4:
+                self.keep_on(place)
+
+    def keep_on(self, device: torch.device) -> None:
+        """Move the images to ``device``. What is drawn for them stays the same."""
+        sets = (self.train, self.val, self.test)
+        stores: dict[Tensor, ImageSet] = {}  # training and validation share one
+        for images in sets:
+            if images.images not in stores:
+                stores[images.images] = images.to(device)
+        self.train, self.val, self.test = (stores[images.images].select(images.positions) for images in sets)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         assert self.trainer is not None
@@ -197,7 +221,7 @@ class ImageDataModule(L.LightningDataModule):
             batch_size,
             sampler=sampler,
             collate_fn=_whole_batch,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=torch.cuda.is_available() and images.images.device.type == "cpu",
         )
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

@@ -15,8 +15,8 @@ class ImageSet(Dataset[Batch]):
 
     Args:
         images: uint8 ``[N, 3, H, W]``, values 0 to 255.
-        labels: int64 ``[N]``, class indices.
-        positions: int64 ``[M]``, which images of the store belong to this set; all of them when omitted.
+        labels: int64 ``[N]``, class indices, on the same device.
+        positions: int64 ``[M]`` on the CPU, which images of the store belong to this set; all of them when omitted.
     """
 
     def __init__(self, images: Tensor, labels: Tensor, positions: Tensor | None = None) -> None:
@@ -33,17 +33,22 @@ class ImageSet(Dataset[Batch]):
         The DataLoader's fetcher calls this instead of ``__getitem__`` where it exists.
 
         Returns:
-            images uint8 ``[B, 3, H, W]``, labels int64 ``[B]``, and the images' positions in the store,
-            int64 ``[B]``: they name an image whatever selection it was drawn through, so that its
+            images uint8 ``[B, 3, H, W]`` and labels int64 ``[B]`` on the store's device, and the images' positions in
+            the store, int64 ``[B]`` on the CPU: they name an image whatever selection it was drawn through, so that its
             augmentation can depend on the image and not on the batch it happens to sit in.
         """
         positions = self.positions[torch.as_tensor(indices)]
-        return self.images[positions], self.labels[positions], positions
+        there = positions.to(self.images.device, non_blocking=True)
+        return self.images.index_select(0, there), self.labels.index_select(0, there), positions
 
     def sample(self, size: int) -> Batch:
         """At most ``size`` images, evenly spaced: sources may hold theirs class by class."""
         size = min(size, len(self))
         return self.__getitems__(torch.linspace(0, len(self) - 1, size).round().long())
+
+    def to(self, device: torch.device) -> "ImageSet":
+        """The same images in a store on ``device``."""
+        return ImageSet(self.images.to(device), self.labels.to(device), self.positions)
 
     def select(self, positions: Tensor) -> "ImageSet":
         """The images at ``positions`` of the store (int64 ``[M]``), sharing its memory."""

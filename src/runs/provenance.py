@@ -27,7 +27,7 @@ _TRAINER = (
     "accumulate_grad_batches",
     "gradient_clip_val",
 )
-_NEUTRAL_DATA = ("root", "download", "eval_batch_size")
+_NEUTRAL_DATA = ("root", "download", "eval_batch_size", "device")
 
 
 def _without(node: Any, names: tuple[str, ...]) -> Any:

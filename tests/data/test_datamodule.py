@@ -201,6 +201,25 @@ def test_the_digits_own_constants_centre_them() -> None:
     assert images.mean().item() == pytest.approx(0, abs=0.01) and images.std().item() == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.parametrize("val_size", [10, "test"])
+def test_images_that_were_moved_to_another_device_give_the_same_batches(record: Any, val_size: Any) -> None:
+    settings: dict[str, Any] = {"aug": AUGMENTATIONS["trivialaugment"](), "batch_size": 16, "val_size": val_size}
+    stay, moved = numbered(40, **settings), numbered(40, **settings)
+    moved.keep_on(torch.device("cpu"))
+    for stage, batches in record(stay).batches.items():
+        for one, other in zip(batches, record(moved).batches[stage], strict=True):
+            assert all(map(torch.equal, one, other))
+
+
+@pytest.mark.parametrize("val_size", [10, "test"])
+def test_sets_of_one_store_still_share_it_on_another_device(val_size: Any) -> None:
+    data = numbered(40, batch_size=16, val_size=val_size)
+    data.keep_on(torch.device("meta"))
+    assert {images.images.device.type for images in (data.train, data.val, data.test)} == {"meta"}
+    assert data.val.images is (data.test if val_size == "test" else data.train).images
+    assert len(data.train) == (40 if val_size == "test" else 30) and data.train.positions.device.type == "cpu"
+
+
 # ------------------------------------------------------------------------------------------------------------
 # Splits
 # ------------------------------------------------------------------------------------------------------------
@@ -252,6 +271,7 @@ def test_no_validation() -> None:
         ({"seed": -1}, "seed is -1; expected a whole number from 0 to 4294967295."),
         ({"seed": 2**32}, "seed is 4294967296; expected a whole number from 0 to 4294967295."),
         ({"split_seed": 0.5}, "data.split_seed is 0.5; expected a whole number"),
+        ({"device": "cuda"}, "data.device is 'cuda'; expected auto or cpu."),
         ({"mean": 0.5}, "data.mean is 0.5; expected three numbers, one per channel."),
         ({"mean": (0.5, "a", 0.5)}, "data.mean is (0.5, 'a', 0.5); expected three numbers, one per channel."),
         ({"std": (1, 1)}, "data.std is (1, 1); expected three numbers, one per channel, all above 0."),

@@ -48,7 +48,10 @@ def test_what_changes_the_result_changes_the_fingerprint(key: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["data.root", "data.source.root", "data.eval_batch_size", "trainer.accelerator", "logger", "callbacks", "compile"],
+    [
+        *("data.root", "data.source.root", "data.eval_batch_size", "data.device", "trainer.accelerator"),
+        *("logger", "callbacks", "compile"),
+    ],
 )
 def test_what_does_not_does_not(key: str) -> None:
     assert fingerprint(put(CONFIG, key, 7)) == fingerprint(CONFIG)
