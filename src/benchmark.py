@@ -133,7 +133,7 @@ def benchmark(cfg: DictConfig) -> "list[Row]":
 def compose(overrides: list[str]) -> DictConfig:
     """The configuration that ``python -m src.train`` would have."""
     config = hydra.compose("train", overrides)
-    del config.factors  # they ask Hydra for this application's choices, which are others
+    config.factors = {}  # they ask Hydra for this application's choices, which are others
     return config
 
 

@@ -92,7 +92,7 @@ def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    overrides = (*TINY, "data.train_size=null", "model.norm=batch", "optim.lr=0.05", "trainer.max_epochs=4")
+    overrides = (*TINY, "data.train_size=null", "model.norm=batch", "optim.lr=0.05", "trainer.max_epochs=2")
     rows = accuracy(overrides, targets=(0.3, 1.1), tick=lambda: None)
     reached, never = rows
     assert len(reached.ours) == 1 and reached.ours[0] > 0 and never.ours == []

@@ -104,6 +104,7 @@ def test_every_experiment_runs(train_as_given: Launch, experiment: str) -> None:
         f"experiment={experiment}", "data=digits", "data.image_size=8", "trainer=cpu", "trainer.max_epochs=1",
         "data.train_size=64", "data.batch_size=32", "data.eval_batch_size=50",
         "trainer.limit_train_batches=1", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1",
+        "compile=false",  # which takes a minute, and has a test of its own
     )  # fmt: skip
     assert run.code == 0, run.err
     assert run.results["status"] == "completed"

@@ -203,8 +203,8 @@ def test_the_digits_own_constants_centre_them() -> None:
 
 @pytest.mark.parametrize("val_size", [10, "test"])
 def test_images_that_were_moved_to_another_device_give_the_same_batches(record: Any, val_size: Any) -> None:
-    settings: dict[str, Any] = {"aug": AUGMENTATIONS["trivialaugment"](), "batch_size": 16, "val_size": val_size}
-    stay, moved = numbered(40, **settings), numbered(40, **settings)
+    settings: dict[str, Any] = {"aug": AUGMENTATIONS["trivialaugment"](), "train_size": 100, "val_size": val_size}
+    stay, moved = digits(**settings), digits(**settings)
     moved.keep_on(torch.device("cpu"))
     for stage, batches in record(stay).batches.items():
         for one, other in zip(batches, record(moved).batches[stage], strict=True):
@@ -213,11 +213,11 @@ def test_images_that_were_moved_to_another_device_give_the_same_batches(record: 
 
 @pytest.mark.parametrize("val_size", [10, "test"])
 def test_sets_of_one_store_still_share_it_on_another_device(val_size: Any) -> None:
-    data = numbered(40, batch_size=16, val_size=val_size)
+    data = digits(train_size=100, val_size=val_size)
     data.keep_on(torch.device("meta"))
     assert {images.images.device.type for images in (data.train, data.val, data.test)} == {"meta"}
     assert data.val.images is (data.test if val_size == "test" else data.train).images
-    assert len(data.train) == (40 if val_size == "test" else 30) and data.train.positions.device.type == "cpu"
+    assert len(data.train) == 100 and data.train.positions.device.type == "cpu"
 
 
 # ------------------------------------------------------------------------------------------------------------
