@@ -21,7 +21,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A browser that shows the report on a sweep with a hostile level."""
     folder = tmp_path_factory.mktemp("page")
     write_tuned(folder / "tuned")
-    evil = {"optim": "<script>document.title = 'evil'</script>", "lr": 0.1}
+    evil = {"optim": "<script>document.title = 'evil'</script>", "lr": 1e-7}
     for seed in (1, 2, 3):
         write_run(folder / "tuned", 0.4 + 0.01 * seed, seed=seed, validation=0.4, curve=[0.1, 0.4], **evil)
     file = folder / "report.html"

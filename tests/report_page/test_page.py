@@ -144,7 +144,7 @@ class Elements(HTMLParser):
 def test_what_came_from_a_config_is_text_and_nothing_else(tmp_path: Path) -> None:
     sweep = tmp_path / "evil&<b>"
     for seed in (1, 2):
-        for aug in (EVIL, '"><img src=x onerror=alert(1)>', "$\\frac{", "{{ 7 * 7 }}", "a|b\n# c"):
+        for aug in (EVIL, '"><img src=x onerror=alert(1)>', "$\\frac{$", "{{ 7 * 7 }}", "a|b\n# c"):
             write_run(sweep, 0.5 + 0.01 * seed, aug=aug, seed=seed, curve=[0.5, 0.6], by_class={EVIL: 0.5, "$": 0.6})
     write_run(sweep, 0.5, aug="none", seed=1, status="failed", error=EVIL)
     html, markdown = to_html(page(sweep)), to_markdown(page(sweep))
