@@ -61,27 +61,43 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def log_to_tensorboard(results: dict[str, Any], figures: list[str], folder: Path) -> None:
-    """Write the figures, and the numbers as text and scalars, as events into ``folder``, where the figures are."""
+    """Write the same as events into ``folder``, where the figures are."""
     import numpy as np
     from PIL import Image
-    from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(folder)) as writer:
-        for row in results["tta"]:
-            for name in ("accuracy", "top2_accuracy", "nll", "ece", "gain"):
-                if name in row:
-                    writer.add_scalar(f"evaluation_{row['name']}/{name}", row[name])
-        for row in results.get("corruptions", ()):
-            writer.add_scalar(f"evaluation_corruptions/{row['corruption']}", row["accuracy"], row["severity"])
-        lines = ["| class | images | precision | recall | F1 |", "| --- | --- | --- | --- | --- |"]
-        for row in results["by_class"]:
-            name = row["class"].replace("|", "\\|")
-            scores = f"{row['precision']:.1%} | {row['recall']:.1%} | {row['f1']:.1%}"
-            lines.append(f"| {name} | {row['images']} | {scores} |")
-        writer.add_text("evaluation/by_class", "\n".join(lines))
-        for name in figures:
-            with Image.open(folder / f"{name}.png") as image:
-                writer.add_image(f"evaluation/{name}", np.asarray(image.convert("RGB")), dataformats="HWC")
+    from src.runs.tensorboard import TensorBoard
+
+    board = TensorBoard(folder)
+    quantities = {
+        "accuracy": ("accuracy", "Share of the test images got right, 0 to 1."),
+        "top2_accuracy": ("accuracy_top2", "Share of the test images whose class is one of the two most probable."),
+        "nll": ("loss", "Cross-entropy, mean over the test images."),
+        "ece": ("calibration_error", "Expected calibration error: confidence against accuracy, in 15 bins."),
+        "gain": ("accuracy_gain", "Rise of the accuracy against none, on the same images."),
+    }
+    for row in results["tta"]:
+        for key, (group, description) in quantities.items():
+            if key in row:
+                board.log_scalar(f"{group}/tta_{row['name']}", row[key], 0, description)
+    for row in results.get("corruptions", ()):
+        tag, description = f"accuracy_corrupted/{row['corruption']}", "Accuracy by severity of the corruption (step)."
+        board.log_scalar(tag, row["accuracy"], row["severity"], description)
+    lines = ["| class | images | precision | recall | F1 |", "| --- | --- | --- | --- | --- |"]
+    for row in results["by_class"]:
+        name = row["class"].replace("|", "\\|")
+        lines.append(f"| {name} | {row['images']} | {row['precision']:.1%} | {row['recall']:.1%} | {row['f1']:.1%} |")
+    board.experiment.add_text("evaluation/by_class", "\n".join(lines))
+    explained = {
+        "reliability": "Accuracy by confidence; on the dotted line a probability means what it says.",
+        "confusion": "Which class is taken for which.",
+        "mistakes": "The wrongly classified images that the network was surest of.",
+        "corruptions": "Accuracy by severity of each corruption, with 95 % intervals.",
+    }
+    for name in figures:
+        with Image.open(folder / f"{name}.png") as image:
+            pixels = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
+        board.log_image(f"evaluation/{name}", pixels, 0, explained[name])
+    board.finalize("success")
 
 
 def show(results: dict[str, Any]) -> None:

@@ -282,9 +282,9 @@ def test_figures_and_events(evaluated: Any, told: dict[str, Any]) -> None:
             assert image.width > 400 and len(image.convert("RGB").getcolors(10**6)) > 10
     events = EventAccumulator(str(evaluated.folder)).Reload()
     assert {f"evaluation/{name}" for name in figures} == set(events.Tags()["images"])
-    (accuracy,) = events.Scalars("evaluation_flip/accuracy")
+    (accuracy,) = events.Scalars("accuracy/tta_flip")
     assert accuracy.value == pytest.approx(told["tta"][1]["accuracy"])
-    assert [event.step for event in events.Scalars("evaluation_corruptions/jpeg")] == [1, 2, 3, 4, 5]
+    assert [event.step for event in events.Scalars("accuracy_corrupted/jpeg")] == [1, 2, 3, 4, 5]
     assert len(events.Tensors("evaluation/by_class/text_summary")) == 1
 
 
