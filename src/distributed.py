@@ -20,7 +20,7 @@ from copy import deepcopy
 from datetime import timedelta
 from functools import cache, wraps
 from itertools import count
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, get_start_method, parent_process, set_start_method
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -188,6 +188,8 @@ def _start_and_watch(processes: int, config: Any, folder: Path) -> float:
         "job": beside_others(hydra),
     }
     # Imports take seconds: one process does them, and is there to be copied for every run of a sweep.
+    if get_start_method(allow_none=True) == "loky":  # joblib's, in its jobs; processes of another kind do not know it
+        set_start_method("forkserver", force=True)
     context = get_context("forkserver")
     context.set_forkserver_preload(["lightning.pytorch", "src.build"])
     workers: dict[Connection, BaseProcess] = {}

@@ -44,6 +44,14 @@ def test_joblib(train: Launch, tmp_path: Path) -> None:
     assert_two_jobs(run, tmp_path)
     assert results(tmp_path) == before
 
+    # Within a job, a run in two processes.
+    run = train(
+        "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.devices=2", "seed=3", "sweep=two", "--multirun"
+    )
+    assert run.code == 0, run.out
+    (result,) = (json.loads(file.read_text()) for file in tmp_path.glob("logs/train/sweeps/two/*/results.json"))
+    assert result["status"] == "completed" and result["processes"] == 2 and "test/accuracy" in result["metrics"]
+
 
 def test_submitit_queues_a_job_again_that_was_told_to_stop(train: Launch, tmp_path: Path) -> None:
     pytest.importorskip("submitit")
