@@ -143,8 +143,9 @@ def learning_section(runs: pd.DataFrame, factors: Sequence[str], targets: Sequen
     note = (
         "Until the end of the first epoch with at least that validation accuracy, on average over seeds; no average "
         "where a seed never got there, since it would favour those of which only the fast seeds did. Nothing is listed "
-        "beyond the first target that none of its seeds reached. Area: under validation accuracy by epoch (trapezoidal rule), divided by the epochs "
-        "it spans; who learns faster has more of it. Seconds depend on the machine and on what else it was doing."
+        "beyond the first target that none of its seeds reached. Area: under validation accuracy by epoch (trapezoidal "
+        "rule), divided by the epochs it spans; who learns faster has more of it. Seconds depend on the machine and on "
+        "what else it was doing."
     )
     columns = [*factors, "area, %", "target", "reached", "epochs", "steps", "seconds"]
     return Section("How fast they learn", [*parts, Table(columns, rows, note)])
