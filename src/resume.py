@@ -50,7 +50,7 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     check_trainer(resumed)
     if results["status"] == "completed" and resumed.trainer.max_epochs <= results["epochs"]:
         raise ValueError(
-            f"{folder.path} has completed its {results['epochs']} epochs; to train it longer, add "
+            f"{folder.path} has completed epoch {results['epochs']}, its last; to train it longer, add "
             f"trainer.max_epochs={2 * results['epochs']}."
         )
     if results["status"] == "completed":  # it is not to be trained again from the beginning

@@ -154,6 +154,42 @@ def test_accumulated_gradients_are_not_lost(launch_in: Launch, train: Launch, re
     assert run.trained() == reference.trained()
 
 
+@contextmanager
+def failure(step: int) -> Iterator[None]:
+    """The run fails when it begins a step."""
+    original = Classifier.training_step
+
+    def fail(self: Classifier, *batch: Any) -> Any:
+        if self.trainer.fit_loop.total_batch_idx == step:
+            raise RuntimeError("on purpose")
+        return original(self, *batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classifier, "training_step", fail)
+        yield
+
+
+@pytest.mark.parametrize(("accumulated", "steps"), [(1, STEPS + 4), (3, 3 + 1)])
+def test_within_an_epoch_a_run_goes_on_with_the_next_batch(
+    launch_in: Launch, train: Launch, resume: Launch, accumulated: int, steps: int
+) -> None:
+    arguments = (*ARGUMENTS, f"trainer.accumulate_grad_batches={accumulated}")
+    with dropout():
+        reference = launch_in(*arguments)
+        with failure(STEPS + 4):
+            stopped = train(*arguments, "checkpoint_minutes=0")
+        assert stopped.code == 1 and stopped.checkpoint()["global_step"] == steps
+        run = resume(stopped.folder)
+    assert run.code == 0 and run.results["steps"] == reference.results["steps"]
+    assert run.trained() == reference.trained()
+
+
+@pytest.mark.parametrize("minutes", ["-1", "soon"])
+def test_a_time_between_checkpoints_that_is_none(train: Launch, minutes: str) -> None:
+    run = train(f"checkpoint_minutes={minutes}")
+    assert run.code == 1 and "checkpoint_minutes is" in run.err and run.err.count("\n") == 1
+
+
 # ------------------------------------------------------------------------------------------------------------
 # What may change
 # ------------------------------------------------------------------------------------------------------------
@@ -215,8 +251,8 @@ def test_a_run_that_goes_on_is_running_until_it_has_ended(copy_of_finished: Any,
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        ([], "has completed its 3 epochs; to train it longer, add trainer.max_epochs=6."),
-        (["trainer.max_epochs=3"], "has completed its 3 epochs"),
+        ([], "has completed epoch 3, its last; to train it longer, add trainer.max_epochs=6."),
+        (["trainer.max_epochs=3"], "has completed epoch 3, its last"),
         (["trainer.max_epochs=two"], "trainer.max_epochs is 'two'; expected a whole number"),
         (["optim.lr=0.1"], "but optim.lr=0.1 was given: only values of trainer may change"),
         (["optim=adam"], "but optim=adam was given"),
@@ -244,6 +280,7 @@ def test_a_folder_that_holds_no_run_is_refused(resume: Launch, tmp_path: Path) -
     run = resume(tmp_path / "elsewhere")
     assert run.code == 1
     assert "elsewhere is no run folder: it has no results.json." in run.err and run.err.count("\n") == 1
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "\x00\x01", '{"config": '])

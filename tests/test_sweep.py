@@ -83,14 +83,13 @@ def test_a_wrong_choice_is_found_before_anything_runs(train: Launch, tmp_path: P
     assert not list(tmp_path.rglob("results.json"))
 
 
-def test_the_commands_on_the_screen_work_for_a_job_of_a_sweep(sweep: Any, evaluate: Launch, resume: Launch) -> None:
-    (told, *_) = (line for line in sweep.out.splitlines() if line.startswith("test it again"))
-    ckpt = told.split()[-1]
-    assert "," in ckpt and ckpt.startswith("ckpt=")
-    assert evaluate(f"ckpt={sweep.folder / ckpt.removeprefix('ckpt=')}").code == 0
-    folder = (sweep.folder / ckpt.removeprefix("ckpt=")).parents[1]
+def test_what_is_on_the_screen_works_in_a_command(sweep: Any, evaluate: Launch, resume: Launch) -> None:
+    (told, *_) = (line for line in sweep.out.splitlines() if ": test accuracy " in line)
+    folder = sweep.folder / told.partition(": ")[0]
+    assert "," in folder.name
+    assert evaluate(f"ckpt={folder}/checkpoints/best.ckpt").code == 0
     run = resume(folder)
-    assert run.code == 1 and "has completed its 1 epochs" in run.err
+    assert run.code == 1 and "has completed epoch 1, its last" in run.err
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Signal propagation: how activations and gradients fare from layer to layer, and a verdict in plain words."""
 
 import csv
+import io
 import logging
 import math
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from src.callbacks.signal_figures import draw_heatmaps, draw_predictions
 from src.data.datamodule import ImageDataModule
-from src.runs.folder import RunFolder
+from src.runs.folder import RunFolder, write_whole
 from src.runs.tensorboard import tensorboards
 
 log = logging.getLogger(__name__)
@@ -219,8 +220,10 @@ class SignalPropagation(L.Callback):
             self._write_rows([], "w")
             self._predict(trainer, pl_module, "before the first step")
         else:  # what an interrupted run saw after the checkpoint will be seen again
-            rows = pd.read_csv(self.file)
-            rows[rows.step < trainer.global_step].to_csv(self.file, index=False)
+            text = self.file.read_text(encoding="utf-8")
+            rows = pd.read_csv(io.StringIO(text[: text.rindex("\n") + 1]))  # a killed run may have left half a line
+            with write_whole(self.file, newline="", encoding="utf-8") as file:
+                rows[rows.step < trainer.global_step].to_csv(file, index=False)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int

@@ -32,8 +32,8 @@ def sentence(error: BaseException) -> str:
     full = "can't allocate memory|not enough memory|out of memory"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and re.search(full, text)):
         wanted = re.search(r"allocate ([\d.]+ \w+)", text)
-        told = f" ({wanted[1]} more were asked for)" if wanted else ""
-        return f"Out of memory{told}: a smaller data.batch_size or data.eval_batch_size needs less."
+        told = f" ({wanted[1]} more were needed)" if wanted else ""
+        return f"Out of memory{told}: choose a smaller data.batch_size or data.eval_batch_size."
     return text if isinstance(error, _SPEAKS_FOR_ITSELF) and text else f"{type(error).__name__}: {text}"
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import lightning as L
 import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -70,9 +72,14 @@ def of_training(trainer: L.Trainer, history: History) -> dict[str, Any]:
 
 
 def show(folder: RunFolder) -> None:
-    """The last screen: the result, the run folder, and how to look at it."""
+    """The last screen: the result, the run folder, and how to look at it. One line for a job of a multirun."""
     results = folder.results()
     metrics = results["metrics"]
+    console = Console(highlight=False, soft_wrap=True)  # commands stay in one piece, to be copied
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        accuracy = f"[bold green]{metrics['test/accuracy']:.2%}[/]"
+        console.print(f"{escape(str(folder.path))}: test accuracy {accuracy} after {results['seconds']:.0f} s")
+        return
     lines = [("test accuracy", f"[bold green]{metrics['test/accuracy']:.2%}[/]")]
     if "val/accuracy" in metrics:
         lines.append(("validation accuracy", f"{metrics['val/accuracy']:.2%}"))
@@ -83,6 +90,5 @@ def show(folder: RunFolder) -> None:
         ("look at it", escape(f"tensorboard --logdir {folder.path}")),
         ("test it again", escape(f"python -m src.eval ckpt={folder.best}")),
     ]
-    console = Console(highlight=False, soft_wrap=True)  # commands stay in one piece, to be copied
     for name, value in lines:
         console.print(f"[dim]{name:<20}[/]{value}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from src.runs.folder import SCHEMA_VERSION, RunFolder, write_json
+from src.runs.folder import SCHEMA_VERSION, RunFolder, RunningElsewhere, write_json, write_whole
 
 
 def test_claiming_makes_the_folder_and_says_it_is_running(tmp_path: Path) -> None:
@@ -61,3 +61,35 @@ def test_damaged_results_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "results.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"results.json is damaged \(.*\); delete the folder and run again.$"):
         RunFolder(tmp_path).results()
+
+
+def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    assert not folder.is_held()
+    with folder.held():
+        folder.claim()
+        assert folder.is_held()
+        told = rf"run is being run by process {os.getpid()} on "
+        with pytest.raises(RunningElsewhere, match=told), RunFolder(tmp_path / "run").held():
+            pass
+        assert folder.is_held()
+    assert not folder.is_held()
+    with folder.held():
+        pass
+
+
+@pytest.mark.parametrize("at", ["writing", "moving"])
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path, at: str) -> None:
+    file = tmp_path / "a"
+    for content in ("1", "2"):
+        with write_whole(file, keep=tmp_path / "b") as writer:
+            writer.write(content)
+    if at == "moving":
+        file.unlink()
+        file.mkdir()  # nothing can be moved there
+    with pytest.raises(OSError), write_whole(file) as writer:
+        writer.write("3")
+        if at == "writing":
+            raise OSError
+    assert at == "moving" or file.read_text() == "2"
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"} and (tmp_path / "b").read_text() == "1"

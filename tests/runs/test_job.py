@@ -15,6 +15,17 @@ from src.runs.job import sentence, stop
         (KeyError("val/accuracy"), "KeyError: 'val/accuracy'"),
         (RuntimeError("size\nmismatch"), "RuntimeError: size mismatch"),
         (ValueError(), "ValueError: "),
+        (
+            RuntimeError(
+                "[enforce] DefaultCPUAllocator: can't allocate memory: you tried to allocate 40 bytes. Error 12"
+            ),
+            "Out of memory (40 bytes more were needed): choose a smaller data.batch_size or data.eval_batch_size.",
+        ),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has"),
+            "Out of memory (2.50 GiB more were needed): choose a smaller data.batch_size or data.eval_batch_size.",
+        ),
+        (MemoryError(), "Out of memory: choose a smaller data.batch_size or data.eval_batch_size."),
     ],
 )
 def test_an_error_is_one_line(error: Exception, told: str) -> None:

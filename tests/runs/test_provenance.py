@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from src.runs import provenance
-from src.runs.provenance import device_name, fingerprint, revision, versions
+from src.runs.provenance import device_name, differences, fingerprint, revision, versions
 
 CONFIG = {
     "data": {"root": "a", "batch_size": 1, "eval_batch_size": 5, "source": {"root": "a", "_target_": "x"}, "mean": [0]},
@@ -55,6 +55,19 @@ def test_what_changes_the_result_changes_the_fingerprint(key: str) -> None:
 )
 def test_what_does_not_does_not(key: str) -> None:
     assert fingerprint(put(CONFIG, key, 7)) == fingerprint(CONFIG)
+
+
+def test_differences_are_named_with_both_values() -> None:
+    other = put(put(put(CONFIG, "model.skip", False), "aug.transforms", []), "data.root", "b")
+    other["optim"] = {"lr": 0.1, "momentum": 0.9}
+    del other["label_smoothing"]
+    assert differences(CONFIG, other) == {
+        "model.skip": (True, False),
+        "optim.momentum": (None, 0.9),
+        "aug.transforms": ([{"padding": 4}], []),
+        "label_smoothing": (0.0, None),
+    }
+    assert differences(CONFIG, deepcopy(CONFIG)) == {}
 
 
 def test_the_order_of_keys_is_of_no_account() -> None:
