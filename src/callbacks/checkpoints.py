@@ -28,7 +28,10 @@ class CheckpointFiles(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with write_whole(path, "wb", keep=self.folder.previous if path == self.folder.last else None) as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # torch complains of a position, and hides why it could not write
+                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
     @rank_zero_only
     def save_best_as_last(self) -> None:

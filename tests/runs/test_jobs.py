@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 CONFIG = {"trainer": {"max_epochs": 3}}
 ROWS = "epoch,step,speed/images_per_second\n1,4,100.0\n2,8,120.0\n"
 
+FIRST = "python -m src.train --multirun seed=1,2,3,4 sweep=s"
+SECOND = "python -m src.train --multirun seed=4,5,6,7,8 sweep=s"
+
 
 def write(sweep: Path, name: str, rows: str = "", **results: Any) -> RunFolder:
     folder = RunFolder(sweep / name)
@@ -41,8 +44,8 @@ def sweep(tmp_path: Path) -> Path:
     write(sweep, "seed=8").results_file.write_text("{")
     write(sweep, "seed=9").results_file.touch()
     write(sweep, ".replaced/seed=1-x", status="completed", **done)
-    record_launch(sweep, "first", {f"seed={seed}": [f"seed={seed}"] for seed in (1, 2, 3, 4)})
-    record_launch(sweep, "second", {f"seed={seed}": [f"seed={seed}"] for seed in (4, 5, 6, 7, 8)})
+    record_launch(sweep, FIRST, {f"seed={seed}": [f"seed={seed}"] for seed in (1, 2, 3, 4)})
+    record_launch(sweep, SECOND, {f"seed={seed}": [f"seed={seed}"] for seed in (4, 5, 6, 7, 8)})
     return sweep
 
 
@@ -68,15 +71,15 @@ def test_every_job_has_a_state(sweep: Path) -> None:
 
 
 def test_a_sweep_is_finished_by_the_latest_launch_that_asked(sweep: Path) -> None:
-    assert commands(sweep) == ["first", "second"]
+    assert commands(sweep) == [FIRST, SECOND]
     for seed in (2, 3):
         RunFolder(sweep / f"seed={seed}").update(status="completed")
-    assert commands(sweep) == ["second"]
+    assert commands(sweep) == [SECOND]
 
 
 def test_the_same_launch_is_recorded_once(sweep: Path) -> None:
     before = (sweep / "sweep.json").read_bytes()
-    record_launch(sweep, "first", {f"seed={seed}": [f"seed={seed}"] for seed in (1, 2, 3, 4)})
+    record_launch(sweep, FIRST, {f"seed={seed}": [f"seed={seed}"] for seed in (1, 2, 3, 4)})
     assert (sweep / "sweep.json").read_bytes() == before
 
 
@@ -118,7 +121,7 @@ def test_status_tells_quickly(sweep: Path, tmp_path: Path) -> None:
     )
     assert answer.returncode == 0
     assert "5 interrupted, 2 missing, 1 completed, 1 failed\n" in answer.stdout
-    assert "To finish it: first\nTo finish it: second\n" in answer.stdout
+    assert f"To finish it: {FIRST}\nTo finish it: {SECOND}\n" in answer.stdout
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
     assert "rich" in imported and not imported & {"torch", "lightning", "pandas", "matplotlib"}
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
