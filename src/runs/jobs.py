@@ -160,8 +160,10 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
 
 
 def _launches(sweep: Path) -> list[dict[str, Any]]:
+    """What sweep.json records; nothing if there is none, or it is damaged. A stranger's leads to no other folder."""
     try:
-        return json.loads((sweep / "sweep.json").read_bytes())["launches"]
+        launches = json.loads((sweep / "sweep.json").read_bytes())["launches"]
+        return [x for x in launches if all(name == Path(name).name and name[:1] not in ("", ".") for name in x["jobs"])]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return []
 

@@ -137,3 +137,13 @@ def test_status_of_nothing_is_one_sentence(tmp_path: Path) -> None:
     )
     assert answer.returncode == 1
     assert answer.stderr == "There is no sweep s; in logs/train/sweeps there are: none.\n"
+
+
+@pytest.mark.parametrize("name", ["../elsewhere", "/elsewhere", "..", ""])
+def test_the_record_of_a_stranger_leads_to_no_other_folder(tmp_path: Path, name: str) -> None:
+    sweep = tmp_path / "s"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "results.json").write_text('{"status": "completed"}')
+    record_launch(sweep, FIRST, {"seed=1": ["seed=1"]})
+    record_launch(sweep, SECOND, {name: ["seed=2"]})
+    assert [job.name for job in jobs(sweep)] == ["seed=1"]
