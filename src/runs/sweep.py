@@ -44,6 +44,8 @@ class SweepSummary(Callback):
             launcher = config.hydra.runtime.choices["hydra/launcher"]
             raise SystemExit(f"hydra/launcher={launcher} is not installed; run: uv sync --extra {launcher}")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers otherwise
+        # Under "uv run", Ray would start its workers by "uv run" as well, in a folder where that finds no project.
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         self._name_jobs(config)
 
     def _name_jobs(self, config: DictConfig) -> None:
