@@ -134,7 +134,7 @@ def test_an_evaluation_is_told(finished: Any, card: Card) -> None:
 
 
 def test_other_images_are_called_so(finished: Any, card: Card) -> None:
-    other = {"_target_": "src.data.image_folder.ImageFolder", "root": "/home/someone/photos", "image_size": 8}
+    other = {"_target_": "src.data.image_folder.ImageFolder", "root": "people/someone/photos", "image_size": 8}
     text = card(finished.folder, EVALUATION | {"other_images": other})
     assert row(text, "test accuracy on other images: ImageFolder, photos |")[1] == "50.00%"
     assert f"{finished.results['metrics']['test/accuracy']:.2%}" not in text and "someone" not in text
