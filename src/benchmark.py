@@ -5,7 +5,8 @@ python -m src.benchmark benchmark=quick
 python -m src.benchmark rows=[training] models=[resnet10]
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,15 +35,19 @@ def main(cfg: DictConfig) -> None:
     from src.runs.job import stop
 
     folder = Path(HydraConfig.get().runtime.output_dir)
+    rows: list[Row] = []
     try:
         check(cfg)
-        rows = benchmark(cfg)
+        machine = describe(cfg.device)
+        for measured in benchmark(cfg):
+            rows += measured  # written at once: what was measured is not lost with what comes after it
+            write_json(folder / "benchmark.json", {"machine": machine, "rows": [row.to_json() for row in rows]})
+            (folder / "benchmark.md").write_text(page.markdown(rows, machine), encoding="utf-8")
+            page.draw(rows).savefig(folder / "ratios.png")
     except Exception as error:
+        if rows:
+            print(f"What was measured before is in {folder}.", file=sys.stderr)
         stop(error, debug=cfg.debug)
-    machine = describe(cfg.device)
-    write_json(folder / "benchmark.json", {"machine": machine, "rows": [row.to_json() for row in rows]})
-    (folder / "benchmark.md").write_text(page.markdown(rows, machine), encoding="utf-8")
-    page.draw(rows).savefig(folder / "ratios.png")
     console = Console()
     console.print(page.table(rows, ", ".join(f"{name} {value}" for name, value in machine.items())))
     console.print(str(folder), soft_wrap=True)
@@ -65,8 +70,8 @@ def check(cfg: DictConfig) -> None:
                 raise ValueError(f"{name} has {choice!r}; expected some of {', '.join(choices)}.")
 
 
-def benchmark(cfg: DictConfig) -> "list[Row]":
-    """Measure the rows that ``cfg.rows`` names."""
+def benchmark(cfg: DictConfig) -> "Iterator[list[Row]]":
+    """Measure the rows that ``cfg.rows`` names, part by part."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -120,14 +125,12 @@ def benchmark(cfg: DictConfig) -> "list[Row]":
         overrides = [*cfg.together.overrides, f"trainer={trainer}"]
         parts.append(("together", 2, partial(commands.together, overrides, cfg.together.jobs)))
 
-    rows: list[Row] = []
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=sum(ticks for _, ticks, _ in parts))
         for what, _, measure in parts:
             progress.update(task, description=what)
-            rows += measure(lambda: progress.advance(task))
-    return rows
+            yield measure(lambda: progress.advance(task))
 
 
 def compose(overrides: list[str]) -> DictConfig:

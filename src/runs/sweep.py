@@ -108,8 +108,13 @@ def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
         return {}
     naming = config.hydra.job.config.override_dirname
     asked = {}
+    # A name of the user's own may depend on what the job trains, ours does not: composing takes a while.
+    own_name = any(override.startswith("hydra.sweep.subdir=") for override in config.hydra.overrides.hydra)
+    loader, multirun = GlobalHydra.instance().config_loader(), config
     config = deepcopy(config)
     for number, overrides in enumerate(grid):
+        if own_name:
+            config = loader.load_sweep_config(multirun, overrides)
         with open_dict(config), read_write(config):
             config.hydra.job.num = number
             config.hydra.job.override_dirname = get_overrides_dirname(
