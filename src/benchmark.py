@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from src.benchmarks.measure import Row
 
 ROWS = {
-    "cpu": ("augmentation", "training", "start", "sweep", "memory"),
+    "cpu": ("augmentation", "training", "choices", "start", "sweep", "memory"),
     "cuda": ("trivialaugment", "training", "accuracy", "together"),
 }
 
@@ -107,10 +107,24 @@ def benchmark(cfg: DictConfig) -> "Iterator[list[Row]]":
                 device=cfg.device,
             )
             parts.append((name, turns, of_one))
+    if "choices" in wanted:
+        for name, size in cfg.choices.networks.items():
+            if cfg.models and name not in cfg.models:
+                continue
+            fixed = [f"model={name}", f"trainer={trainer}", "data=noise", f"data.batch_size={size.batch_size}"]
+            of_one = partial(
+                training.choices,
+                {overrides: compose([*fixed, *overrides.split()]) for overrides in cfg.choices.overrides},
+                name,
+                steps=size.steps,
+                repeats=cfg.repeats,
+                device=cfg.device,
+            )
+            parts.append((f"choices for {name}", turns, of_one))
     if "start" in wanted:
-        parts.append(("start", turns, partial(commands.start, cfg.repeats)))
+        parts.append(("start", turns, partial(commands.start, trainer, cfg.repeats)))
     if "sweep" in wanted:
-        parts.append(("sweep", commands.JOBS + 1, partial(commands.sweep, trainer)))
+        parts.append(("sweep", turns, partial(commands.sweep, trainer, cfg.repeats)))
     if "memory" in wanted:
         parts.append(("memory", 2, partial(commands.memory, trainer)))
     if "accuracy" in wanted:

@@ -195,6 +195,8 @@ def build_trainer(cfg: DictConfig, **settings: Any) -> L.Trainer:
     sync_batchnorm = processes > 1 and bool(cfg.trainer.get("sync_batchnorm")) and _on_gpu(cfg)
     own = {"strategy": strategy, "sync_batchnorm": sync_batchnorm, "use_distributed_sampler": False}
     _keep_memory()
+    # With deterministic algorithms torch would also fill whatever is allocated, in case a program reads it unwritten.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it; no effect on the CPU
     return instantiate(cfg.trainer, **own, **settings)
 

@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 import src.benchmark
-from src.benchmarks.commands import accuracy, start
+from src.benchmarks.commands import accuracy, start, sweep
 from src.benchmarks.measure import Row, serve, take_turns
 from src.benchmarks.page import cells
+from src.benchmarks.training import payback
 from tests.conftest import TINY, Run, launch
 
 SMALL = ("repeats=2", "models=[simplecnn]", "training.cpu.simplecnn={batch_size: 8, steps: 1, evaluated: 500}")
@@ -49,6 +50,33 @@ def test_the_table_is_shown_and_kept_with_a_chart(measured: Run) -> None:
     for text in (measured.out, (folder / "benchmark.md").read_text()):
         assert all(f"{kind}: simplecnn" in text for kind in KINDS) and "plain loop" in text
     assert Image.open(folder / "ratios.png").width > 500
+
+
+def test_settings_are_compared_with_the_default(tmp_path: Path) -> None:
+    small = ("models=[simplecnn]", "+choices.networks.simplecnn={batch_size: 8, steps: 1}")
+    choices = "choices.overrides=['compile=false','label_smoothing=0.1']"
+    run = launch(src.benchmark.main, tmp_path, "rows=[choices]", "repeats=2", *small, choices)
+    assert run.code == 0, run.err
+    (row,) = json.loads((files_of(run) / "benchmark.json").read_text())["rows"]
+    assert (row["work"], row["other"]) == ("label_smoothing=0.1: simplecnn", "compile=false")
+    assert len(row["ours"]) == len(row["against"]) == 2 and min(row["ours"] + row["against"]) > 0
+
+
+def test_a_slow_first_step_is_won_back_or_not() -> None:
+    assert payback(30.0, [1.0], [0.5]) == "the first step takes 30 s, won back after 30 steps"
+    assert payback(30.0, [1.0], [1.1]) == "the first step takes 30 s, never won back"
+
+
+def test_what_was_measured_is_kept_when_something_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(trainer: str, tick: Callable[[], None]) -> list[Row]:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("src.benchmarks.commands.start", lambda trainer, repeats, tick: [Row("start", "s", [1.0])])
+    monkeypatch.setattr("src.benchmarks.commands.memory", fails)
+    run = launch(src.benchmark.main, tmp_path, "rows=[start,memory]")
+    assert run.code == 1 and run.err.splitlines()[-1] == "No space left on device"
+    (row,) = json.loads((files_of(run) / "benchmark.json").read_text())["rows"]
+    assert row["ours"] == [1.0] and str(files_of(run).relative_to(tmp_path)) in run.err
 
 
 def test_contenders_take_turns_and_the_first_turn_does_not_count() -> None:
@@ -99,9 +127,12 @@ def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_has_it(
     assert cells(never)[1] == "not reached"
 
 
-def test_help_is_measured() -> None:
-    (row,) = start(repeats=1, tick=lambda: None)
-    assert len(row.ours) == 1 and row.goal == 1.5
+def test_the_start_and_a_sweep_are_measured() -> None:
+    ticks: list[None] = []
+    helped, stepped = start("cpu", repeats=1, tick=lambda: ticks.append(None))
+    assert 0 < helped.ours[0] < stepped.ours[0] and len(ticks) == 2
+    (beyond,) = sweep("cpu", repeats=1, jobs=2, tick=lambda: ticks.append(None))
+    assert len(beyond.ours) == 1 and beyond.ours[0] > 0 and len(ticks) == 4
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import lightning as L
@@ -15,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from src.benchmarks.augmentation import batches
 from src.benchmarks.augmentation import contender as input_contender
-from src.benchmarks.measure import Contender, OwnProcess, Row, seconds_of, wait_for
+from src.benchmarks.measure import Contender, OwnProcess, Row, seconds_of, take_turns, wait_for
 from src.benchmarks.plain import training as plain_training
 from src.build import build_classifier, build_data, build_run_trainer, build_trainer
 from src.data.datamodule import ImageDataModule
@@ -111,6 +112,48 @@ def by_hand(cfg: DictConfig, data: ImageDataModule, device: str) -> Contender:
         return seconds_of(work, device)
 
     return run
+
+
+def choices(
+    cfgs: Mapping[str, DictConfig], name: str, tick: Callable[[], None], *, steps: int, repeats: int, device: str
+) -> list[Row]:
+    """What settings that are not the default are worth, and when the time that compiling takes is won back.
+
+    Args:
+        cfgs: configurations of src.train by the overrides that they differ in, the default first.
+        name: of the network.
+        tick: called after every turn, ``repeats + 1`` times.
+        steps: of each in a turn.
+        repeats: how many turns count.
+        device: ``"cpu"`` or ``"cuda"``.
+    """
+    default, *others = cfgs
+    batch = cfgs[default].data.batch_size
+    data = build_data(cfgs[default])
+    contenders = {overrides: by_hand(cfg, copy(data), device) for overrides, cfg in cfgs.items()}
+    first = {overrides: run(1) for overrides, run in contenders.items()}
+    rates = take_turns(contenders, dict.fromkeys(contenders, steps), repeats, tick)
+    rows = []
+    for overrides in others:
+        note = f"batch {batch}"
+        if cfgs[overrides].compile:
+            note += f"; {payback(first[overrides], rates[overrides], rates[default])}"
+        speeds, others_speeds = ([batch * rate for rate in rates[which]] for which in (overrides, default))
+        rows.append(Row(f"{overrides}: {name}", "images/s", speeds, default, others_speeds, note=note))
+    return rows
+
+
+def payback(first: float, rates: Sequence[float], others: Sequence[float]) -> str:
+    """After how many steps a slow start is made up for by faster steps, in words.
+
+    Args:
+        first: seconds of the first step, which compiles.
+        rates: steps a second, after that.
+        others: of what does not compile.
+    """
+    gained = 1 / median(others) - 1 / median(rates)
+    back = f"won back after {first / gained:,.0f} steps" if gained > 0 else "never won back"
+    return f"the first step takes {first:.0f} s, {back}"
 
 
 def evaluation(cfg: DictConfig, data: ImageDataModule, images: int) -> Contender:

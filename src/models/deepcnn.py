@@ -47,7 +47,7 @@ class DeepCNN(nn.Module):
             # The bias stays beside a norm: ``norm`` adds or removes normalisation and nothing else.
             self.add_module(f"conv{i}", nn.Conv2d(in_channels, channels, 3, padding=1))
             self.add_module(f"norm{i}", norm_layer(norm, channels))
-            self.add_module(f"relu{i}", nn.ReLU())
+            self.add_module(f"relu{i}", nn.ReLU(inplace=True))
             in_channels = channels
         self.shortcuts = nn.ModuleDict()  # by the number of the layer where the unit ends
         if skip:
@@ -78,6 +78,6 @@ class DeepCNN(nn.Module):
             conv, norm, relu = (getattr(self, f"{part}{i}") for part in ("conv", "norm", "relu"))
             x = norm(conv(x))
             if str(i) in self.shortcuts:
-                x = x + self.shortcuts[str(i)](entry)
+                x += self.shortcuts[str(i)](entry)
             x = relu(x)
         return x

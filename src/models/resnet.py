@@ -9,6 +9,7 @@ from src.models.layers import (
     Init,
     Norm,
     PadShortcut,
+    PointwiseConv2d,
     check_arguments,
     check_choice,
     initialise,
@@ -25,7 +26,7 @@ def shortcut_layer(kind: Shortcut, in_channels: int, out_channels: int, stride: 
         return nn.Identity()
     if kind == "pad":
         return PadShortcut(in_channels, out_channels, stride)
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), norm_layer(norm, out_channels))
+    return nn.Sequential(PointwiseConv2d(in_channels, out_channels, stride), norm_layer(norm, out_channels))
 
 
 class BasicBlock(nn.Module):
@@ -47,17 +48,17 @@ class BasicBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
         self.bn1 = norm_layer(norm, width)
-        self.relu1 = nn.ReLU()
+        self.relu1 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = norm_layer(norm, width)
-        self.relu2 = nn.ReLU()
+        self.relu2 = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = shortcut_layer(shortcut, in_channels, width, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         out = self.relu1(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         if self.downsample is not None:
-            out = out + self.downsample(x)
+            out += self.downsample(x)
         return self.relu2(out)
 
 
@@ -79,15 +80,15 @@ class Bottleneck(nn.Module):
     def __init__(self, in_channels: int, width: int, stride: int, shortcut: Shortcut, norm: Norm) -> None:
         super().__init__()
         out_channels = width * self.expansion
-        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.conv1 = PointwiseConv2d(in_channels, width)
         self.bn1 = norm_layer(norm, width)
-        self.relu1 = nn.ReLU()
+        self.relu1 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
         self.bn2 = norm_layer(norm, width)
-        self.relu2 = nn.ReLU()
-        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.relu2 = nn.ReLU(inplace=True)
+        self.conv3 = PointwiseConv2d(width, out_channels)
         self.bn3 = norm_layer(norm, out_channels)
-        self.relu3 = nn.ReLU()
+        self.relu3 = nn.ReLU(inplace=True)
         self.downsample: nn.Module | None = shortcut_layer(shortcut, in_channels, out_channels, stride, norm)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ class Bottleneck(nn.Module):
         out = self.relu2(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         if self.downsample is not None:
-            out = out + self.downsample(x)
+            out += self.downsample(x)
         return self.relu3(out)
 
 
@@ -143,7 +144,7 @@ class ResNet(nn.Sequential):
         kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
         self.conv1 = nn.Conv2d(3, channels, kernel, stride, padding=kernel // 2, bias=False)
         self.bn1 = norm_layer(norm, channels)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
         if stem == "imagenet":
             self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         for i, (depth, width) in enumerate(zip(depths, widths, strict=True), start=1):

@@ -29,15 +29,15 @@ class SimpleCNN(nn.Module):
         # The bias stays beside a norm: ``norm`` adds or removes normalisation and nothing else.
         self.conv1 = nn.Conv2d(3, 32, 3, padding=1)
         self.norm1 = norm_layer(norm, 32)
-        self.relu1 = nn.ReLU()
+        self.relu1 = nn.ReLU(inplace=True)
         self.pool1 = nn.MaxPool2d(2)
         self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
         self.norm2 = norm_layer(norm, 64)
-        self.relu2 = nn.ReLU()
+        self.relu2 = nn.ReLU(inplace=True)
         self.pool2 = nn.MaxPool2d(2)
         self.conv3 = nn.Conv2d(64, 128, 3, padding=1)
         self.norm3 = norm_layer(norm, 128)
-        self.relu3 = nn.ReLU()
+        self.relu3 = nn.ReLU(inplace=True)
         self.shortcut2 = PadShortcut(32, 64) if skip else None
         self.shortcut3 = PadShortcut(64, 128) if skip else None
         self.fc = nn.Linear(128 * (image_size // 4) ** 2, num_classes)
@@ -47,9 +47,9 @@ class SimpleCNN(nn.Module):
         x = self.pool1(self.relu1(self.norm1(self.conv1(images))))
         y = self.norm2(self.conv2(x))
         if self.shortcut2 is not None:
-            y = y + self.shortcut2(x)
+            y += self.shortcut2(x)
         x = self.pool2(self.relu2(y))
         y = self.norm3(self.conv3(x))
         if self.shortcut3 is not None:
-            y = y + self.shortcut3(x)
+            y += self.shortcut3(x)
         return self.fc(self.relu3(y).flatten(1))

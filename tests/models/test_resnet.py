@@ -1,8 +1,11 @@
+from functools import partial
+
 import pytest
 import torch
 import torchvision
+from torch import nn
 
-from src.models.layers import PadShortcut
+from src.models.layers import PadShortcut, PointwiseConv2d
 from src.models.resnet import BasicBlock, Bottleneck, ResNet
 
 
@@ -64,3 +67,43 @@ def test_unknown_stem_and_shortcut_get_a_sentence():
         ResNet(BasicBlock, (1,), (16,), **(axes | {"stem": "patch"}))
     with pytest.raises(ValueError, match=r"^shortcut is 'A'; expected projection or pad\.$"):
         ResNet(BasicBlock, (1,), (16,), **(axes | {"shortcut": "A"}))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
+def test_a_pointwise_convolution_is_a_convolution(stride, memory_format):
+    ours = PointwiseConv2d(6, 8, stride).double()
+    theirs = nn.Conv2d(6, 8, 1, stride, bias=False).double()
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    seen = []
+    for net in (ours, theirs):
+        images = torch.randn(4, 6, 5, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        images = images.contiguous(memory_format=memory_format).requires_grad_()
+        out = net(images)
+        out.square().sum().backward()
+        seen.append((out, images.grad, net.weight.grad, net.eval()(images)))
+    for mine, other in zip(*seen, strict=True):
+        torch.testing.assert_close(mine, other, check_stride=True)
+
+
+def test_a_network_learns_as_with_plain_convolutions():
+    losses = []
+    for plain in (False, True):
+        torch.manual_seed(0)
+        net = ResNet(Bottleneck, (1, 1), (8, 16), stem="imagenet", shortcut="projection", num_classes=4, image_size=16)
+        net = net.to(memory_format=torch.channels_last)
+        if plain:
+            for module in net.modules():
+                if isinstance(module, PointwiseConv2d):
+                    module.forward = partial(nn.Conv2d.forward, module)
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+        images = torch.randn(50, 16, 3, 16, 16)
+        labels = torch.randint(4, (50, 16))
+        for batch, label in zip(images.unbind(), labels.unbind(), strict=True):
+            loss = nn.functional.cross_entropy(net(batch.contiguous(memory_format=torch.channels_last)), label)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    assert losses[:50] == pytest.approx(losses[50:], abs=1e-4)
+    assert losses[0] != losses[49]
