@@ -108,13 +108,14 @@ def benchmark(cfg: DictConfig) -> "Iterator[list[Row]]":
             )
             parts.append((name, turns, of_one))
     if "choices" in wanted:
-        for name, size in cfg.choices.networks.items():
+        choices = cfg.choices[cfg.device]
+        for name, size in choices.networks.items():
             if cfg.models and name not in cfg.models:
                 continue
             fixed = [f"model={name}", f"trainer={trainer}", "data=noise", f"data.batch_size={size.batch_size}"]
             of_one = partial(
                 training.choices,
-                {overrides: compose([*fixed, *overrides.split()]) for overrides in cfg.choices.overrides},
+                {overrides: compose([*fixed, *overrides.split()]) for overrides in choices.overrides},
                 name,
                 steps=size.steps,
                 repeats=cfg.repeats,
@@ -126,7 +127,9 @@ def benchmark(cfg: DictConfig) -> "Iterator[list[Row]]":
     if "sweep" in wanted:
         parts.append(("sweep", turns, partial(commands.sweep, trainer, cfg.repeats)))
     if "memory" in wanted:
-        parts.append(("memory", 2, partial(commands.memory, trainer)))
+        few, noise = compose(["data=noise", "data.train_images=1000", "data.test_images=200"]), compose(["data=noise"])
+        of_models = cfg.models or cfg.memory.models
+        parts.append(("memory", 1 + len(of_models), partial(commands.memory, few, noise, of_models)))
     if "accuracy" in wanted:
         parts.append(
             (

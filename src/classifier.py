@@ -19,6 +19,8 @@ from src.schedules import Schedule
 
 log = logging.getLogger(__name__)
 
+COMPILE_MODES = ("reduce-overhead", "max-autotune")  # with CUDA graphs; and with the fastest of several kernels
+
 
 class ImageMean(Metric):
     """A mean over images, of batches' means. torchmetrics' own MeanMetric looks for NaN in every step, for which a GPU
@@ -79,11 +81,11 @@ class Classifier(L.LightningModule):
         seed: of whatever the network draws while it trains (dropout and the like).
         label_smoothing: 0 to 1; only in the training loss.
         channels_last: memory layout of the network and of the images.
-        compile: whether to ``torch.compile`` the network.
+        compile: whether to ``torch.compile`` the network; or the mode in which, one of ``COMPILE_MODES``.
         config: plain values, what the run was configured with.
 
     Raises:
-        ValueError: ``label_smoothing`` is out of its range, or a switch is neither true nor false.
+        ValueError: ``label_smoothing`` is out of its range, or a switch is not one of its choices.
     """
 
     def __init__(
@@ -97,21 +99,22 @@ class Classifier(L.LightningModule):
         seed: int = 0,
         label_smoothing: float = 0.0,
         channels_last: bool = True,
-        compile: bool = False,
+        compile: bool | str = False,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if not (isinstance(label_smoothing, int | float) and 0 <= label_smoothing <= 1):
             raise ValueError(f"label_smoothing is {label_smoothing!r}; expected 0 to 1.")
-        for name, value in (("channels_last", channels_last), ("compile", compile)):
-            if not isinstance(value, bool):  # the string "no" would count as true
-                raise ValueError(f"{name} is {value!r}; expected true or false.")
+        if not isinstance(channels_last, bool):  # the string "no" would count as true
+            raise ValueError(f"channels_last is {channels_last!r}; expected true or false.")
+        if not isinstance(compile, bool) and compile not in COMPILE_MODES:
+            raise ValueError(f"compile is {compile!r}; expected true, false, {' or '.join(COMPILE_MODES)}.")
         carried = {"config": config, "classes": list(classes), "image_size": image_size}
         self.save_hyperparameters(carried, logger=False)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
         if compile:
-            self.network.compile()
+            self.network.compile(mode=compile if isinstance(compile, str) else None)
         self.optimizer = optimizer
         self.schedule = schedule
         self.seed = seed

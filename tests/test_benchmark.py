@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import initialize
 from PIL import Image
 
 import src.benchmark
-from src.benchmarks.commands import accuracy, start, sweep
+from src.benchmarks.commands import accuracy, memory, start, sweep
 from src.benchmarks.measure import Row, serve, take_turns
 from src.benchmarks.page import cells
 from src.benchmarks.training import payback
@@ -53,8 +54,8 @@ def test_the_table_is_shown_and_kept_with_a_chart(measured: Run) -> None:
 
 
 def test_settings_are_compared_with_the_default(tmp_path: Path) -> None:
-    small = ("models=[simplecnn]", "+choices.networks.simplecnn={batch_size: 8, steps: 1}")
-    choices = "choices.overrides=['compile=false','label_smoothing=0.1']"
+    small = ("models=[simplecnn]", "+choices.cpu.networks.simplecnn={batch_size: 8, steps: 1}")
+    choices = "choices.cpu.overrides=['compile=false','label_smoothing=0.1']"
     run = launch(src.benchmark.main, tmp_path, "rows=[choices]", "repeats=2", *small, choices)
     assert run.code == 0, run.err
     (row,) = json.loads((files_of(run) / "benchmark.json").read_text())["rows"]
@@ -68,7 +69,7 @@ def test_a_slow_first_step_is_won_back_or_not() -> None:
 
 
 def test_what_was_measured_is_kept_when_something_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(trainer: str, tick: Callable[[], None]) -> list[Row]:
+    def fails(*args: Any) -> list[Row]:
         raise OSError("No space left on device")
 
     monkeypatch.setattr("src.benchmarks.commands.start", lambda trainer, repeats, tick: [Row("start", "s", [1.0])])
@@ -133,6 +134,17 @@ def test_the_start_and_a_sweep_are_measured() -> None:
     assert 0 < helped.ours[0] < stepped.ours[0] and len(ticks) == 2
     (beyond,) = sweep("cpu", repeats=1, jobs=2, tick=lambda: ticks.append(None))
     assert len(beyond.ours) == 1 and beyond.ours[0] > 0 and len(ticks) == 4
+
+
+def test_memory_is_measured() -> None:
+    with initialize(version_base="1.3", config_path="../conf"):
+        few, more = (
+            src.benchmark.compose(["data=noise", f"data.train_images={images}", "data.test_images=200"])
+            for images in (1_000, 31_000)
+        )
+    grown, whole = memory(few, more, ["simplecnn"], tick=lambda: None)
+    assert grown.against == [31_200 * 3072 / 1e6]
+    assert 0.9 * 30_000 * 3072 / 1e6 < grown.ours[0] < whole.ours[0]
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_a_loss_that_is_not_finite_stops_training(bad: float) -> None:
     [
         ({"label_smoothing": 1.1}, "label_smoothing is 1.1; expected 0 to 1."),
         ({"label_smoothing": "some"}, "label_smoothing is 'some'; expected 0 to 1."),
-        ({"compile": "no"}, "compile is 'no'; expected true or false."),
+        ({"compile": "no"}, "compile is 'no'; expected true, false, reduce-overhead or max-autotune."),
         ({"channels_last": 0}, "channels_last is 0; expected true or false."),
     ],
 )

@@ -68,6 +68,13 @@ def test_a_sweep_without_failures_exits_with_0(train: Launch, tmp_path: Path) ->
     assert all("sweep" not in job.name for job in folder.iterdir() if job.is_dir())
 
 
+def test_jobs_may_be_named_after_what_they_train(train: Launch, tmp_path: Path) -> None:
+    names = "hydra.sweep.subdir=${factors.model}-${seed}"
+    run = train("trainer.max_epochs=1", "sweep=named", "seed=1,2", names, "--multirun")
+    assert run.code == 0 and "2 of 2 jobs completed." in run.out
+    assert set(jobs(tmp_path)) == {"simplecnn-1", "simplecnn-2"}
+
+
 def test_two_sweeps_of_the_same_second_share_nothing(train: Launch, tmp_path: Path) -> None:
     for _ in range(2):  # both fail at once
         train("optim.lr=-1,-2", "--multirun")

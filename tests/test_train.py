@@ -190,7 +190,7 @@ def test_a_compiled_network_is_recorded_like_any_other(
     train: Launch, finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compile = nn.Module.compile  # through Dynamo, but without the minute that Inductor takes
-    monkeypatch.setattr(nn.Module, "compile", lambda module: compile(module, backend="eager"))
+    monkeypatch.setattr(nn.Module, "compile", lambda module, mode: compile(module, backend="eager"))
     run = train("compile=true")
     assert run.code == 0
     assert run.results["flops_per_image"] == finished.results["flops_per_image"]
@@ -234,7 +234,7 @@ MISTAKES = {
     "schedule.final=2": "schedule.final is 2; expected a number from 0 to 1",
     "schedule.warmup_epochs=-1": "schedule.warmup_epochs is -1; expected 0 or more",
     "label_smoothing=2": "label_smoothing is 2; expected 0 to 1",
-    "compile=no": "compile is 'no'; expected true or false",
+    "compile=no": "compile is 'no'; expected true, false, reduce-overhead or max-autotune",
     "data.batch_size=1000": "data.batch_size is 1000, but there are only 200 training images",
     "data.batch_size=2.5": "data.batch_size is 2.5; expected a whole number",
     "data.val_size=5000": "from 1 to 1438",

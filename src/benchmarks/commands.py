@@ -15,8 +15,9 @@ from typing import Any
 
 import lightning as L
 import numpy as np
+from omegaconf import DictConfig
 
-from src.benchmarks.measure import Row
+from src.benchmarks.measure import Contender, OwnProcess, Row, peak_memory
 
 ROOT = Path(__file__).parents[2]
 # Everything a run does, on real images, in one step.
@@ -32,21 +33,26 @@ class FirstStep(L.Callback):
             Path(trainer.default_root_dir, "first_step").write_text(str(time.time()))
 
 
-def _run(folder: Path, *arguments: str, cwd: Path | None = None) -> tuple[float, int]:
-    """``python -m src.train``, writing into ``folder``; seconds, and peak memory in bytes."""
+class PeakMemory(L.Callback):
+    """Leaves word in the run folder of how large the process became, in bytes."""
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        Path(trainer.default_root_dir, "peak_memory").write_text(str(peak_memory()))
+
+
+def _run(folder: Path, *arguments: str, cwd: Path | None = None) -> float:
+    """Seconds that ``python -m src.train`` takes, writing into ``folder``."""
     command = [sys.executable, "-m", "src.train", *arguments]
     output = folder / "output.txt"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     start = time.perf_counter()
     with output.open("w") as file:
-        process = subprocess.Popen(command, cwd=cwd or folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
+        ended = subprocess.run(command, cwd=cwd or folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
     seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
+    if ended.returncode:
         last = (output.read_text().strip() or "no output").splitlines()[-1]
         raise RuntimeError(f"{' '.join(command[1:])} failed: {last}")
-    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return seconds
 
 
 def start(trainer: str, repeats: int, tick: Callable[[], None]) -> list[Row]:
@@ -61,7 +67,7 @@ def start(trainer: str, repeats: int, tick: Callable[[], None]) -> list[Row]:
     for turn in range(repeats + 1):
         with tempfile.TemporaryDirectory() as folder:
             run = Path(folder, "run")
-            of_help, _ = _run(Path(folder), "--help")
+            of_help = _run(Path(folder), "--help")
             started = time.time()
             _run(
                 Path(folder),
@@ -97,7 +103,7 @@ def sweep(trainer: str, repeats: int, tick: Callable[[], None], jobs: int = 6) -
     for turn in range(repeats + 1):
         for overrides, beyond in ((("--multirun", f"seed={seeds}", "sweep=short"), multirun), (("seed=0",), alone)):
             with tempfile.TemporaryDirectory() as name:
-                seconds, _ = _run(Path(name), *overrides, *short)
+                seconds = _run(Path(name), *overrides, *short)
                 runs = list(Path(name).glob("logs/train/**/results.json"))
                 trained = sum(json.loads(run.read_text())["seconds"] for run in runs)
             if turn > 0:
@@ -115,31 +121,50 @@ def sweep(trainer: str, repeats: int, tick: Callable[[], None], jobs: int = 6) -
     ]
 
 
-def memory(trainer: str, tick: Callable[[], None]) -> list[Row]:
-    """How much a run on CIFAR-10's 60,000 images, less that of the same run on a few."""
-    peaks = {}
-    for images in (1_000, 50_000):
-        sizes = (f"data.train_images={images}", f"data.test_images={images // 5}")
-        limits = ("trainer.max_epochs=1", "trainer.limit_train_batches=5", "trainer.limit_test_batches=1")
-        with tempfile.TemporaryDirectory() as folder:
-            _, peaks[images] = _run(
-                Path(folder), "data=noise", "model=simplecnn", f"trainer={trainer}", *sizes, *limits
+def memory(few: DictConfig, all_of_them: DictConfig, models: Sequence[str], tick: Callable[[], None]) -> list[Row]:
+    """What the images take beyond themselves, and how much a whole run takes, on the CPU.
+
+    Args:
+        few: a configuration of src.train, of which only the data are used: what is needed to handle any images.
+        all_of_them: likewise, with as many images as are to be judged.
+        models: networks whose runs are looked at.
+        tick: called after each process.
+    """
+    with OwnProcess(_growth, few, all_of_them) as grow:
+        grown = grow(20) / _MEGABYTE
+    tick()
+    data = all_of_them.data
+    images = (data.train_images + data.test_images) * 3 * data.image_size**2 / _MEGABYTE
+    rows = [Row("memory for images and batches", "MB", [grown], "the images", [images], 1.1, "≤", "peak")]
+    for model in models:
+        with tempfile.TemporaryDirectory() as name:
+            run = Path(name, "run")
+            _run(
+                Path(name),
+                *("data=noise", f"model={model}", "trainer=cpu", "trainer.max_epochs=1", f"hydra.run.dir={run}"),
+                *("trainer.limit_train_batches=3", "trainer.limit_test_batches=1"),
+                "+callbacks.peak_memory._target_=src.benchmarks.commands.PeakMemory",
             )
+            peak = int((run / "peak_memory").read_text()) / _MEGABYTE
+        rows.append(Row(f"memory of a run: {model}", "MB", [peak], note=f"peak, batch {data.batch_size}"))
         tick()
-    few, all_of_them = (peak / _MEGABYTE for peak in peaks.values())
-    data_set = (50_000 + 10_000 - 1_000 - 200) * 3 * 32 * 32 / _MEGABYTE
-    return [
-        Row(
-            "peak memory that the data set adds",
-            "MB",
-            [all_of_them - few],
-            "its images",
-            [data_set],
-            goal=1.1,
-            bound="≤",
-            note=f"simplecnn, batch 128: {all_of_them:.0f} MB in all, of which {few:.0f} MB without the data set",
-        )
-    ]
+    return rows
+
+
+def _growth(few: DictConfig, all_of_them: DictConfig) -> Contender:
+    """By how many bytes this process grows at most while images are loaded and batches are made of them."""
+    from src.benchmarks.augmentation import batches
+    from src.build import build_data
+
+    def run(steps: int) -> float:
+        sizes = []
+        for cfg in (few, all_of_them):
+            for _ in zip(range(steps), batches(build_data(cfg), "cpu"), strict=False):
+                pass
+            sizes.append(peak_memory())
+        return sizes[1] - sizes[0]
+
+    return run
 
 
 def accuracy(overrides: Sequence[str], targets: Sequence[float], tick: Callable[[], None]) -> list[Row]:
@@ -180,7 +205,7 @@ def together(overrides: Sequence[str], jobs: int, tick: Callable[[], None]) -> l
     seeds = ",".join(map(str, range(jobs)))
     for launcher in (["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"], []):
         with tempfile.TemporaryDirectory() as folder:
-            seconds, _ = _run(Path(folder), "--multirun", *overrides, f"seed={seeds}", "sweep=short", *launcher)
+            seconds = _run(Path(folder), "--multirun", *overrides, f"seed={seeds}", "sweep=short", *launcher)
         rates.append(3600 * jobs / seconds)
         tick()
     at_once, in_turn = rates

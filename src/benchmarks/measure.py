@@ -4,6 +4,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
@@ -71,6 +72,20 @@ def wait_for(device: str) -> None:
     """A GPU works on while Python goes ahead: let it finish."""
     if device == "cuda":
         torch.cuda.synchronize()
+
+
+def peak_memory() -> int:
+    """The largest size that this process has had in main memory, in bytes.
+
+    Linux's ``ru_maxrss`` would include that of the process which started it.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    import resource  # Windows has neither
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def take_turns(

@@ -127,6 +127,7 @@ def choices(
         repeats: how many turns count.
         device: ``"cpu"`` or ``"cuda"``.
     """
+    torch.compiler.config.force_disable_caches = True  # as on the day the network is new
     default, *others = cfgs
     batch = cfgs[default].data.batch_size
     data = build_data(cfgs[default])
