@@ -38,7 +38,7 @@ _GRACE = 10.0  # seconds that processes have to end by themselves, once one of t
 
 
 def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
-    """Train as ``src.train.train`` does, in as many processes as ``cfg.trainer`` asks for.
+    """Train as ``fit_and_test`` does, in as many processes as ``cfg.trainer`` asks for.
 
     Returns:
         What rank 0 returns.
@@ -49,7 +49,7 @@ def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
         Exception: whatever the first process to fail raised, with its stack trace as a note.
     """
     from src.build import build_data, process_count
-    from src.train import train
+    from src.fit_and_test import fit_and_test
 
     processes = process_count(cfg)
     _, started = place()
@@ -65,12 +65,12 @@ def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
             "torchrun or srun (README, Many jobs, many machines)."
         )
     if processes == 1:
-        return train(cfg, folder)
+        return fit_and_test(cfg, folder)
     build_data(cfg)  # what is wrong with them is told once, and only one process downloads and decodes
     plain = OmegaConf.to_container(cfg, resolve=True)
     if started > 1:
         _hand_over({"config": plain, "folder": str(folder.path)})
-        return train(cfg, folder)
+        return fit_and_test(cfg, folder)
     return _start_and_watch(processes, plain, folder.path)
 
 
@@ -133,9 +133,9 @@ def _hand_over(run: Mapping[str, Any] | None) -> None:
 def _follow() -> None:
     """Train what rank 0 hands over, until there is nothing more."""
     from src.callbacks.interrupt import Interrupted
+    from src.fit_and_test import fit_and_test
     from src.runs.folder import RunFolder
     from src.runs.job import sentence
-    from src.train import train
 
     _be_silent()
     store = _store()
@@ -149,7 +149,7 @@ def _follow() -> None:
             store.set(f"left {place()[0]}", "")
             return
         try:
-            train(OmegaConf.create(run["config"]), RunFolder(run["folder"]))
+            fit_and_test(OmegaConf.create(run["config"]), RunFolder(run["folder"]))
         except (Interrupted, KeyboardInterrupt):
             raise SystemExit(130) from None
         except Exception as error:  # ends the others, too: torchrun and srun see to it
@@ -191,7 +191,7 @@ def _start_and_watch(processes: int, config: Any, folder: Path) -> float:
     if get_start_method(allow_none=True) == "loky":  # joblib's, in its jobs; processes of another kind do not know it
         set_start_method("forkserver", force=True)
     context = get_context("forkserver")
-    context.set_forkserver_preload(["lightning.pytorch", "src.build"])
+    context.set_forkserver_preload(["src.fit_and_test"])
     workers: dict[Connection, BaseProcess] = {}
     asked: list[int] = []
 
@@ -277,7 +277,7 @@ def _work(
     folder: Path,
     screen: dict[str, Any],
 ) -> None:
-    """Be one of the processes; send what ``train`` returns or raises."""
+    """Be one of the processes; send what ``fit_and_test`` returns or raises."""
     os.setsid()  # Ctrl-C reaches the one who started this, who passes it on
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(environment)
@@ -287,9 +287,9 @@ def _work(
         from hydra.core.utils import configure_log
         from lightning.pytorch.utilities import rank_zero_only
 
+        from src.fit_and_test import fit_and_test
         from src.runs.folder import RunFolder
         from src.runs.sweep import share_screen
-        from src.train import train
 
         rank_zero_only.rank = place()[0]  # type: ignore[attr-defined]  # which Lightning looked up when it was imported
         torch.set_num_threads(threads)
@@ -300,7 +300,7 @@ def _work(
                 share_screen(screen["job"])
         else:
             _be_silent()
-        outcome: float | BaseException = train(OmegaConf.create(config), RunFolder(folder))
+        outcome: float | BaseException = fit_and_test(OmegaConf.create(config), RunFolder(folder))
     except BaseException as error:
         outcome = _portable(error)
         outcome.add_note(f"In process {place()[0]}:\n{traceback.format_exc()}")

@@ -16,11 +16,11 @@ from src.runs.command_line import plain_paths
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="status")
 def main(cfg: DictConfig) -> None:
     from src.runs.job import stop
-    from src.runs.jobs import commands, find_sweep, jobs, show
+    from src.runs.jobs import commands, find_sweep, jobs, known_sweeps, show
 
     try:
         if cfg.sweep is None:
-            raise ValueError("Name a sweep: python -m src.status sweep=<name of a folder in logs/train/sweeps>")
+            raise ValueError(f"Name a sweep, python -m src.status sweep=<name>; {known_sweeps()}.")
         sweep = find_sweep(str(cfg.sweep))
         found = jobs(sweep)
     except Exception as error:

@@ -60,8 +60,13 @@ def find_sweep(sweep: str) -> Path:
     for folder in (SWEEPS / sweep, Path(sweep)):
         if folder.is_dir():
             return folder
-    known = ", ".join(sorted(folder.name for folder in SWEEPS.glob("[!.]*"))) or "none"
-    raise FileNotFoundError(f"There is no sweep {sweep}; in {SWEEPS} there are: {known}.")
+    raise FileNotFoundError(f"There is no sweep {sweep}; {known_sweeps()}.")
+
+
+def known_sweeps() -> str:
+    """Which sweeps there are, in words."""
+    names = sorted(folder.name for folder in SWEEPS.glob("[!.]*"))
+    return f"in {SWEEPS} there are: {', '.join(names) or 'none'}"
 
 
 def record_launch(sweep: Path, command: str, asked: Mapping[str, Sequence[str]]) -> None:
@@ -138,7 +143,7 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
     table.add_column("status")
     for name in ("epochs", "images/s", "test accuracy"):
         table.add_column(name, justify="right")
-    table.add_column("", overflow="fold")
+    table.add_column("remark", overflow="fold")
     common = set.intersection(*(set(job.name.split(",")) for job in found)) if len(found) > 1 else set()
     for job in found:
         state, told = job.state, job.error or ""
@@ -151,7 +156,7 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
         table.add_row(
             escape(", ".join(part for part in job.name.split(",") if part not in common)),
             f"[{styles[state]}]{state}[/]",
-            f"{job.epochs}/{job.max_epochs or '?'}" if job.folder else "",
+            f"{job.epochs}/{job.max_epochs}" if job.max_epochs else "",
             f"{speed:,.0f}" if speed else "",
             "" if accuracy is None else f"{accuracy:.2%}",
             escape(told),

@@ -137,7 +137,7 @@ def _composes(config: DictConfig, grid: list[list[str]]) -> bool:
     seen: set[str] = set()
     for overrides in grid:
         settings = {
-            override.input_line if loader.get_group_options(override.key_or_group) else override.key_or_group
+            str(override.input_line) if loader.get_group_options(override.key_or_group) else override.key_or_group
             for override in parser.parse_overrides(overrides)
         }
         if not settings <= seen:
