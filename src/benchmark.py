@@ -96,6 +96,7 @@ def benchmark(cfg: DictConfig) -> "Iterator[list[Row]]":
             overrides = [
                 *(f"model={name}", f"trainer={trainer}", f"compile={cfg.device == 'cuda'}"),
                 *("data=noise", f"data.batch_size={sizes[name].batch_size}", f"data.train_images={images}"),
+                f"data.eval_batch_size={min(500, sizes[name].evaluated)}",
             ]
             of_one = partial(
                 training.measure,

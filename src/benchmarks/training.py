@@ -158,9 +158,11 @@ def payback(first: float, rates: Sequence[float], others: Sequence[float]) -> st
 
 
 def evaluation(cfg: DictConfig, data: ImageDataModule, images: int) -> Contender:
-    """``Trainer.test``, on some of the test images."""
+    """``Trainer.test``, on some of the test images: whole batches, to count no image that was not asked for."""
     settings = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    batches = -(-images // data.eval_batch_size)
+    batches, rest = divmod(images, data.eval_batch_size)
+    if rest:
+        raise ValueError(f"{images} images are no whole number of batches of {data.eval_batch_size}.")
     trainer = build_trainer(cfg, limit_test_batches=batches, **settings)
     classifier = build_classifier(cfg, data)
 
