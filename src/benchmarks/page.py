@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.table import Table
 
@@ -27,9 +28,14 @@ def _spread(values: Sequence[float]) -> str:
     return f"{_number(median(values))} ({_number(min(values))} to {_number(max(values))})"
 
 
+def _short(ratio: float) -> str:
+    """Two decimals, or two significant digits of a small one."""
+    return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
+
+
 def _ratio(ratios: Sequence[float]) -> str:
-    low, middle, high = min(ratios), median(ratios), max(ratios)
-    return f"{middle:.2f}" if len(ratios) == 1 else f"{middle:.2f} ({low:.2f} to {high:.2f})"
+    low, middle, high = (_short(ratio) for ratio in (min(ratios), median(ratios), max(ratios)))
+    return middle if len(ratios) == 1 else f"{middle} ({low} to {high})"
 
 
 def cells(row: Row) -> list[str]:
@@ -76,25 +82,34 @@ def markdown(rows: Sequence[Row], machine: dict[str, Any]) -> str:
 
 
 def draw(rows: Sequence[Row]) -> Figure:
-    """Ratios to what others do, with their spread and the goals."""
-    compared = [row for row in rows if row.against]
-    figure = Figure(figsize=(9, 1.2 + 0.42 * max(len(compared), 1)), layout="constrained", dpi=110)
-    axes = figure.subplots()
-    for place, row in enumerate(compared):
+    """Ratios with their spread and the goals, a panel for each thing that is compared with."""
+    panels: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.other is not None:
+            panels.setdefault(row.other, []).append(row)
+    heights = [len(of_panel) + 1.5 for of_panel in panels.values()]
+    figure = Figure(figsize=(9, 1 + 0.25 * sum(heights)), layout="constrained", dpi=110)
+    figure.suptitle("Ratio of ours to theirs: median and span of the repeats; the thick line is the goal", fontsize=10)
+    if panels:
+        grid = figure.subplots(len(panels), squeeze=False, height_ratios=heights)
+        for axes, (other, of_panel) in zip(grid[:, 0], panels.items(), strict=True):
+            _draw_panel(axes, other, of_panel)
+    return figure
+
+
+def _draw_panel(axes: Axes, other: str, rows: Sequence[Row]) -> None:
+    for place, row in enumerate(rows):
         low, middle, high = min(row.ratios), median(row.ratios), max(row.ratios)
         color = {None: "#888888", True: "#228833", False: "#cc6677"}[row.met]
         axes.barh(place, middle, color=color, height=0.6, xerr=[[middle - low], [high - middle]], ecolor="black")
-        axes.annotate(f"{middle:.2f}", (high, place), (5, 0), textcoords="offset points", va="center", size=8)
         if row.goal is not None:
             axes.plot([row.goal, row.goal], [place - 0.4, place + 0.4], color="black", linewidth=2)
+        end = max(high, row.goal or 0)
+        axes.annotate(_short(middle), (end, place), (5, 0), textcoords="offset points", va="center", size=8)
     axes.axvline(1, color="black", linestyle=":", linewidth=1)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("")
-    axes.set_yticks(range(len(compared)), [f"{row.work}\nagainst {row.other}" for row in compared], size=8)
-    axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.set_xlabel("ours to theirs; the thick line is the goal, green where it is met")
-    axes.set_title("Ratios, median and span of the repeats", fontsize=10)
+    axes.set_yticks(range(len(rows)), [row.work for row in rows], size=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, 1.15 * max(1, *(max(*row.ratios, row.goal or 0) for row in rows)))
+    axes.tick_params(axis="x", labelsize=8)
+    axes.set_title(f"against {other}", fontsize=9, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
-    return figure
