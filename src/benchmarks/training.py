@@ -30,7 +30,11 @@ _GOALS: dict[str, dict[str, dict[str, float]]] = {
         "simplecnn": {"Trainer's step": 1.10},
         "resnet50_cifar_stem": {"training": 1.5, "arithmetic": 0.7},
     },
-    "cuda": {"all": {"training": 5.0, "input's share": 0.03}},
+    "cuda": {
+        "all": {"training": 5.0, "input's share": 0.03},
+        "resnet10": {"throughput": 60_000},
+        "resnet50_cifar_stem": {"throughput": 10_000},
+    },
 }
 MATMUL = 2048
 MULTIPLICATIONS, INPUT_BATCHES = 3, 20  # a turn
@@ -269,6 +273,8 @@ def measure(
             note=f"crop, flip, normalise on {device}",
         ),
         Row(f"arithmetic: {name}", "GFLOP/s", gflops, f"matrix product {MATMUL}³", product),
+        Row(f"throughput: {name}", "images/s", images("trainer"), note=size),
     ]
     goals = _GOALS[device]["all"] | _GOALS[device].get(name, {})
-    return [replace(row, goal=goals.get(row.work.partition(":")[0])) for row in rows]
+    judged = [replace(row, goal=goals.get(row.work.partition(":")[0])) for row in rows]
+    return [row for row in judged if row.against or row.goal is not None]
