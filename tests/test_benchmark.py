@@ -11,7 +11,7 @@ from hydra import initialize
 from PIL import Image
 
 import src.benchmark
-from src.benchmarks.commands import accuracy, memory, start, sweep
+from src.benchmarks.commands import accuracy, memory, start, sweep, together
 from src.benchmarks.measure import Row, serve, take_turns
 from src.benchmarks.page import cells
 from src.benchmarks.training import payback
@@ -138,6 +138,17 @@ def test_a_sweep_is_measured() -> None:
     ticks: list[None] = []
     share, further = sweep("cpu", repeats=1, jobs=2, tick=lambda: ticks.append(None))
     assert len(share.ours) == len(further.ours) == 1 and 0 < further.ours[0] < share.ours[0] and len(ticks) == 2
+
+
+def test_a_gpus_rows_run_on_the_cpu(tmp_path: Path) -> None:
+    run = launch(src.benchmark.main, tmp_path, "rows=[trivialaugment]", "repeats=1")
+    assert run.code == 0, run.err
+    (row,) = json.loads((files_of(run) / "benchmark.json").read_text())["rows"]
+    assert len(row["ours"]) == 1 and row["ours"][0] > 0 and row["note"] == "on cpu, batch 500"
+
+    ticks: list[None] = []
+    (row,) = together([*TINY, "trainer.max_epochs=1"], jobs=2, tick=lambda: ticks.append(None))
+    assert row.ours[0] > 0 and row.against[0] > 0 and len(ticks) == 2
 
 
 def test_memory_is_measured() -> None:
