@@ -114,6 +114,7 @@ class Classifier(L.LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network = network.to(memory_format=self.memory_format)
         if compile:
+            log.info("compiling the network: the first step takes up to a minute")
             self.network.compile(mode=compile if isinstance(compile, str) else None)
         self.optimizer = optimizer
         self.schedule = schedule

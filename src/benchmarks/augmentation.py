@@ -1,6 +1,6 @@
 """How fast augmented, normalised batches come."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import lightning as L
@@ -8,20 +8,18 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from src.benchmarks.measure import Contender, OwnProcess, Row, seconds_of, take_turns
-from src.benchmarks.plain import loading
+from src.benchmarks.plain import Pipeline, loading
 from src.build import build_data
 from src.data.datamodule import ImageDataModule
 
 PLAIN_BATCHES = 40  # a turn; ours goes once through all images
 
-_OTHERS = {
-    "basic": (("basic", "torchvision, per image, 2 workers", 8.0),),
-    "trivialaugment": (
-        ("trivialaugment", "torchvision, per image, 2 workers", 6.0),
-        ("trivialaugment, v2 on tensors", "torchvision v2 on tensors, 2 workers", 6.0),
-    ),
-}
-AUGMENTATIONS = tuple(_OTHERS)
+# An augmentation of ours, what it is compared with, in words, and the goal of the ratio.
+COMPARISONS: tuple[tuple[str, Pipeline, str, float], ...] = (
+    ("basic", "basic", "torchvision, per image, 2 workers", 8.0),
+    ("trivialaugment", "trivialaugment", "torchvision, per image, 2 workers", 6.0),
+    ("trivialaugment", "trivialaugment, v2 on tensors", "torchvision v2 on tensors, 2 workers", 6.0),
+)
 
 
 def batches(data: ImageDataModule, device: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -45,25 +43,26 @@ def contender(data: ImageDataModule, device: str) -> Contender:
     return run
 
 
-def measure(cfgs: Mapping[str, DictConfig], repeats: int, tick: Callable[[], None]) -> list[Row]:
+def measure(
+    cfg: DictConfig, name: str, pipeline: Pipeline, other: str, goal: float, repeats: int, tick: Callable[[], None]
+) -> list[Row]:
     """Ours against torchvision's, on the CPU.
 
     Args:
-        cfgs: a configuration of src.train for each of ``AUGMENTATIONS``.
+        cfg: a configuration of src.train.
+        name: of its augmentation.
+        pipeline: torchvision's.
+        other: that in words.
+        goal: of the ratio.
         repeats: how many count.
-        tick: called after every turn; ``turns`` says how many there are.
+        tick: called after every turn, ``repeats + 1`` times.
     """
-    rows = []
-    for aug, others in _OTHERS.items():
-        data = build_data(cfgs[aug])
-        ours = contender(data, "cpu")
-        for pipeline, name, goal in others:
-            with OwnProcess(loading, pipeline, data.batch_size) as theirs:
-                steps = {"ours": len(data.train) // data.batch_size, "theirs": PLAIN_BATCHES}
-                rates = take_turns({"ours": ours, "theirs": theirs}, steps, repeats, tick)
-            speeds = {who: [data.batch_size * rate for rate in values] for who, values in rates.items()}
-            rows.append(Row(f"augmentation: {aug}", "images/s", speeds["ours"], name, speeds["theirs"], goal=goal))
-    return rows
+    data = build_data(cfg)
+    with OwnProcess(loading, pipeline, data.batch_size) as theirs:
+        steps = {"ours": len(data.train) // data.batch_size, "theirs": PLAIN_BATCHES}
+        rates = take_turns({"ours": contender(data, "cpu"), "theirs": theirs}, steps, repeats, tick)
+    speeds = {who: [data.batch_size * rate for rate in values] for who, values in rates.items()}
+    return [Row(f"augmentation: {name}", "images/s", speeds["ours"], other, speeds["theirs"], goal=goal)]
 
 
 def alone(cfg: DictConfig, device: str, repeats: int, tick: Callable[[], None]) -> list[Row]:
@@ -81,8 +80,3 @@ def alone(cfg: DictConfig, device: str, repeats: int, tick: Callable[[], None]) 
     speeds = [data.batch_size * rate for rate in rates["ours"]]
     goal = 500_000 if device == "cuda" else None
     return [Row("trivialaugment", "images/s", speeds, goal=goal, note=f"on {device}, batch {data.batch_size}")]
-
-
-def turns(repeats: int) -> int:
-    """How many turns ``measure`` takes."""
-    return (repeats + 1) * sum(map(len, _OTHERS.values()))

@@ -51,7 +51,7 @@ def _run(folder: Path, *arguments: str, cwd: Path | None = None) -> float:
     seconds = time.perf_counter() - start
     if ended.returncode:
         last = (output.read_text().strip() or "no output").splitlines()[-1]
-        raise RuntimeError(f"{' '.join(command[1:])} failed: {last}")
+        raise ValueError(f"python {' '.join(command[1:])} ended with: {last}")
     return seconds
 
 

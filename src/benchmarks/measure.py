@@ -1,6 +1,8 @@
 """Taking turns at the clock, and what comes of it."""
 
 import multiprocessing
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,6 +11,8 @@ from statistics import median
 from typing import Any, Literal
 
 import torch
+
+from src.runs.provenance import device_name, versions
 
 # A contender: does so many steps of its work and returns the seconds that took.
 Contender = Callable[[int], float]
@@ -74,6 +78,16 @@ def wait_for(device: str) -> None:
         torch.cuda.synchronize()
 
 
+def machine(device: str) -> dict[str, Any]:
+    """The machine, and what of it is used."""
+    return {
+        "device": device_name(torch.device(device)),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        **{name: version for name, version in versions().items() if name in ("python", "torch", "lightning")},
+    }
+
+
 def peak_memory() -> int:
     """The largest size that this process has had in main memory, in bytes.
 
@@ -126,7 +140,10 @@ class OwnProcess:
         self._process = context.Process(target=serve, args=(theirs, make, arguments))
 
     def __enter__(self) -> Contender:
+        # Ctrl-C is for the one who ends this process. What is ignored when a process begins stays ignored in it.
+        former = signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._process.start()
+        signal.signal(signal.SIGINT, former)
         return self._run
 
     def __exit__(self, *_: Any) -> None:
@@ -153,7 +170,7 @@ def serve(connection: Any, make: Callable[..., Contender], arguments: tuple[Any,
         run = make(*arguments)
         while (steps := connection.recv()) is not None:
             connection.send(run(steps))
-    except (EOFError, KeyboardInterrupt):
+    except EOFError:
         return
     except Exception as error:
         connection.send(RuntimeError(f"The plain reference failed: {type(error).__name__}: {error}"))

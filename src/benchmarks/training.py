@@ -240,7 +240,7 @@ def measure(
     def images(who: str, count: int = batch) -> list[float]:
         return [count * rate for rate in turns.rates[who]]
 
-    size = f"batch {batch}, {steps} steps a repeat"
+    size = f"batch {batch}, {steps} step{'s' * (steps > 1)} a repeat"
     work = 3 * of_network(classifier.network, data.image_size)["flops_per_image"]
     gflops = [work * rate / 1e9 for rate in images("trainer")]
     product = [2 * MATMUL**3 * rate / 1e9 for rate in turns.rates["matmul"]]
