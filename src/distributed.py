@@ -241,6 +241,12 @@ def _first_result(workers: Mapping[Connection, BaseProcess], asked: list[int]) -
 
 
 def _check_alive(workers: Sequence[BaseProcess]) -> None:
+    """Raise a RuntimeError that names a process which was killed. The others may miss it before it is quite gone."""
+    until = time.monotonic() + 1
+    while time.monotonic() < until and any(worker.exitcode is None for worker in workers):
+        if any((worker.exitcode or 0) < 0 for worker in workers):
+            break
+        time.sleep(0.02)
     for rank, worker in enumerate(workers):
         if (code := worker.exitcode or 0) < 0:
             why = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
