@@ -243,9 +243,7 @@ def _first_result(workers: Mapping[Connection, BaseProcess], asked: list[int]) -
 def _check_alive(workers: Sequence[BaseProcess]) -> None:
     """Raise a RuntimeError that names a process which was killed. The others may miss it before it is quite gone."""
     until = time.monotonic() + 1
-    while time.monotonic() < until and any(worker.exitcode is None for worker in workers):
-        if any((worker.exitcode or 0) < 0 for worker in workers):
-            break
+    while time.monotonic() < until and {worker.exitcode for worker in workers} <= {None, 0}:
         time.sleep(0.02)
     for rank, worker in enumerate(workers):
         if (code := worker.exitcode or 0) < 0:

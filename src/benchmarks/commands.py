@@ -109,7 +109,7 @@ def sweep(trainer: str, repeats: int, tick: Callable[[], None], jobs: int = 6) -
             if turn > 0:
                 beyond.append((seconds - trained) / len(runs))
         tick()
-    further = [(jobs * of_one - start) / (jobs - 1) for of_one, start in zip(multirun, alone, strict=True)]
+    further = [(jobs * share - first) / (jobs - 1) for share, first in zip(multirun, alone, strict=True)]
     what = f"sweep of {jobs} short jobs"
     shared = f"its share of the one start included; in a process of its own {median(alone):.1f} s"
     return [
