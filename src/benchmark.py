@@ -12,7 +12,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-import src.runs.names  # noqa: F401  (the resolver that conf/benchmark.yaml uses)
+import src.sweeps.naming  # noqa: F401  (the resolver that conf/benchmark.yaml uses)
 
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="benchmark")
@@ -23,9 +23,9 @@ def main(cfg: DictConfig) -> None:
     from src.benchmarks import page
     from src.benchmarks.measure import Row, machine
     from src.benchmarks.parts import parts
-    from src.callbacks.interrupt import Interrupted
+    from src.runs.errors import stop
     from src.runs.folder import write_json
-    from src.runs.job import stop
+    from src.training.callbacks.interrupt import Interrupted
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())

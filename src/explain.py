@@ -8,17 +8,15 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-import src.runs.names  # noqa: F401  (the resolver that conf/explain.yaml uses)
-from src.runs.command_line import plain_paths
-
-BATCH = 32
-ON_SHEET = 64
+import src.sweeps.naming  # noqa: F401  (the resolver that conf/explain.yaml uses)
+from src.sweeps.command_line import plain_paths
 
 
 @plain_paths("ckpt", "images", "out")
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="explain")
 def main(cfg: DictConfig) -> None:
-    from src.runs.job import stop
+    from src.inference.explain import explain_images
+    from src.runs.errors import stop
 
     try:
         unreadable = explain_images(cfg)
@@ -26,71 +24,6 @@ def main(cfg: DictConfig) -> None:
         stop(error, debug=cfg.debug)
     if unreadable:
         raise SystemExit(1)
-
-
-def explain_images(cfg: DictConfig) -> int:
-    """Write an overlay for every image, and a sheet of the first ``ON_SHEET``.
-
-    Returns:
-        How many images could not be read; they were named.
-
-    Raises:
-        ModuleNotFoundError, OSError, ValueError: grad-cam is not installed; there is no such checkpoint or image.
-    """
-    from importlib.util import find_spec
-
-    if cfg.ckpt is None or cfg.images is None:
-        raise ValueError("Name a network and images: python -m src.explain ckpt=logs/train/runs/<run> images=FOLDER")
-    if find_spec("pytorch_grad_cam") is None:
-        raise ModuleNotFoundError(
-            "Explaining takes grad-cam, not installed here: uv sync --extra explain, or pip install grad-cam."
-        )
-
-    import torch
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
-
-    from src.data.find import find_images
-    from src.data.stream import stream
-    from src.grad_cam import Explanation, draw_overlay, draw_sheet, explain
-    from src.load import load
-
-    files = find_images(cfg.images)
-    trained = load(cfg.ckpt)
-    out = Path(cfg.out)
-    out.mkdir(parents=True, exist_ok=True)
-    names = {"sheet"}
-    on_sheet: list[Explanation] = []
-    unreadable = 0
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Explaining", total=len(files))
-        for readable, images, errors in stream(files, trained.image_size, BATCH):
-            for error in errors:
-                console.print(str(error), markup=False)
-            unreadable += len(errors)
-            progress.advance(task, len(errors))
-            for explanation in explain(trained, readable, torch.stack(images)) if readable else ():
-                draw_overlay(explanation).savefig(out / f"{_unique(explanation.file.stem, names)}.png")
-                if len(on_sheet) < ON_SHEET:
-                    on_sheet.append(explanation)
-                progress.advance(task)
-    if on_sheet:
-        draw_sheet(on_sheet).savefig(out / "sheet.png")
-        print(f"{len(files) - unreadable} images explained, {len(on_sheet)} of them on one sheet:")
-        print(out / "sheet.png")
-    return unreadable
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    """``name``, or ``name-2`` and so on where another image took it; also where upper and lower case are the same."""
-    number, unique = 1, name
-    while unique.lower() in taken:
-        number += 1
-        unique = f"{name}-{number}"
-    taken.add(unique.lower())
-    return unique
 
 
 if __name__ == "__main__":

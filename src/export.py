@@ -8,58 +8,20 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-import src.runs.names  # noqa: F401  (the resolver that conf/export.yaml uses)
-from src.runs.command_line import plain_paths
+import src.sweeps.naming  # noqa: F401  (the resolver that conf/export.yaml uses)
+from src.sweeps.command_line import plain_paths
 
 
 @plain_paths("ckpt", "out", "eval")
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="export")
 def main(cfg: DictConfig) -> None:
-    from src.runs.job import stop
+    from src.inference.export import export_with_card
+    from src.runs.errors import stop
 
     try:
         export_with_card(cfg)
     except Exception as error:
         stop(error, debug=cfg.debug)
-
-
-def export_with_card(cfg: DictConfig) -> None:
-    """Write what ``cfg`` asks for, and say what was written.
-
-    Raises:
-        ModuleNotFoundError, OSError, ValueError: see ``load``, ``export`` and ``model_card``; nothing is written then.
-    """
-    if cfg.ckpt is None:
-        raise ValueError("Name a run folder or a checkpoint: python -m src.export ckpt=logs/train/runs/<run>")
-
-    from rich.console import Console
-    from rich.markup import escape
-
-    from src.formats import BATCHES, FORMATS, check_format, export
-    from src.load import load
-    from src.model_card import find_evaluation, model_card
-
-    check_format(cfg.format)
-    if not isinstance(cfg.tolerance, int | float) or not cfg.tolerance >= 0:
-        raise ValueError(f"tolerance is {cfg.tolerance!r}; expected a number, 0 or more, such as 1e-4.")
-    suffix = FORMATS[cfg.format].suffix
-    out = Path(cfg.out)
-    file = out if out.suffix == suffix else out / f"model{suffix}"
-    card = file.with_name(f"{file.name}.md")
-    if card.exists():
-        raise FileExistsError(f"{card} is there already and is not overwritten; choose another place with out=.")
-    trained = load(cfg.ckpt)
-    evaluation = find_evaluation(trained.checkpoint, cfg.eval and Path(cfg.eval))
-    difference, allowed = export(trained, cfg.format, file, cfg.tolerance)
-    card.write_text(model_card(trained, cfg.format, file, difference, evaluation), encoding="utf-8")
-    console = Console(highlight=False, soft_wrap=True)
-    batches = ", ".join(map(str, BATCHES))
-    console.print(
-        f"verified: logits differ from PyTorch's by at most {difference:.1e} (allowed: {allowed:.0e}), over "
-        f"batches of {batches} random images"
-    )
-    console.print(f"[bold]{escape(str(file))}[/]  {file.stat().st_size / 1e6:.1f} MB")
-    console.print(escape(str(card)))
 
 
 if __name__ == "__main__":

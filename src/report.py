@@ -11,10 +11,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
-import src.runs.names  # noqa: F401  (the resolver that conf/report.yaml uses)
+import src.sweeps.naming  # noqa: F401  (the resolver that conf/report.yaml uses)
 
 if TYPE_CHECKING:
-    from src.report_page.page import Page
+    from src.analysis.page.page import Page
 
 # pandas, scipy and matplotlib are imported where they are used, so that --help answers at once.
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def main(cfg: DictConfig) -> None:
     from rich.console import Console
 
-    from src.runs.job import stop
+    from src.runs.errors import stop
 
     try:
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -45,11 +45,11 @@ def report(cfg: DictConfig, folder: Path) -> "Page":
         FileNotFoundError, ValueError: there is no such sweep, none of its runs has completed, or a setting does not
             fit it.
     """
-    from src.report_page.contents import page_of
-    from src.report_page.html import to_html
-    from src.report_page.markdown import to_markdown
-    from src.runs.compare import load_runs
-    from src.runs.jobs import commands, find_sweep
+    from src.analysis.page.contents import page_of
+    from src.analysis.page.html import to_html
+    from src.analysis.page.markdown import to_markdown
+    from src.analysis.table import load_runs
+    from src.sweeps.jobs import commands, find_sweep
 
     if not cfg.sweep:
         raise ValueError("Name a sweep: python -m src.report sweep=<name of a folder in logs/train/sweeps>")

@@ -9,14 +9,14 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from src.runs.command_line import plain_paths
+from src.sweeps.command_line import plain_paths
 
 
 @plain_paths("sweep")
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="status")
 def main(cfg: DictConfig) -> None:
-    from src.runs.job import stop
-    from src.runs.jobs import commands, find_sweep, jobs, known_sweeps, show
+    from src.runs.errors import stop
+    from src.sweeps.jobs import commands, find_sweep, jobs, known_sweeps, show
 
     try:
         if cfg.sweep is None:

@@ -12,9 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-import src.runs.sweep  # noqa: F401  (the resolvers and the callback that conf/train.yaml uses)
-from src.distributed import distribute, led_by_rank_0
-from src.runs.command_line import plain_paths
+import src.sweeps.launch  # noqa: F401  (the resolvers and the callback that conf/train.yaml uses)
+from src.sweeps.command_line import plain_paths
+from src.training.distributed import distribute, led_by_rank_0
 
 # torch and lightning are imported where they are used, so that --help and --cfg answer at once.
 
@@ -23,9 +23,10 @@ from src.runs.command_line import plain_paths
 @plain_paths("resume")
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="train")
 def main(cfg: DictConfig) -> float:
+    from src.runs.errors import stop
     from src.runs.folder import RunFolder, RunningElsewhere
-    from src.runs.job import run_job, stop
-    from src.runs.relaunch import refuse, take_up
+    from src.sweeps.relaunch import refuse, take_up
+    from src.training.job import run_job
 
     hydra_cfg = HydraConfig.get()
     multirun = hydra_cfg.mode == RunMode.MULTIRUN
@@ -37,7 +38,7 @@ def main(cfg: DictConfig) -> float:
             folder.results()  # there is a run
         with folder.held():
             if cfg.resume is not None:
-                from src.resume import resumed_config
+                from src.training.resume import resumed_config
 
                 cfg = resumed_config(cfg, hydra_cfg.overrides.task)
                 folder.begin(**folder.results())
@@ -45,7 +46,7 @@ def main(cfg: DictConfig) -> float:
                 folder.claim()
             elif (done := take_up(folder, cfg)) is not None:
                 return done
-            from src.runs.checkpoint import last_good_checkpoint
+            from src.runs.checkpoints import last_good_checkpoint
 
             last_good_checkpoint(folder)  # is last.ckpt from here on
             return run_job(lambda: distribute(cfg, folder), folder, debug=cfg.debug)

@@ -113,7 +113,7 @@ def launch(main: Callable[[], Any], cwd: Path, *arguments: str, terminal: bool =
         contextlib.redirect_stderr(err),
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")  # src.build chooses what a user sees; under pytest that is not in force
+        warnings.simplefilter("ignore")  # src chooses what a user sees; under pytest that is not in force
         patch.setattr(sys, "argv", ["src", *arguments])
         patch.setenv("COLUMNS", "300")
         patch.setenv("TERM", "xterm")

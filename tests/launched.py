@@ -12,7 +12,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-_PREPARED = ["tests.conftest", "src.build", "src.runs.summary", "src.data.digits", "src.models.simplecnn"]
+_PREPARED = ["tests.conftest", "src.training.build", "src.training.record", "src.data.digits", "src.models.simplecnn"]
 
 _server = multiprocessing.get_context("forkserver")
 

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import torch
 
-from src.classifier import Classifier
 from src.runs.folder import RunFolder
-from src.runs.jobs import Job, jobs
+from src.sweeps.jobs import Job, jobs
+from src.training.classifier import Classifier
 from tests.conftest import TINY, Run
 from tests.launched import run, start
 

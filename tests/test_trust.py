@@ -23,11 +23,11 @@ import src.predict
 import src.report
 import src.status
 import src.train
-from src.build import trusted
 from src.data.cifar10 import CIFAR10
 from src.data.image_folder import ImageFolder
-from src.load import load
-from src.runs.checkpoint import load_checkpoint
+from src.inference.load import load
+from src.runs.checkpoints import load_checkpoint
+from src.runs.trust import trusted
 from tests.conftest import launch
 
 ROOT = Path(__file__).parents[1]
@@ -197,7 +197,7 @@ HOSTILE: dict[str, Any] = {
     "a child of what is known": {"model": {"_target_": "src.models.simplecnn.SimpleCNN.__init__"}},
     "the module of what is known": {"model": {"_target_": "src.models.simplecnn"}},
     "known with a space": {"model": {"_target_": "src.models.simplecnn.SimpleCNN "}},
-    "what conf/ names for Hydra": {"model": {"_target_": "src.runs.sweep.SweepSummary"}},
+    "what conf/ names for Hydra": {"model": {"_target_": "src.sweeps.launch.SweepSummary"}},
     "no name": {"model": {"_target_": None}},
     "a mapping for a name": {"model": {"_target_": {"_target_": "lightning.Trainer"}}},
     "interpolated target": {"name": "os.system", "model": {"_target_": "${name}", "command": "touch PWNED"}},

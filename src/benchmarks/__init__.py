@@ -1,0 +1,1 @@
+"""This product beside what people would use instead. Imports every other room."""

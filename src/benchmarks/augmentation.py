@@ -9,8 +9,8 @@ from torch import Tensor
 
 from src.benchmarks.measure import Contender, OwnProcess, Row, seconds_of, take_turns
 from src.benchmarks.plain import Pipeline, loading
-from src.build import build_data
 from src.data.datamodule import ImageDataModule
+from src.training.build import build_data
 
 PLAIN_BATCHES = 40  # a turn; ours goes once through all images
 

@@ -151,7 +151,7 @@ def memory(few: DictConfig, all_of_them: DictConfig, models: Sequence[str], tick
 def _growth(few: DictConfig, all_of_them: DictConfig) -> Contender:
     """By how many bytes this process grows at most while images are loaded and batches are made of them."""
     from src.benchmarks.augmentation import batches
-    from src.build import build_data
+    from src.training.build import build_data
 
     def run(steps: int) -> float:
         sizes = []

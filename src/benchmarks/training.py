@@ -18,10 +18,10 @@ from src.benchmarks.augmentation import batches
 from src.benchmarks.augmentation import contender as input_contender
 from src.benchmarks.measure import Contender, OwnProcess, Row, seconds_of, take_turns, wait_for
 from src.benchmarks.plain import training as plain_training
-from src.build import build_classifier, build_data, build_run_trainer, build_trainer
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder
-from src.runs.summary import of_network
+from src.training.build import build_classifier, build_data, build_run_trainer, build_trainer
+from src.training.record import of_network
 
 # What a row must reach, by its kind; for some networks another figure.
 _GOALS: dict[str, dict[str, dict[str, float]]] = {

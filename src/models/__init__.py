@@ -1,0 +1,1 @@
+"""Backbones: images to logits. Know nothing of training. Import torch only."""

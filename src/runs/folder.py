@@ -12,7 +12,7 @@ train.log          what was printed, and the stack trace of an error
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -164,3 +164,9 @@ class RunFolder:
     def update(self, **changes: Any) -> None:
         """Merge ``changes`` (JSON values) into results.json, atomically."""
         write_json(self.results_file, self.results() | changes)
+
+
+def score(results: Mapping[str, Any]) -> float:
+    """By what a sweep may choose, 0 to 1: accuracy on the validation set where there is one, else on the test set."""
+    metrics = results["metrics"]
+    return metrics.get("val/accuracy", metrics["test/accuracy"])

@@ -1,0 +1,131 @@
+"""What stands between a sweep and a conclusion: missing jobs, other code, other packages, mixed settings."""
+
+from collections.abc import Iterator, Sequence
+
+import pandas as pd
+
+from src.analysis.effects import settings_of
+from src.analysis.figures import label, level_name
+from src.analysis.table import companions, factors_of
+
+
+def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]) -> list[str]:
+    """One sentence each, the gravest first; empty where there is nothing to say.
+
+    Args:
+        everything: all jobs, see ``load_runs``.
+        runs: those that the report is about: completed, none twice.
+        factors: all that vary among ``runs``.
+    """
+    return [
+        *_incomplete(everything),
+        *_unequal_seeds(runs, factors),
+        *_few_seeds(runs, factors),
+        *_unnamed(runs),
+        *_confounded(runs, factors),
+        *_judged_on_what_chose(runs),
+        *_code(runs),
+        *_packages(runs),
+        *_repeated(everything, runs),
+        *_stopped_early(runs),
+        *_devices(runs),
+    ]
+
+
+def _incomplete(everything: pd.DataFrame) -> Iterator[str]:
+    left = everything[everything.status != "completed"]
+    if len(left):
+        counts = ", ".join(f"{count} {status}" for status, count in left.status.value_counts().items())
+        yield (
+            f"The sweep is incomplete: {len(everything) - len(left)} of {len(everything)} jobs completed ({counts}). "
+            "Jobs that are not completed are in no figure and no average; they are listed under “Jobs”."
+        )
+
+
+def _unequal_seeds(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
+    counts = [len(group) for _, group in settings_of(runs, factors)]
+    if len(set(counts)) > 1:
+        yield (
+            f"Configurations have from {min(counts)} to {max(counts)} seeds. Differences are taken only between runs "
+            "of the same seed, so they may rest on fewer runs than the means suggest."
+        )
+
+
+def _few_seeds(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
+    most = max(len(group) for _, group in settings_of(runs, factors))
+    if most == 1:
+        yield "One seed: nothing tells an effect from luck. Run more, such as seed=1,2,3."
+    if most == 2:
+        yield (
+            "Two seeds: their spread is known to one degree of freedom, so that an interval spans 12.7 standard errors "
+            "either way and next to nothing can be significant. A third seed narrows it to a third."
+        )
+
+
+def _unnamed(runs: pd.DataFrame) -> Iterator[str]:
+    names = [name for name in factors_of(runs) if "." in name and runs[name].map(repr).nunique() > 1]
+    if names:
+        yield f"{', '.join(names)} varies, though it is none of the factors on record; it is treated as one."
+
+
+def _confounded(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
+    for factor in factors:
+        if others := companions(runs, factor):
+            yield f"Along with {factor} changes {', '.join(others)}: its effect is that of all of them together."
+
+
+def _judged_on_what_chose(runs: pd.DataFrame) -> Iterator[str]:
+    same = (runs.get("val/accuracy") == runs["test/accuracy"]) & (runs.get("val/loss") == runs.get("test/loss"))
+    if len(runs) and same.all():
+        yield "The test images served as validation set: epochs were chosen on them, so accuracies are optimistic."
+
+
+def _code(runs: pd.DataFrame) -> Iterator[str]:
+    commits = runs.commit.fillna("unknown").value_counts() if "commit" in runs else pd.Series(dtype=int)
+    if len(commits) > 1:
+        parts = ", ".join(f"{count} at {commit[:10]}" for commit, count in commits.items())
+        yield f"The runs were made with different revisions of the code: {parts}."
+    if "modified" in runs and (modified := int((runs.modified == True).sum())):  # noqa: E712  (it may be None)
+        yield f"{modified} of {len(runs)} runs were made with files changed since the commit they name."
+
+
+def _packages(runs: pd.DataFrame) -> Iterator[str]:
+    names = dict.fromkeys(name for versions in runs.versions.dropna() for name in versions)
+    for name in names:
+        counts = runs.versions.map(lambda versions: (versions or {}).get(name, "unknown")).value_counts()  # noqa: B023
+        if len(counts) > 1:
+            parts = ", ".join(f"{count} with {version}" for version, count in counts.items())
+            yield f"The runs were made with different versions of {name}: {parts}."
+
+
+def _repeated(everything: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
+    left_out = int((everything.status == "completed").sum()) - len(runs)
+    if left_out:
+        yield f"{left_out} completed jobs repeat others exactly (equal fingerprint); each experiment counts once."
+
+
+def _stopped_early(runs: pd.DataFrame) -> Iterator[str]:
+    if "epochs" not in runs:
+        return
+    early = int((runs.epochs_done.astype(float) < runs.epochs.astype(float)).sum())
+    if early:
+        yield f"{early} of {len(runs)} runs were ended before their last epoch."
+
+
+def _devices(runs: pd.DataFrame) -> Iterator[str]:
+    counts = runs.device.dropna().value_counts()
+    if len(counts) > 1:
+        parts = ", ".join(f"{count} on {device}" for device, count in counts.items())
+        yield f"Seconds and images/s are not comparable: {parts}."
+
+
+def at_the_edge(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list[str]:
+    """A sentence, if any, on levels chosen by ``src.analysis.effects.trials`` that have no neighbour on one side."""
+    edges = tried[tried.at_edge.astype(bool)]
+    places = [f"{label(row, others)} ({level_name(row[tuned])})" for _, row in edges.iterrows()]
+    if not places:
+        return []
+    where = "; ".join(places)
+    return [
+        f"The best {tuned} is at the edge of those tried for {where}: a better one may lie beyond, so widen the grid."
+    ]

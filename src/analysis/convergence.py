@@ -1,0 +1,53 @@
+"""How fast runs learn: when they reach given validation accuracies, and the area under the curve."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from src.analysis.effects import SELECTION, settings_of
+from src.analysis.table import load_curves
+
+
+def reached(curve: pd.DataFrame, target: float) -> pd.Series | None:
+    """The first epoch, as its row of a run's curve, that ends at a validation accuracy of ``target`` or more."""
+    there = curve[curve[SELECTION] >= target]
+    return None if there.empty else there.iloc[0]
+
+
+def area(curve: pd.DataFrame) -> float:
+    """Area under validation accuracy by epoch, first epoch to last, divided by that span: a mean accuracy, 0 to 1."""
+    accuracies = curve[SELECTION].to_numpy(float)
+    return float(np.trapezoid(accuracies) / (len(accuracies) - 1)) if len(accuracies) > 1 else float(accuracies[0])
+
+
+def convergence(runs: pd.DataFrame, factors: Sequence[str], targets: Sequence[float]) -> pd.DataFrame:
+    """A row per configuration and target: all that some run of it reaches, and the next one.
+
+    Returns:
+        ``factors``, ``n``, ``area`` (mean over seeds), ``target``, ``reached`` (number of seeds), and the means of
+        ``epochs``, ``steps`` and ``seconds`` until then, NaN unless all seeds reached it: the mean of those that did
+        would favour configurations of which the slow seeds did not. Empty where nothing was validated.
+    """
+    curves = load_curves(runs, factors)
+    if SELECTION not in curves:
+        return pd.DataFrame()
+    curves = curves.dropna(subset=[SELECTION])
+    targets = [target for target in sorted(targets) if (curves[SELECTION] >= target).any()]
+    rows = []
+    for levels, group in settings_of(curves, factors):
+        by_run = [curve for _, curve in group.groupby("folder", sort=False)]
+        summary = levels | {"n": len(by_run), "area": float(np.mean([area(curve) for curve in by_run]))}
+        for target in targets:
+            first = [row for curve in by_run if (row := reached(curve, target)) is not None]
+            everyone = len(first) == len(by_run)
+            means = {
+                name: float(np.mean([row[column] for row in first])) if everyone else np.nan
+                for name, column in (("epochs", "epoch"), ("steps", "step"), ("seconds", "seconds"))
+            }
+            rows.append(summary | {"target": target, "reached": len(first)} | means)
+            if not first:
+                break
+        if not targets:
+            rows.append(summary | {"target": None, "reached": 0, "epochs": np.nan, "steps": np.nan, "seconds": np.nan})
+    return pd.DataFrame(rows, dtype=object)

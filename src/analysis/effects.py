@@ -1,0 +1,261 @@
+"""What each factor is worth, the others held fixed: over seeds, in pairs of runs that differ in that factor alone."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations, product
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from src.analysis.statistics import hedges_g_av, holm, mean_over_seeds, seeds_needed
+from src.analysis.table import SCORE
+
+SELECTION = "val/accuracy"
+
+
+class Grid(NamedTuple):
+    """The runs as an array.
+
+    Args:
+        levels: of each factor, in the order of the axes; the first is its baseline.
+        seeds: the last axis.
+        scores: ``[*levels, seeds]``, NaN where there is no run.
+    """
+
+    levels: dict[str, list[Any]]
+    seeds: list[Any]
+    scores: NDArray[np.float64]
+
+
+def grid(runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any] | None = None) -> Grid:
+    """Test accuracies by factor and seed.
+
+    Args:
+        runs: completed ones, see ``load_runs``.
+        factors: all that vary among them.
+        baselines: levels that come first, by factor; otherwise the level of the first run does.
+
+    Raises:
+        ValueError: two runs have the same place, or a baseline is not among the levels.
+    """
+    levels = {factor: list({repr(level): level for level in runs[factor]}.values()) for factor in factors}
+    for factor, baseline in (baselines or {}).items():
+        if factor in levels:
+            if baseline not in levels[factor]:
+                known = ", ".join(map(str, levels[factor]))
+                raise ValueError(f"baseline.{factor} is {baseline!r}; the levels of {factor} are {known}.")
+            levels[factor].sort(key=lambda level: level != baseline)
+    seeds = list(dict.fromkeys(runs.seed))
+    places = {factor: {repr(level): place for place, level in enumerate(levels[factor])} for factor in factors}
+    scores = np.full([*(len(levels[factor]) for factor in factors), len(seeds)], np.nan)
+    for _, run in runs.iterrows():
+        place = (*(places[factor][repr(run[factor])] for factor in factors), seeds.index(run.seed))
+        if not np.isnan(scores[place]):
+            raise ValueError(f"Two runs have the same factors and seed; one of them is {run.folder}.")
+        scores[place] = run[SCORE]
+    return Grid(levels, seeds, scores)
+
+
+def without_repetitions(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of runs of the same experiment (equal fingerprint), the first."""
+    return runs[~runs.fingerprint.duplicated() | runs.fingerprint.isna()]
+
+
+def configurations(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
+    """A row per combination of ``factors`` that was run: mean, standard deviation and interval of the test accuracy
+    over seeds, and the mean of whatever else is a number."""
+    also = ("val/accuracy", "train/loss", "parameters", "flops_per_image", "seconds", "images_per_second")
+    rows = []
+    for levels, group in settings_of(runs, factors):
+        mean = mean_over_seeds(group[SCORE].to_numpy(float))
+        rows.append(
+            levels
+            | {"n": mean.n, "mean": float(mean.mean), "low": float(mean.low), "high": float(mean.high)}
+            | {"std": float(group[SCORE].std()), "seeds": group.seed.tolist()}
+            | {"scores": group[SCORE].tolist(), "folders": group.folder.tolist()}
+            | {name: group[name].astype(float).mean() for name in also if name in group}
+            | {"verdicts": list(dict.fromkeys(group.verdict.dropna()))}
+        )
+    order = {factor: [repr(level) for level in dict.fromkeys(runs[factor])] for factor in factors}
+    rows.sort(key=lambda row: [order[factor].index(repr(row[factor])) for factor in factors])
+    return pd.DataFrame(rows, dtype=object)
+
+
+def rivals(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
+    """Every other configuration against the one of the highest mean test accuracy, paired by seed.
+
+    Returns:
+        ``factors`` and what ``_measured`` says, Holm's correction being over all rows; those of highest mean first.
+    """
+    table = configurations(runs, factors).sort_values("mean", ascending=False, kind="stable")
+    scores = [dict(zip(row.seeds, row.scores, strict=True)) for _, row in table.iterrows()]
+    rows = []
+    for (_, row), other in zip(table.iloc[1:].iterrows(), scores[1:], strict=True):
+        shared = [seed for seed in scores[0] if seed in other]
+        differences = np.array([other[seed] - scores[0][seed] for seed in shared])
+        rows.append({factor: row[factor] for factor in factors} | _measured(differences))
+    return _corrected(rows)
+
+
+def settings_of(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """Runs with equal levels of ``factors``; levels may be None, which pandas' groupby would drop."""
+    keys = runs[list(factors)].map(repr).agg("|".join, axis=1) if factors else pd.Series("", index=runs.index)
+    for _, group in runs.groupby(keys, sort=False):
+        yield group.iloc[0][list(factors)].to_dict(), group
+
+
+def simple_effects(table: Grid) -> pd.DataFrame:
+    """What changing one factor alone does to the test accuracy, for every setting of the other factors.
+
+    Returns:
+        ``factor``, ``baseline``, ``level``, ``held`` (the others' levels), ``n`` (seeds with both runs) and what
+        ``_measured`` says, Holm's correction being over all rows.
+    """
+    rows = []
+    for axis, factor in enumerate(table.levels):
+        others = [name for name in table.levels if name != factor]
+        by_level = np.moveaxis(table.scores, axis, 0)
+        for place in range(1, len(by_level)):
+            for held in product(*(range(len(table.levels[name])) for name in others)):
+                baseline, treated = by_level[0][held], by_level[place][held]
+                seeds = ~np.isnan(treated - baseline)
+                if seeds.any():
+                    rows.append(
+                        {"factor": factor, "baseline": table.levels[factor][0], "level": table.levels[factor][place]}
+                        | {"held": {name: table.levels[name][i] for name, i in zip(others, held, strict=True)}}
+                        | _measured(treated[seeds] - baseline[seeds])
+                        | {"g_av": float(hedges_g_av(baseline[seeds], treated[seeds]))}
+                    )
+    return _corrected(rows)
+
+
+def main_effects(table: Grid) -> pd.DataFrame:
+    """The effect of each factor on the test accuracy, averaged over all settings of the others.
+
+    The average is taken within a seed, and the seeds are what interval and test are over. A setting without any pair
+    is left out; a seed without all the others is left out too, since its average would be over other settings.
+
+    Returns:
+        ``factor``, ``baseline``, ``level``, ``n`` (seeds; 0 where none has all settings), ``averaged`` and ``possible``
+        (settings), ``lowest`` and ``highest`` (mean difference among the settings), ``needed`` (see ``seeds_needed``)
+        and what ``_measured`` says, Holm's correction being over all rows.
+    """
+    rows = []
+    for axis, factor in enumerate(table.levels):
+        by_level = np.moveaxis(table.scores, axis, 0).reshape(len(table.levels[factor]), -1, len(table.seeds))
+        for place in range(1, len(by_level)):
+            differences = by_level[place] - by_level[0]
+            used = ~np.isnan(differences).all(1)
+            seeds = ~np.isnan(differences[used]).any(0) & used.any()
+            rows.append(
+                {"factor": factor, "baseline": table.levels[factor][0], "level": table.levels[factor][place]}
+                | {"averaged": int(used.sum()), "possible": _settings_run(by_level)}
+                | _measured(np.empty(0))
+                | {"g_av": np.nan, "lowest": np.nan, "highest": np.nan, "needed": None}
+            )
+            if seeds.any():
+                baseline, treated = (by_level[i][used][:, seeds] for i in (0, place))
+                by_setting, by_seed = (treated - baseline).mean(1), (treated - baseline).mean(0)
+                rows[-1] |= _measured(by_seed) | {"lowest": by_setting.min(), "highest": by_setting.max()}
+                rows[-1] |= {"g_av": float(hedges_g_av(baseline.mean(0), treated.mean(0)))}
+                rows[-1] |= {"needed": seeds_needed(by_seed)}
+    return _corrected(rows)
+
+
+def interactions(table: Grid) -> pd.DataFrame:
+    """By how much one factor's effect grows with the change in another, averaged over the rest.
+
+    Computed within a seed, and the seeds are what interval and test are over; only seeds with all settings count.
+
+    Returns:
+        ``first``, ``first_change`` (baseline and level), ``second``, ``second_change``, ``n`` and what ``_measured``
+        says, Holm's correction being over all rows.
+    """
+    rows = []
+    for (i, first), (j, second) in combinations(enumerate(table.levels), 2):
+        cells = np.moveaxis(table.scores, (i, j), (0, 1))
+        cells = cells.reshape(*cells.shape[:2], -1, len(table.seeds))
+        for a, b in product(range(1, cells.shape[0]), range(1, cells.shape[1])):
+            differences = (cells[a, b] - cells[0, b]) - (cells[a, 0] - cells[0, 0])
+            complete = ~np.isnan(differences).any(0)
+            if complete.any():
+                change = (table.levels[first][0], table.levels[first][a])
+                in_presence = (table.levels[second][0], table.levels[second][b])
+                rows.append(
+                    {"first": first, "first_change": change, "second": second, "second_change": in_presence}
+                    | _measured(differences[:, complete].mean(0))
+                )
+    return _corrected(rows)
+
+
+def _settings_run(by_level: NDArray[np.float64]) -> int:
+    """How many settings of the other factors were run at all; ``[levels, settings, seeds]``."""
+    return int((~np.isnan(by_level)).any((0, 2)).sum())
+
+
+def _measured(differences: NDArray[np.float64]) -> dict[str, Any]:
+    """n, mean difference, its interval and p-value; ``differences`` over seeds."""
+    if not len(differences):
+        return {"n": 0} | dict.fromkeys(("difference", "low", "high", "p"), np.nan)
+    mean = mean_over_seeds(differences)
+    values = {"difference": mean.mean, "low": mean.low, "high": mean.high, "p": mean.p}
+    return {"n": mean.n} | {name: float(value) for name, value in values.items()}
+
+
+def _corrected(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    effects = pd.DataFrame(rows, dtype=object)
+    if rows:
+        effects["p_holm"] = holm(effects.p)
+    return effects
+
+
+# ------------------------------------------------------------------------------------------------------------
+# A factor that is tuned, not studied
+# ------------------------------------------------------------------------------------------------------------
+
+
+def trials(runs: pd.DataFrame, factors: Sequence[str], tuned: str) -> pd.DataFrame:
+    """Every level of ``tuned`` that was tried for each combination of the other factors, and which one is chosen: by
+    the highest mean validation accuracy over seeds, among the levels that completed most seeds.
+
+    Args:
+        runs: completed ones.
+        factors: all that vary among them, ``tuned`` included.
+
+    Returns:
+        The other factors, ``tuned``, ``n``, ``validation`` and ``test`` (mean accuracies), ``chosen``, and ``at_edge``:
+        whether the chosen level is the lowest or the highest of those tried.
+
+    Raises:
+        ValueError: there is no validation accuracy to choose by.
+    """
+    if SELECTION not in runs or runs[SELECTION].isna().any():
+        raise ValueError(
+            f"{tuned} cannot be chosen: some runs have no validation accuracy (data.val_size=0), and the test set is "
+            "for judging. Report it as a factor with tune=[]."
+        )
+    others = [name for name in factors if name != tuned]
+    rows = []
+    for levels, group in settings_of(runs, others):
+        tried = []
+        for level, seeds in settings_of(group, [tuned]):
+            scores = {"validation": seeds[SELECTION].mean(), "test": seeds[SCORE].mean()}
+            tried.append(levels | level | {"n": len(seeds)} | scores)
+        tried.sort(key=lambda row: (isinstance(row[tuned], str), row[tuned]))
+        most = max(row["n"] for row in tried)
+        best = max((row for row in tried if row["n"] == most), key=lambda row: row["validation"])
+        for row in tried:
+            edge = len(tried) > 1 and best in (tried[0], tried[-1])
+            rows.append(row | {"chosen": row is best, "at_edge": row is best and edge})
+    return pd.DataFrame(rows, dtype=object)
+
+
+def chosen_runs(runs: pd.DataFrame, tried: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
+    """The runs at the levels that ``trials`` chose.
+
+    Args:
+        runs, factors: as for ``trials``, of which ``tried`` is the result.
+    """
+    chosen = {tuple(map(repr, row)) for row in tried[tried.chosen.astype(bool)][list(factors)].itertuples(index=False)}
+    return runs[[tuple(map(repr, row)) in chosen for row in runs[list(factors)].itertuples(index=False, name=None)]]

@@ -1,0 +1,369 @@
+"""Figures of a sweep. They are Figure objects, drawn without a window or global state.
+
+They are for white paper; ``for_page`` makes one follow the reader's choice of light or dark.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from io import StringIO
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from src.analysis.effects import SELECTION, configurations, settings_of
+from src.analysis.table import SCORE, load_curves
+
+# Legible on white and on black; neighbours differ in lightness as well, for eyes that see few colours.
+_COLOURS = ("#2f7fd0", "#d9622b", "#2a9d6f", "#a05fd0", "#b8890b", "#d6497f", "#1f9fb0", "#808080")
+_MARKERS = "osD^vPX*"
+_INK, _PAPER = "#1b1b1e", "#fffffe"  # replaced, on a page, by its own
+_MOST_LINES, _MOST_PANELS = 8, 12
+_HEAT = LinearSegmentedColormap.from_list("heat", ["#f3ead7", "#e8b04b", "#c2553a", "#5b1f49"])
+
+
+def level_name(level: object) -> str:
+    """A factor's level in words."""
+    if isinstance(level, bool):
+        return "on" if level else "off"
+    return f"{level:g}" if isinstance(level, float) else str(level)
+
+
+def label(levels: pd.Series | dict[str, Any], factors: Sequence[str]) -> str:
+    """A configuration in words: its level of each varying factor."""
+    return ", ".join(f"{name} {level_name(levels[name])}" for name in factors) or "all runs"
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Drawing and saving
+# ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _look() -> Iterator[None]:
+    settings: dict[Any, Any] = dict.fromkeys(
+        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK
+    )
+    settings |= {"figure.facecolor": _PAPER, "axes.facecolor": "none", "legend.framealpha": 0.0}
+    settings |= {"axes.spines.top": False, "axes.spines.right": False}
+    settings |= {"axes.grid": True, "grid.color": "#888888", "grid.alpha": 0.25, "grid.linewidth": 0.6}
+    settings |= {"font.size": 9, "axes.titlesize": 9, "legend.fontsize": 8.5}
+    settings |= {"text.parse_math": False}  # a dollar sign in a name is a dollar sign
+    settings |= {"svg.hashsalt": "report"}  # the same drawing, the same file
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def to_svg(figure: Figure) -> str:
+    """The drawing on white, as SVG."""
+    buffer = StringIO()
+    with _look():
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def for_page(svg: str) -> str:
+    """What ``to_svg`` gave, without a background, and with ink that is dark on a light page and light on a dark one."""
+    style = f"<style>:root{{--ink:{_INK}}}@media(prefers-color-scheme:dark){{:root{{--ink:#e4e4e7}}}}</style>"
+    start, defs, rest = svg.partition("<defs>")
+    return start + style + defs + rest.replace(_INK, f"var(--ink,{_INK})").replace(_PAPER, "none")
+
+
+def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(squeeze=False, **grid)
+
+
+def _line(place: int) -> dict[str, Any]:
+    """How the line of one level looks; a dashed line for every second one, so that neighbours differ twice."""
+    colour = _COLOURS[place % len(_COLOURS)]
+    return {"color": colour, "linestyle": ("-", "--")[place % 2], "marker": _MARKERS[place % len(_MARKERS)],
+            "markersize": 3.5, "linewidth": 1.5}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Results
+# ------------------------------------------------------------------------------------------------------------
+
+
+def draw_accuracy(runs: pd.DataFrame, factors: Sequence[str], chance: float) -> Figure:
+    """Test accuracy of every configuration: a point per seed, the mean, and the interval where there are seeds.
+
+    Args:
+        runs: completed runs, see ``load_runs``.
+        factors: what tells the configurations apart.
+        chance: the accuracy of guessing, 0 to 1; shown where it is near.
+    """
+    table = configurations(runs, factors)
+    with _look():
+        figure, axes = _figure(8, 0.9 + 0.34 * len(table))
+        ax: Axes = axes[0, 0]
+        for place, row in table.iterrows():
+            ax.scatter([100 * s for s in row.scores], [place] * row.n, s=20, color=_COLOURS[0], alpha=0.75, zorder=3)
+            ax.plot([100 * row.low, 100 * row.high], [place, place], color=_INK, linewidth=1)
+            ax.scatter(100 * row["mean"], place, marker="|", s=180, color=_INK, zorder=4)
+            ax.annotate(f"{row['mean']:.1%}", (1.01, place), xycoords=("axes fraction", "data"), va="center", size=8.5)
+        low, high = 100 * runs[SCORE].min(), 100 * runs[SCORE].max()
+        if low < 300 * chance:
+            ax.axvline(100 * chance, color="#cc3311", linestyle=":", linewidth=1.2)
+            ax.annotate("guessing", (100 * chance, -0.55), color="#cc3311", size=8, ha="center", va="bottom")
+            low = min(low, 100 * chance)
+        margin = max(0.6 * (high - low), 1.0)  # wider intervals are cut off: with two seeds they would fill the figure
+        ax.set_xlim(max(low - margin, -1), min(high + margin, 101))
+        ax.set_ylim(len(table) - 0.4, -0.6)
+        ax.set_yticks(range(len(table)), [label(row, factors) for _, row in table.iterrows()])
+        ax.set_xlabel("test accuracy, %")
+        ax.grid(axis="y", visible=False)
+    return figure
+
+
+def draw_tuning(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Figure:
+    """Validation accuracy by level of the tuned factor, a line for each combination of the others, the chosen ringed.
+
+    Args:
+        tried: see ``src.analysis.effects.trials``.
+    """
+    with _look():
+        figure, axes = _figure(8, 3.6)
+        ax = axes[0, 0]
+        groups = list(settings_of(tried, others))
+        for place, (levels, group) in enumerate(groups):
+            x, y = group[tuned].astype(float), 100 * group.validation.astype(float)
+            ax.plot(x, y, label=label(levels, others), **_line(place))
+            chosen = group.chosen.astype(bool)
+            ax.scatter(x[chosen], y[chosen], s=110, facecolors="none", edgecolors=_INK, linewidths=1.2, zorder=4)
+        if (tried[tuned].astype(float) > 0).all():
+            ax.set_xscale("log")
+        _label_few(ax, sorted(set(tried[tuned].astype(float))))
+        ax.set_xlabel(tuned)
+        ax.set_ylabel("validation accuracy, %")
+        ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def _label_few(axes: Axes, values: Sequence[float]) -> None:
+    """Ticks at the values themselves, where they are few."""
+    if len(values) <= 10:
+        axes.xaxis.set_major_locator(FixedLocator(list(values)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticks(list(values), [f"{value:g}" for value in values])
+
+
+def draw_heatmap(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
+    """The grid: mean test accuracy, columns by the factor with most levels, rows by the others.
+
+    Returns:
+        None for fewer than two factors, or a grid too large to read.
+    """
+    if len(factors) < 2:
+        return None
+    across = max(factors, key=lambda factor: runs[factor].map(repr).nunique())
+    down = [factor for factor in factors if factor != across]
+    columns = list({repr(level): level for level in runs[across]}.values())
+    rows = [levels for levels, _ in settings_of(runs, down)]
+    if len(rows) > 40 or len(columns) > 20:
+        return None
+    values = np.full((len(rows), len(columns)), np.nan)
+    counts = np.zeros(values.shape, int)
+    places = {repr(level): place for place, level in enumerate(columns)}
+    for i, (_, group) in enumerate(settings_of(runs, down)):
+        for levels, seeds in settings_of(group, [across]):
+            j = places[repr(levels[across])]
+            values[i, j], counts[i, j] = 100 * seeds[SCORE].mean(), len(seeds)
+    with _look():
+        figure, axes = _figure(2.6 + 0.95 * len(columns), 1.1 + 0.36 * len(rows))
+        texts = [
+            [f"{v:.1f}" + (f" (n={n})" if n != counts.max() else "") if n else "–" for v, n in zip(vs, ns, strict=True)]
+            for vs, ns in zip(values, counts, strict=True)
+        ]
+        _cells(axes[0, 0], values, texts)
+        axes[0, 0].set_xticks(range(len(columns)), [level_name(level) for level in columns])
+        axes[0, 0].set_yticks(range(len(rows)), [label(levels, down) for levels in rows])
+        axes[0, 0].set_xlabel(across)
+    return figure
+
+
+def draw_classes(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
+    """Test accuracy by class, the mean over seeds; of more than 20 classes those of the lowest accuracy.
+
+    Returns:
+        None where no run recorded it, or there are too many configurations to read.
+    """
+    groups = [(levels, group.by_class.dropna()) for levels, group in settings_of(runs, factors)]
+    groups = [(levels, found) for levels, found in groups if len(found)]
+    if not groups or len(groups) > 40:
+        return None
+    table = pd.DataFrame([pd.DataFrame(list(found)).astype(float).mean() for _, found in groups])
+    if table.shape[1] > 20:
+        table = table[table.mean().nsmallest(20).index]
+    with _look():
+        figure, axes = _figure(2.6 + 0.62 * table.shape[1], 1.3 + 0.34 * len(table))
+        values = 100 * table.to_numpy(float)
+        _cells(axes[0, 0], values, [["–" if np.isnan(v) else f"{v:.0f}" for v in row] for row in values])
+        axes[0, 0].set_xticks(range(table.shape[1]), table.columns, rotation=35, ha="right", rotation_mode="anchor")
+        axes[0, 0].set_yticks(range(len(table)), [label(levels, factors) for levels, _ in groups])
+    return figure
+
+
+def _cells(axes: Axes, values: np.ndarray, texts: list[list[str]]) -> None:
+    """A heatmap with its values written in it."""
+    low, high = np.nanmin(values), np.nanmax(values)
+    axes.imshow(values, cmap=_HEAT, vmin=low, vmax=max(high, low + 1), aspect="auto")
+    for i, row in enumerate(texts):
+        for j, text in enumerate(row):
+            dark = not np.isnan(values[i, j]) and values[i, j] > low + 0.55 * max(high - low, 1)
+            shown = _INK if np.isnan(values[i, j]) else "#ffffff" if dark else "#202020"
+            axes.text(j, i, text, ha="center", va="center", size=8.5, color=shown)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def draw_cost(runs: pd.DataFrame, factors: Sequence[str]) -> Figure:
+    """Mean test accuracy against what it costs: seconds of training and, where it varies, operations per image.
+
+    The line is the Pareto front: no other configuration is both cheaper and better.
+    """
+    table = configurations(runs, factors)
+    costs = {"seconds": "seconds of training"}
+    if table.flops_per_image.astype(float).nunique() > 1:
+        costs["flops_per_image"] = "GFLOP per image, forward"
+    with _look():
+        figure, axes = _figure(8, 3.8, ncols=len(costs), sharey=True)
+        for ax, (name, title) in zip(axes[0], costs.items(), strict=True):
+            x = table[name].astype(float) / (1e9 if name == "flops_per_image" else 1)
+            y = 100 * table["mean"].astype(float)
+            front = pareto_front(x.to_numpy(), y.to_numpy())
+            on_front = table.index.isin(front)
+            ax.scatter(x[~on_front], y[~on_front], s=28, color=_COLOURS[7])
+            ax.plot(
+                x[front], y[front], color=_COLOURS[1], marker="o", markersize=5, drawstyle="steps-post", linewidth=1.2
+            )
+            for place in front if len(front) <= 8 else []:
+                words = ", ".join(level_name(table[factor][place]) for factor in factors)
+                ax.annotate(words, (x[place], y[place]), (5, 4), textcoords="offset points", size=8)
+            ax.set_xlabel(title)
+            ax.margins(x=0.15, y=0.12)
+            if x.max() > 20 * x.min() > 0:
+                ax.set_xscale("log")
+        axes[0, 0].set_ylabel("test accuracy, %")
+    return figure
+
+
+def pareto_front(costs: np.ndarray, scores: np.ndarray) -> list[int]:
+    """Places of those that no other one beats in cost and score together, cheapest first."""
+    front: list[int] = []
+    for place in np.lexsort((-scores, costs)):
+        if not front or scores[place] > scores[front[-1]]:
+            front.append(int(place))
+    return front
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Curves
+# ------------------------------------------------------------------------------------------------------------
+
+
+def draw_learning(runs: pd.DataFrame, factors: Sequence[str]) -> Figure:
+    """Validation accuracy by epoch (training accuracy where nothing was validated): the mean over seeds, and a band
+    from the lowest to the highest seed."""
+    curves = load_curves(runs, factors)
+    metric, words = (SELECTION, "validation") if SELECTION in curves else ("train/accuracy", "training")
+    curves[metric] = 100 * curves[metric]
+    return _curves(curves, factors, metric, f"{words} accuracy, %")
+
+
+def draw_loss(runs: pd.DataFrame, factors: Sequence[str], classes: int) -> Figure:
+    """Training loss by epoch, as ``draw_learning``, against the loss of guessing.
+
+    Args:
+        classes: number of classes; guessing costs its natural logarithm.
+    """
+
+    def guessing(axes: Axes) -> None:
+        if axes.get_ylim()[1] > 0.8 * math.log(classes):
+            axes.axhline(math.log(classes), color="#cc3311", linestyle=":", linewidth=1.2)
+            axes.annotate(
+                f"guessing, ln {classes}", (0.99, math.log(classes)), xycoords=("axes fraction", "data"),
+                color="#cc3311", size=8, ha="right", va="bottom",
+            )  # fmt: skip
+
+    return _curves(load_curves(runs, factors), factors, "train/loss", "training loss", finish=guessing)
+
+
+def draw_gradients(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
+    """Norm of the gradient at each convolution's weight, at the first step, on a log scale, as ``draw_learning``.
+
+    Returns:
+        None where no run watched its signals.
+    """
+    found = []
+    for _, run in runs.iterrows():
+        file = run.folder / "signals.csv"
+        if not file.exists():
+            continue
+        signals = pd.read_csv(file)
+        first = signals[(signals.step == 0) & (signals.kind == "conv")].sort_values("depth")
+        depth = pd.DataFrame({"epoch": range(1, len(first) + 1), "gradient": first.weight_gradient.to_numpy()})
+        for name in ("folder", *factors):
+            depth[name] = pd.Series([run[name]] * len(depth), dtype=object)
+        found.append(depth)
+    if not found:
+        return None
+    curves = pd.concat(found, ignore_index=True)
+    return _curves(
+        curves, factors, "gradient", "norm of the weight's gradient", "convolution, from input to output",
+        finish=lambda axes: axes.set_yscale("log"),
+    )  # fmt: skip
+
+
+def _curves(
+    curves: pd.DataFrame,
+    factors: Sequence[str],
+    metric: str,
+    words: str,
+    by: str = "epoch",
+    finish: Callable[[Axes], None] | None = None,
+) -> Figure:
+    """Lines by the levels of one factor, in a panel for each combination of the others."""
+    counts = {factor: curves[factor].map(repr).nunique() for factor in factors}
+    few = {factor: count for factor, count in counts.items() if count <= _MOST_LINES} or counts
+    lines = [max(few, key=few.__getitem__)] if few else []
+    others = [factor for factor in factors if factor not in lines]
+    if math.prod(counts.values()) <= _MOST_LINES:
+        lines, others = list(factors), []
+    styles = {repr(levels): place for place, (levels, _) in enumerate(settings_of(curves, lines))}
+    panels = list(settings_of(curves, others))[:_MOST_PANELS]
+    across = min(3, len(panels))
+    down = math.ceil(len(panels) / across)
+    with _look():
+        height = 3.6 if len(panels) == 1 else 0.5 + 2.1 * down
+        figure, axes = _figure(8, height, nrows=down, ncols=across, sharex=True, sharey=True)
+        for ax, (held, panel) in zip(axes.flat, panels, strict=False):
+            if others:
+                ax.set_title(label(held, others))
+            for levels, group in settings_of(panel, lines):
+                style = _line(styles[repr(levels)])
+                by_epoch = group.groupby("epoch")[metric]
+                ax.plot(by_epoch.mean(), label=label(levels, lines), **style)
+                ax.fill_between(
+                    by_epoch.min().index, by_epoch.min(), by_epoch.max(), color=style["color"], alpha=0.18, lw=0
+                )
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            if finish:
+                finish(ax)
+        for ax in axes.flat[len(panels) :]:
+            ax.set_visible(False)
+        figure.supxlabel(by, size=9)
+        figure.supylabel(words, size=9)
+        handles = {
+            text: handle for ax in axes.flat for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(handles.values(), handles, loc="outside upper center", ncols=min(4, len(handles)))
+    return figure

@@ -1,0 +1,119 @@
+"""From the runs of a sweep to its page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from src.analysis.caveats import at_the_edge, caveats
+from src.analysis.effects import (
+    chosen_runs,
+    configurations,
+    grid,
+    interactions,
+    main_effects,
+    rivals,
+    simple_effects,
+    trials,
+    without_repetitions,
+)
+from src.analysis.page import sections
+from src.analysis.page.conclusion import conclusion
+from src.analysis.page.page import Page
+from src.analysis.table import varying_factors
+
+
+def page_of(
+    title: str,
+    everything: pd.DataFrame,
+    *,
+    tune: str | Sequence[str] = "auto",
+    targets: Sequence[float] = (),
+    baselines: Mapping[str, Any] | None = None,
+    commands: Sequence[str] = (),
+) -> Page:
+    """What the runs say.
+
+    Args:
+        title: the sweep's name.
+        everything: all jobs, see ``load_runs``; at least one has completed.
+        tune: a factor that is not compared but chosen, for each combination of the others, by validation accuracy: its
+            name, an empty list for none, or ``auto``, which takes the learning rate where the optimiser varies too.
+        targets: validation accuracies, 0 to 1, for the table of convergence.
+        baselines: by factor, the level to compare with; otherwise the one asked for first.
+        commands: that finish the sweep, where it is incomplete.
+
+    Raises:
+        ValueError: ``tune`` or a baseline names what is not there, or there is nothing to choose by.
+    """
+    completed = without_repetitions(everything[everything.status == "completed"])
+    factors = varying_factors(completed)
+    warnings = caveats(everything, completed, factors)
+    tuned = _tuned(tune, factors)
+    runs, tuning = completed, []
+    if tuned is not None:
+        try:
+            tried = trials(completed, factors, tuned)
+        except ValueError as error:
+            if tune != "auto":
+                raise
+            warnings.append(f"{error} Here it is compared like any other factor.")
+            tuned = None
+        else:
+            runs = chosen_runs(completed, tried, factors)
+            factors = [factor for factor in factors if factor != tuned]
+            tuning = [sections.tuning_section(tried, factors, tuned)]
+            warnings += at_the_edge(tried, factors, tuned)
+    table, cells = configurations(runs, factors), grid(runs, factors, baselines)
+    effects, crossed = main_effects(cells), interactions(cells)
+    classes = max(len(runs.classes.iloc[0] or []), 2)
+    return Page(
+        title,
+        _scale(completed),
+        conclusion(table, rivals(runs, factors), effects, crossed, factors, tuned),
+        warnings,
+        [
+            sections.accuracy_section(runs, table, factors, classes, tuned),
+            *tuning,
+            *([sections.effects_section(effects, crossed, factors)] if factors else []),
+            *([sections.simple_section(simple_effects(cells))] if len(factors) > 1 else []),
+            sections.learning_section(runs, factors, targets),
+            sections.cost_section(runs, factors),
+            *sections.grid_sections(runs, factors),
+            sections.loss_section(runs, factors, classes),
+            sections.jobs_section(everything, commands),
+            sections.reading_section(),
+        ],
+    )
+
+
+def _tuned(tune: str | Sequence[str], factors: Sequence[str]) -> str | None:
+    """The factor to be tuned, if any."""
+    if tune == "auto":
+        return "lr" if {"lr", "optim"} <= set(factors) else None
+    names = [tune] if isinstance(tune, str) else list(tune)
+    if len(names) > 1 or not set(names) <= set(factors):
+        raise ValueError(
+            f"tune is {', '.join(names)}; expected auto, [] for none, or one of the factors that vary: "
+            f"{', '.join(factors) or 'there are none'}."
+        )
+    return names[0] if names else None
+
+
+def _scale(runs: pd.DataFrame) -> str:
+    """How large the experiment is, in one line."""
+
+    def spell(name: str, everything: str) -> str:
+        values = sorted(set(runs[name]), key=str) if name in runs else []
+        return ", ".join(everything if value is None or value != value else f"{value:,g}" for value in values)
+
+    data = ", ".join(sorted(set(runs.data.dropna()))) if "data" in runs else ""
+    seeds = sorted(set(runs.seed))
+    parts = [
+        data,
+        f"{spell('train_size', 'all')} training images",
+        f"{spell('epochs', '?')} epochs",
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+        ", ".join(sorted(set(runs.device.dropna()))),
+    ]
+    return "; ".join(part for part in parts if part)

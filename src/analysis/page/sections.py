@@ -1,0 +1,257 @@
+"""The sections of a page: the tables and figures behind its conclusion, each with its method named under it."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from src.analysis import figures
+from src.analysis.convergence import convergence
+from src.analysis.figures import label, level_name
+from src.analysis.page.conclusion import p_value, points, span
+from src.analysis.page.page import Cell, Drawing, Section, Table
+
+_NONE = Cell("–", -math.inf)
+_MEASURED = ["n", "difference, points", "95 % interval", "p", "p (Holm)"]
+_PAIRED = (
+    "Differences in test accuracy, in percentage points, within pairs of runs that differ in this factor alone and "
+    "have the same seed. Interval and p: paired t-test over n seeds (n - 1 degrees of freedom), two-sided; p (Holm): "
+    "corrected for all tests of this table. g_av: Hedges' g_av, the difference in units of the standard deviation over "
+    "seeds, corrected for small n (Lakens 2013)."
+)
+
+
+def accuracy_section(
+    runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str], classes: int, tuned: str | None
+) -> Section:
+    """Every configuration: accuracy over seeds, and what it costs."""
+    optional: dict[str, tuple[str, Callable[[float], Cell]]] = {
+        "val/accuracy": ("validation, %", _percent),
+        "train/loss": ("training loss", lambda value: Cell(f"{value:.4f}", value)),
+        "parameters": ("parameters", lambda value: Cell(f"{value:,.0f}", value)),
+        "flops_per_image": ("MFLOP/image", lambda value: Cell(f"{value / 1e6:,.1f}", value)),
+        "seconds": ("seconds", lambda value: Cell(f"{value:,.1f}", value)),
+        "images_per_second": ("images/s", lambda value: Cell(f"{value:,.0f}", value)),
+    }
+    known = {name: column for name, column in optional.items() if name in table and table[name].notna().any()}
+    verdicts = table.verdicts.map(len).any()
+    rows = []
+    for _, row in table.iterrows():
+        cells = [_level(row[name]) for name in factors]
+        if tuned:
+            cells.append(_level(runs[runs.folder.isin(row.folders)][tuned].iloc[0]))
+        cells += [_count(row.n), _percent(row["mean"]), _percent(row["std"]) if row.n > 1 else _NONE]
+        low, high = 100 * max(row.low, 0), 100 * min(row.high, 1)
+        cells.append(Cell(f"{low:.1f} to {high:.1f}", row.low) if row.n > 1 else _no_interval(1))
+        cells += [_NONE if math.isnan(row[name]) else cell(row[name]) for name, (_, cell) in known.items()]
+        rows.append([*cells, *([_text(", ".join(row.verdicts))] if verdicts else [])])
+    columns = [*factors, *([tuned] if tuned else []), "n", "test accuracy, %", "std", "95 % interval, %"]
+    columns += [head for head, _ in known.values()] + (["verdict"] if verdicts else [])
+    note = (
+        "Mean, standard deviation and interval over n seeds; interval by Student's t with n - 1 degrees of freedom, "
+        "cut at 0 and 100. "
+        "Test accuracy is that of the epoch of highest validation accuracy, or of the last one where nothing was "
+        "validated; everything else is averaged over seeds. MFLOP: forward pass of one image, twice the multiply-adds; "
+        "seconds: training and validation."
+    )
+    drawing = Drawing(
+        "accuracy",
+        figures.draw_accuracy(runs, factors, 1 / classes),
+        "Test accuracy. A dot is a run, the bar its configuration's mean, the line the mean's 95 % interval (cut off "
+        "where it leaves the figure).",
+    )
+    return Section("Accuracy of each configuration", [drawing, Table(columns, rows, note)])
+
+
+def tuning_section(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Section:
+    """What was chosen of a factor that is tuned; ``tried`` as ``src.analysis.effects.trials`` gives it."""
+    rows = []
+    for _, row in tried.iterrows():
+        levels = [*(_level(row[name]) for name in others), _level(row[tuned])]
+        scores = [_count(row.n), _percent(row.validation), _percent(row.test)]
+        rows.append([*levels, *scores, _text("chosen" if row.chosen else "")])
+    caption = f"Mean validation accuracy by {tuned}; the chosen one is ringed."
+    note = (
+        f"For {'each combination of the other factors' if others else 'all runs'}, {tuned} is chosen by the highest "
+        "mean validation accuracy over seeds, among the levels that completed most seeds; test accuracy has no say. "
+        "All else on this page is about the runs at the chosen levels."
+    )
+    drawing = Drawing("tuning", figures.draw_tuning(tried, others, tuned), caption)
+    table = Table([*others, tuned, "n", "validation, %", "test, %", "choice"], rows, note)
+    return Section(f"The best {tuned} for each", [drawing, table])
+
+
+def effects_section(effects: pd.DataFrame, crossed: pd.DataFrame, factors: Sequence[str]) -> Section:
+    """Main effects and interactions, see ``src.analysis.effects``."""
+    several = len(factors) > 1
+    rows = []
+    for _, effect in effects.iterrows():
+        part = f" of {effect.possible}" if effect.averaged < effect.possible else ""
+        settings = [Cell(f"{effect.averaged}{part}", effect.averaged)] if several else []
+        rows.append([_text(effect.factor), _change(effect), *settings, *_measured(effect), _effect_size(effect)])
+    columns = ["factor", "change", *(["settings"] if several else []), *_MEASURED, "g_av"]
+    averaged = (
+        " Differences are averaged over the settings of the other factors within each seed first, so that n is the "
+        "number of seeds, not of pairs; a seed counts only if it has all those settings."
+    )
+    parts: list[str | Table | Drawing] = [Table(columns, rows, _PAIRED + averaged * several)]
+    if len(crossed):
+        rows = [
+            [
+                *(_text(effect["first"]), _text(_arrow(effect.first_change))),
+                *(_text(effect.second), _text(_arrow(effect.second_change))),
+                *_measured(effect),
+            ]
+            for _, effect in crossed.iterrows()
+        ]
+        note = (
+            "Interactions: by how many points the first factor's effect grows when the second one changes, averaged "
+            "over all settings of the rest within each seed. t-test of these differences over n seeds, two-sided; "
+            "Holm over this table."
+        )
+        parts.append(Table(["effect of", "change", "while", "goes", *_MEASURED], rows, note))
+    return Section("What each factor is worth", parts)
+
+
+def simple_section(effects: pd.DataFrame) -> Section:
+    """Simple effects, as ``src.analysis.effects.simple_effects`` gives them."""
+    rows = []
+    for _, effect in effects.iterrows():
+        held = _text(label(effect.held, list(effect.held)))
+        rows.append([_text(effect.factor), _change(effect), held, *_measured(effect), _effect_size(effect)])
+    table = Table(["factor", "change", "held fixed", *_MEASURED, "g_av"], rows, _PAIRED)
+    return Section("One factor changed, the others held fixed", [table], folded=len(rows) > 12)
+
+
+def learning_section(runs: pd.DataFrame, factors: Sequence[str], targets: Sequence[float]) -> Section:
+    """Learning curves, and how long until given validation accuracies."""
+    caption = "The mean over seeds; the band reaches from the lowest to the highest seed."
+    parts: list[str | Table | Drawing] = [Drawing("learning", figures.draw_learning(runs, factors), caption)]
+    table = convergence(runs, factors, targets)
+    if table.empty:
+        parts.append("Nothing was validated (data.val_size=0), so there is no telling when an accuracy was reached.")
+        return Section("How fast they learn", parts)
+    rows = []
+    for _, row in table.iterrows():
+        cells = [*(_level(row[name]) for name in factors), _percent(row.area)]
+        cells.append(_NONE if row.target is None else Cell(f"{row.target:.0%}", row.target))
+        cells.append(Cell(f"{row.reached} of {row.n}", row.reached))
+        for name in ("epochs", "steps", "seconds"):
+            cells.append(_NONE if math.isnan(row[name]) else Cell(f"{row[name]:,.1f}", row[name]))
+        rows.append(cells)
+    note = (
+        "Until the end of the first epoch with at least that validation accuracy, on average over seeds; no average "
+        "where a seed never got there, since it would favour those of which only the fast seeds did. Nothing is listed "
+        "beyond the first target that none of its seeds reached. Area: under validation accuracy by epoch (trapezoidal "
+        "rule), divided by the epochs it spans; who learns faster has more of it. Seconds depend on the machine and on "
+        "what else it was doing."
+    )
+    columns = [*factors, "area, %", "target", "reached", "epochs", "steps", "seconds"]
+    return Section("How fast they learn", [*parts, Table(columns, rows, note)])
+
+
+def cost_section(runs: pd.DataFrame, factors: Sequence[str]) -> Section:
+    """Accuracy against seconds and operations."""
+    caption = (
+        "Mean test accuracy against cost. On the line, the Pareto front: whatever is off it is beaten in both by "
+        "something on it, as far as means can tell."
+    )
+    return Section("Accuracy against cost", [Drawing("cost", figures.draw_cost(runs, factors), caption)])
+
+
+def grid_sections(runs: pd.DataFrame, factors: Sequence[str]) -> list[Section]:
+    """Heatmaps of the grid and of the classes, where they can be drawn."""
+    drawn = []
+    if grid := figures.draw_heatmap(runs, factors):
+        drawn.append(Section("The grid", [Drawing("grid", grid, "Mean test accuracy over seeds, %.")]))
+    if classes := figures.draw_classes(runs, factors):
+        caption = "Test accuracy by class, %, mean over seeds; of more than 20 classes, the hardest."
+        drawn.append(Section("By class", [Drawing("classes", classes, caption)]))
+    return drawn
+
+
+def loss_section(runs: pd.DataFrame, factors: Sequence[str], classes: int) -> Section:
+    """Training loss and, where signals were watched, gradients by depth."""
+    caption = "Training loss; the mean over seeds, with a band from the lowest to the highest."
+    parts: list[str | Table | Drawing] = [Drawing("loss", figures.draw_loss(runs, factors, classes), caption)]
+    if gradients := figures.draw_gradients(runs, factors):
+        parts.append(Drawing("gradients", gradients, "Gradient of the weights by depth, before the first update."))
+    return Section("Training loss" + (" and signal" if len(parts) > 1 else ""), parts)
+
+
+def jobs_section(everything: pd.DataFrame, commands: Sequence[str]) -> Section:
+    """Every job, those that are not completed first; what has become of it, and what finishes the sweep."""
+    common = set.intersection(*(set(job.split(", ")) for job in everything["job"]))
+    rows = []
+    for _, job in everything.sort_values("status", key=lambda status: status == "completed", kind="stable").iterrows():
+        name = ", ".join(override for override in job["job"].split(", ") if override not in common)
+        accuracy = job.get("test/accuracy", math.nan)
+        score = _NONE if math.isnan(accuracy) else _percent(accuracy)
+        rows.append([_text(job.sweep), _text(name), _text(job.status), score, _text(job.error or "")])
+    table = Table(["sweep", "job", "status", "test accuracy, %", "what stopped it"], rows)
+    finish = [f"To finish: {command}" for command in commands]
+    return Section("Jobs", [table, *finish], folded=bool((everything.status == "completed").all()))
+
+
+def reading_section() -> Section:
+    """What the statistics can and cannot say."""
+    return Section(
+        "How to read this",
+        [
+            "Everything here is over seeds: initial weights, order of the images, augmentation. An interval says "
+            "where the mean over many seeds may lie, with these training and test images; it does not speak of others.",
+            "With few seeds t-intervals are wide, and rightly so; they assume that accuracies scatter about normally "
+            "over seeds. “Not distinguishable” is not “equal”: the interval says which differences remain possible.",
+            "Each table of tests is one family for Holm's correction, which keeps the chance of any false alarm in it "
+            "below 5 %. The baseline of a factor is its level asked for first, unless the setting baseline says "
+            "otherwise.",
+        ],
+        folded=True,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Cells
+# ------------------------------------------------------------------------------------------------------------
+
+
+def _measured(effect: pd.Series) -> list[Cell]:
+    if effect.n == 0:
+        return [_count(0), _NONE, Cell("no seed has all settings", -math.inf), _NONE, _NONE]
+    interval = Cell(span(effect.low, effect.high), effect.low) if effect.n > 1 else _no_interval(effect.n)
+    tests = [_NONE if pd.isna(p) else Cell(p_value(p).removeprefix("= "), p) for p in (effect.p, effect.p_holm)]
+    return [_count(effect.n), Cell(points(effect.difference), effect.difference), interval, *tests]
+
+
+def _effect_size(effect: pd.Series) -> Cell:
+    return _NONE if pd.isna(effect.g_av) else Cell(f"{effect.g_av:+.1f}", effect.g_av)
+
+
+def _no_interval(n: int) -> Cell:
+    return Cell(f"n = {n}: no interval", -math.inf)
+
+
+def _change(effect: pd.Series) -> Cell:
+    return _text(_arrow((effect.baseline, effect.level)))
+
+
+def _arrow(change: tuple[Any, Any]) -> str:
+    return " → ".join(map(level_name, change))
+
+
+def _level(level: Any) -> Cell:
+    numeric = isinstance(level, int | float) and not isinstance(level, bool)
+    return Cell(level_name(level), level if numeric else level_name(level))
+
+
+def _text(text: str) -> Cell:
+    return Cell(text, text)
+
+
+def _count(n: int) -> Cell:
+    return Cell(str(n), n)
+
+
+def _percent(fraction: float) -> Cell:
+    return Cell(f"{100 * fraction:.2f}", fraction)

@@ -1,0 +1,226 @@
+"""A trained network on its test images: everything that eval.json says."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from src.augment.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from src.augment.test_time import View, ViewAverage
+from src.data.datamodule import ImageDataModule
+from src.data.image_set import Batch
+from src.inference import figures, measures
+from src.inference.load import Trained, load
+from src.inference.network import Inference
+from src.runs.provenance import device_name
+from src.training.build import build_data
+from src.training.classifier import StageMetrics
+
+PLAIN = "none"  # the choice of conf/tta that looks at the image as it is: what training reports, and the baseline
+MISTAKES = 40
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass over the test images found.
+
+    Attributes:
+        log_probabilities: by name of the test-time augmentation, float64 ``[N, classes]``.
+        labels, positions: int64 ``[N]``; positions are those in the store of test images.
+        metrics: ``test/accuracy`` and ``test/loss`` without augmentation, computed as training computes them; empty
+            where that was not looked at.
+        speeds: by name of the test-time augmentation, images a second.
+    """
+
+    log_probabilities: dict[str, Tensor]
+    labels: Tensor
+    positions: Tensor
+    metrics: dict[str, float]
+    speeds: dict[str, float]
+
+
+class Evaluator:
+    """The network of a checkpoint, its test images, and the ways of looking at them.
+
+    Args:
+        cfg: see conf/eval.yaml.
+
+    Raises:
+        FileNotFoundError, ValueError: no checkpoint, or one that cannot be used with these data or these settings.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        if cfg.ckpt is None:
+            raise ValueError("Name a checkpoint: python -m src.eval ckpt=<run folder>/checkpoints/best.ckpt")
+        self.corruptions = _chosen_corruptions(cfg.corruptions)
+        chosen = {name: ViewAverage.from_config(entries, cfg.tta.average) for name, entries in cfg.tta.settings.items()}
+        self.primary = next(iter(chosen))  # the one whose predictions are looked at closely
+        self.settings = {PLAIN: ViewAverage(averaged=cfg.tta.average)} | chosen
+        self.trained = load(cfg.ckpt)
+        self.data = _test_data(self.trained, cfg)
+        self.limit = cfg.trainer.limit_test_batches
+        self.inference = Inference(self.trained, cfg)
+
+    def clean(self) -> tuple[dict[str, Any], dict[str, Figure]]:
+        """Look at the test images as they are.
+
+        Returns:
+            JSON values, and figures by name.
+        """
+        classes = self.trained.classes
+        found = self._look("Evaluating", self.settings)
+        correct = {name: p.argmax(dim=1) == found.labels for name, p in found.log_probabilities.items()}
+        settings = []
+        for name, setting in self.settings.items():
+            row = {"name": name, "views": len(setting.views), "images_per_second": found.speeds[name]}
+            row |= measures.scores(found.log_probabilities[name], found.labels)
+            if name != PLAIN:
+                row |= measures.gain(correct[name], correct[PLAIN])
+            settings.append(row)
+        log_probabilities = found.log_probabilities[self.primary]
+        predicted = log_probabilities.argmax(dim=1)
+        confusion = measures.confusion(predicted, found.labels, classes)
+        bins = measures.reliability(log_probabilities, found.labels)
+        ece = next(row["ece"] for row in settings if row["name"] == self.primary)
+        mistakes = measures.confident_mistakes(log_probabilities, found.labels, MISTAKES)
+        titles = [
+            f"{_short(classes[found.labels[i]])}, taken for\n{_short(classes[predicted[i]])} "
+            f"({log_probabilities[i, predicted[i]].exp():.0%})"
+            for i in mistakes
+        ]
+        scale = self._scale(len(found.labels))
+        results = {
+            "images": len(found.labels),
+            "classes": list(classes),
+            "metrics": found.metrics,
+            "device": device_name(self.inference.device),
+            "averaged": self.settings[self.primary].averaged,
+            "primary": self.primary,
+            "tta": settings,
+            "by_class": measures.by_class(predicted, found.labels, classes),
+            "confusion": confusion.tolist(),
+            "reliability": bins.to_dict("records"),
+        }
+        drawn = {
+            "reliability": figures.draw_reliability(bins, ece, scale),
+            "confusion": figures.draw_confusion(confusion, classes, scale),
+            "mistakes": figures.draw_mistakes(self.data.test.images[found.positions[mistakes]], titles, scale),
+        }
+        return results, drawn
+
+    def corrupted(self, clean: float) -> tuple[list[dict[str, Any]], Figure]:
+        """Look at the test images after each chosen corruption, in five severities.
+
+        Args:
+            clean: accuracy on the images as they are, for the figure.
+
+        Returns:
+            for each corruption and severity, JSON values: ``accuracy`` and its interval; and a figure of them.
+        """
+        rows = []
+        only = {self.primary: self.settings[self.primary]}
+        for name in self.corruptions:
+            for severity in SEVERITIES:
+                harm = partial(corrupt, name=name, severity=severity)
+                found = self._look(f"{name}, severity {severity}", only, harm)
+                correct = found.log_probabilities[self.primary].argmax(dim=1) == found.labels
+                interval = measures.wilson(int(correct.sum()), len(correct))
+                accuracy = correct.double().mean().item()
+                rows.append(
+                    {"corruption": name, "severity": severity, "accuracy": accuracy, "accuracy_interval": interval}
+                )
+        return rows, figures.draw_corruptions(pd.DataFrame(rows), clean, self._scale(len(correct)))
+
+    def _look(
+        self,
+        title: str,
+        settings: dict[str, ViewAverage],
+        harm: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ) -> Pass:
+        """One pass over the test images. A view that several settings share is looked at once."""
+        views = list(dict.fromkeys(view for setting in settings.values() for view in setting.views))
+        places = {name: [views.index(view) for view in setting.views] for name, setting in settings.items()}
+        metrics = StageMetrics(len(self.trained.classes))
+        found: dict[str, list[Tensor]] = {name: [] for name in settings}
+        all_labels, all_positions, seconds = [], [], []
+        for images, labels, positions in self._batches(title):
+            logits = self.inference(harm(images, positions) if harm else images, views)
+            if PLAIN in settings:
+                plain = logits[views.index(View())]
+                metrics.update(cross_entropy(plain, labels), plain, labels)
+            for name, setting in settings.items():
+                # In float64, so that no two logits come to be one probability.
+                found[name].append(setting(logits[places[name]].double()))
+            all_labels.append(labels)
+            all_positions.append(positions)
+            seconds.append([each / len(labels) for each in self.inference.seconds])
+        warm = seconds[1:] or seconds  # the first batch also pays for the device's preparations
+        return Pass(
+            log_probabilities={name: torch.cat(parts) for name, parts in found.items()},
+            labels=torch.cat(all_labels),
+            positions=torch.cat(all_positions),
+            metrics={f"test/{name}": getattr(metrics, name).compute().item() for name in ("loss", "accuracy")}
+            if PLAIN in settings
+            else {},
+            speeds={name: len(warm) / sum(batch[i] for batch in warm for i in places[name]) for name in settings},
+        )
+
+    def _batches(self, title: str) -> Iterator[Batch]:
+        loader = self.data.test_dataloader()
+        limit = len(loader) if self.limit is None else self.limit
+        batches = min(len(loader), math.ceil(limit * len(loader)) if isinstance(limit, float) else limit)
+        if batches < 1:
+            raise ValueError(
+                f"trainer.limit_test_batches is {self.limit}; expected at least one batch, or null for all."
+            )
+        columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+        console = Console(stderr=True)
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+            yield from progress.track(islice(loader, batches), total=batches, description=title)
+
+    def _scale(self, images: int) -> str:
+        return f"{images:,} images, tta={self.primary}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 14 else f"{name[:13]}…"
+
+
+def _chosen_corruptions(chosen: Any) -> Sequence[str]:
+    names = list(CORRUPTIONS) if chosen is True else [] if chosen in (False, None) else chosen
+    unknown = [name for name in ([names] if isinstance(names, str) else names) if name not in CORRUPTIONS]
+    if unknown or isinstance(names, str):
+        raise ValueError(f"corruptions is {chosen}; expected true, false or a list of {', '.join(CORRUPTIONS)}.")
+    return list(names)
+
+
+def _test_data(trained: Trained, cfg: DictConfig) -> ImageDataModule:
+    """The test images the network was trained beside, or those of ``cfg.data``."""
+    config = trained.config.copy()
+    if cfg.get("data") is not None:
+        # Other images, but normalised as those it learned from; how one would train on them is of no account.
+        kept = {"mean": config.data.mean, "std": config.data.std, "val_size": 0, "batch_size": 1}
+        config.data = OmegaConf.merge(cfg.data, kept)
+    data = build_data(config)
+    if data.classes != trained.classes:
+        raise ValueError(
+            f"The checkpoint was trained on the classes {', '.join(trained.classes)}, but the data have "
+            f"{', '.join(data.classes)}; evaluate on data with the same classes."
+        )
+    if data.image_size != trained.image_size:
+        raise ValueError(
+            f"The data have images of {data.image_size} x {data.image_size} pixels; use images of the size it was "
+            f"trained on, with data.image_size={trained.image_size}."
+        )
+    return data

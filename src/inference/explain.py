@@ -1,0 +1,71 @@
+"""Where a trained network looks: an overlay for every image, and a sheet of them."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+
+from src.data.find import find_images
+from src.data.stream import stream
+from src.inference.grad_cam import Explanation, draw_overlay, draw_sheet, explain
+from src.inference.load import load
+
+BATCH = 32
+ON_SHEET = 64
+
+
+def explain_images(cfg: DictConfig) -> int:
+    """Write an overlay for every image, and a sheet of the first ``ON_SHEET``.
+
+    Returns:
+        How many images could not be read; they were named.
+
+    Raises:
+        ModuleNotFoundError, OSError, ValueError: grad-cam is not installed; there is no such checkpoint or image.
+    """
+    if cfg.ckpt is None or cfg.images is None:
+        raise ValueError("Name a network and images: python -m src.explain ckpt=logs/train/runs/<run> images=FOLDER")
+    if find_spec("pytorch_grad_cam") is None:
+        raise ModuleNotFoundError(
+            "Explaining takes grad-cam, not installed here: uv sync --extra explain, or pip install grad-cam."
+        )
+
+    files = find_images(cfg.images)
+    trained = load(cfg.ckpt)
+    out = Path(cfg.out)
+    out.mkdir(parents=True, exist_ok=True)
+    names = {"sheet"}
+    on_sheet: list[Explanation] = []
+    unreadable = 0
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("Explaining", total=len(files))
+        for readable, images, errors in stream(files, trained.image_size, BATCH):
+            for error in errors:
+                console.print(str(error), markup=False)
+            unreadable += len(errors)
+            progress.advance(task, len(errors))
+            for explanation in explain(trained, readable, torch.stack(images)) if readable else ():
+                draw_overlay(explanation).savefig(out / f"{_unique(explanation.file.stem, names)}.png")
+                if len(on_sheet) < ON_SHEET:
+                    on_sheet.append(explanation)
+                progress.advance(task)
+    if on_sheet:
+        draw_sheet(on_sheet).savefig(out / "sheet.png")
+        print(f"{len(files) - unreadable} images explained, {len(on_sheet)} of them on one sheet:")
+        print(out / "sheet.png")
+    return unreadable
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """``name``, or ``name-2`` and so on where another image took it; also where upper and lower case are the same."""
+    number, unique = 1, name
+    while unique.lower() in taken:
+        number += 1
+        unique = f"{name}-{number}"
+    taken.add(unique.lower())
+    return unique

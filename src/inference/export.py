@@ -1,0 +1,43 @@
+"""A trained network in a format others read, verified, with a model card beside it."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.markup import escape
+
+from src.inference.formats import BATCHES, FORMATS, check_format, export
+from src.inference.load import load
+from src.inference.model_card import find_evaluation, model_card
+
+
+def export_with_card(cfg: DictConfig) -> None:
+    """Write what ``cfg`` asks for, and say what was written.
+
+    Raises:
+        ModuleNotFoundError, OSError, ValueError: see ``load``, ``export`` and ``model_card``; nothing is written then.
+    """
+    if cfg.ckpt is None:
+        raise ValueError("Name a run folder or a checkpoint: python -m src.export ckpt=logs/train/runs/<run>")
+
+    check_format(cfg.format)
+    if not isinstance(cfg.tolerance, int | float) or not cfg.tolerance >= 0:
+        raise ValueError(f"tolerance is {cfg.tolerance!r}; expected a number, 0 or more, such as 1e-4.")
+    suffix = FORMATS[cfg.format].suffix
+    out = Path(cfg.out)
+    file = out if out.suffix == suffix else out / f"model{suffix}"
+    card = file.with_name(f"{file.name}.md")
+    if card.exists():
+        raise FileExistsError(f"{card} is there already and is not overwritten; choose another place with out=.")
+    trained = load(cfg.ckpt)
+    evaluation = find_evaluation(trained.checkpoint, cfg.eval and Path(cfg.eval))
+    difference, allowed = export(trained, cfg.format, file, cfg.tolerance)
+    card.write_text(model_card(trained, cfg.format, file, difference, evaluation), encoding="utf-8")
+    console = Console(highlight=False, soft_wrap=True)
+    batches = ", ".join(map(str, BATCHES))
+    console.print(
+        f"verified: logits differ from PyTorch's by at most {difference:.1e} (allowed: {allowed:.0e}), over "
+        f"batches of {batches} random images"
+    )
+    console.print(f"[bold]{escape(str(file))}[/]  {file.stat().st_size / 1e6:.1f} MB")
+    console.print(escape(str(card)))

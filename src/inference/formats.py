@@ -1,0 +1,241 @@
+"""The file formats that a trained network leaves this project in, and the proof that it computes the same there.
+
+ONNX and torch.export files hold preprocessing and network in one graph: uint8 pixels in, logits out. The commonest
+mistake with a network that was given away is another normalisation than it was trained with; so there is none to make.
+safetensors files hold the network's tensors alone, and the constants in their metadata.
+"""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+
+from src.inference.load import Trained
+
+BATCHES = (1, 2, 7)  # sizes that an exported network is verified with
+Logits = Callable[[Tensor], Tensor]  # uint8 images [B, 3, S, S] to logits [B, classes]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to write a trained network.
+
+    Args:
+        suffix: of its files.
+        packages: those that writing and verifying take, of the extra ``export``.
+        pixels: whether the file takes uint8 pixels, preprocessing included, or what preprocessing makes of them.
+        write: a network and its metadata, to a file.
+        read: the file, back to what computes logits; the trained network lends its architecture where the file holds
+            none.
+    """
+
+    suffix: str
+    packages: tuple[str, ...]
+    pixels: bool
+    write: Callable[[Trained, Path, Mapping[str, str]], None]
+    read: Callable[[Trained, Path], Logits]
+
+
+class Verified(NamedTuple):
+    """How far the logits of an exported network were from PyTorch's, and how far they might have been."""
+
+    difference: float
+    allowed: float
+
+
+def export(trained: Trained, format: str, file: Path, tolerance: float) -> Verified:
+    """Write ``trained`` to ``file``, once what was written computes the same logits.
+
+    Args:
+        trained: a network, see ``load``.
+        format: one of ``FORMATS``.
+        file: it must not exist yet; its folder may not either.
+        tolerance: the largest difference allowed between a logit here and there. Of logits so large that float32 does
+            not have it (above 50, for 1e-4), 16 units in the last place are.
+
+    Returns:
+        The largest difference, over random images in batches of ``BATCHES``, and what was allowed.
+
+    Raises:
+        FileExistsError: there is such a file.
+        ModuleNotFoundError: the format takes packages that are not installed.
+        ValueError: there is no such format, or the logits differ by more than is allowed; then no file is left.
+    """
+    check_format(format)
+    if file.exists():
+        raise FileExistsError(f"{file} is there already and is not overwritten; choose another with out=.")
+    form = FORMATS[format]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{os.getpid()}-{file.name}")
+    try:
+        with _quiet():
+            form.write(trained, part, metadata(trained, format))
+            difference, largest = _compare(trained, form.read(trained, part))
+        allowed = max(tolerance, 16 * torch.finfo(torch.float32).eps * largest)
+        if not difference <= allowed:  # NaN, too
+            raise ValueError(
+                f"In {format}, the logits differ by up to {difference:.1e} from PyTorch's, more than the "
+                f"{allowed:.0e} allowed; the file was not kept. If that is little for this network, raise tolerance."
+            )
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+    return Verified(difference, allowed)
+
+
+def check_format(format: str) -> None:
+    """Raise what ``export`` would over an unknown format or packages that are missing."""
+    if format not in FORMATS:
+        raise ValueError(f"format is {format!r}; expected {', '.join(FORMATS)}.")
+    missing = [name for name in FORMATS[format].packages if find_spec(name) is None]
+    if missing:
+        raise ModuleNotFoundError(
+            f"format={format} takes {', '.join(missing)}, not installed here: uv sync --extra export, or pip install "
+            f"{' '.join(missing)}; format=torch_export takes nothing more."
+        )
+
+
+def metadata(trained: Trained, format: str) -> dict[str, str]:
+    """What a file tells of itself, every value as JSON: ``classes`` (by index), ``mean`` and ``std`` (per channel, for
+    values 0 to 1), ``image_size``, ``input``, ``output`` and ``model`` (how to build it here)."""
+    size, classes = trained.image_size, list(trained.classes)
+    takes = f"images: uint8 [batch, 3, {size}, {size}], RGB, 0 to 255"
+    if not FORMATS[format].pixels:
+        takes = f"images: float32 [batch, 3, {size}, {size}], RGB, (value / 255 - mean) / std"
+    model = OmegaConf.to_container(trained.config.model)
+    assert isinstance(model, dict)
+    content = {
+        "classes": classes,
+        "mean": list(trained.config.data.mean),
+        "std": list(trained.config.data.std),
+        "image_size": size,
+        "input": takes,
+        "output": f"logits: float32 [batch, {len(classes)}]",
+        "model": model | {"num_classes": len(classes), "image_size": size},
+    }
+    return {key: json.dumps(value) for key, value in content.items()}
+
+
+class _FromPixels(nn.Module):
+    """uint8 ``images`` to logits."""
+
+    def __init__(self, trained: Trained) -> None:
+        super().__init__()
+        self.preprocess = trained.preprocess
+        self.network = trained.network
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(self.preprocess(images))
+
+
+def _random_images(trained: Trained, batch: int) -> Tensor:
+    stream = torch.Generator().manual_seed(batch)
+    shape = (batch, 3, trained.image_size, trained.image_size)
+    return torch.randint(0, 256, shape, generator=stream, dtype=torch.uint8)
+
+
+@torch.no_grad()
+def _compare(trained: Trained, logits: Logits) -> tuple[float, float]:
+    """The largest difference between a logit there and here, and the largest logit here, without its sign."""
+    ours, theirs = [], []
+    for batch in BATCHES:
+        images = _random_images(trained, batch)
+        ours.append(_FromPixels(trained)(images))
+        theirs.append(logits(images))
+    here = torch.cat(ours)
+    return (torch.cat(theirs) - here).abs().max().item(), here.abs().max().item()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what exporters say of themselves; errors are raised all the same."""
+    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _example(trained: Trained) -> dict[str, Any]:
+    """What the exporters trace with: two images, whose number is left open."""
+    return {"args": (_random_images(trained, 2),), "dynamic_shapes": ({0: torch.export.Dim("batch")},)}
+
+
+# ---- ONNX --------------------------------------------------------------------------------------------------------
+
+
+def _write_onnx(trained: Trained, file: Path, metadata: Mapping[str, str]) -> None:
+    program = torch.onnx.export(
+        _FromPixels(trained).eval(),
+        **_example(trained),
+        input_names=["images"],
+        output_names=["logits"],
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props.update(metadata)
+    program.save(file, external_data=False)
+
+
+def _read_onnx(trained: Trained, file: Path) -> Logits:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(["logits"], {"images": images.numpy()})[0])
+
+
+# ---- torch.export ------------------------------------------------------------------------------------------------
+
+
+def _write_program(trained: Trained, file: Path, metadata: Mapping[str, str]) -> None:
+    program = torch.export.export(_FromPixels(trained).eval(), **_example(trained))
+    torch.export.save(program, file, extra_files={"metadata.json": json.dumps(dict(metadata))})
+
+
+def _read_program(trained: Trained, file: Path) -> Logits:
+    return torch.export.load(file).module()
+
+
+# ---- safetensors -------------------------------------------------------------------------------------------------
+
+
+def _write_tensors(trained: Trained, file: Path, metadata: Mapping[str, str]) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
+    save_file(tensors, file, metadata={"format": "pt", **metadata})
+
+
+def _read_tensors(trained: Trained, file: Path) -> Logits:
+    from safetensors.torch import load_file
+
+    network = deepcopy(trained.network)
+    for tensor in network.state_dict().values():
+        tensor.zero_()
+    network.load_state_dict(load_file(file))
+    return lambda images: network(trained.preprocess(images))
+
+
+FORMATS = {
+    "onnx": Format(".onnx", ("onnx", "onnxscript", "onnxruntime"), True, _write_onnx, _read_onnx),
+    "torch_export": Format(".pt2", (), True, _write_program, _read_program),
+    "safetensors": Format(".safetensors", ("safetensors",), False, _write_tensors, _read_tensors),
+}

@@ -1,0 +1,142 @@
+"""Where a network looks: Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391), by the package grad-cam."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from src.inference.load import Trained
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the network made of one image.
+
+    Attributes:
+        file: the image's.
+        pixels: as the network saw it, uint8 ``[S, S, 3]``.
+        heat: how much each place spoke for the predicted class, float32 ``[S, S]``, 0 to 1; the largest is 1, or all
+            are 0 where nothing spoke for it.
+        predicted: name of the class.
+        probability: of that class, 0 to 1.
+    """
+
+    file: Path
+    pixels: np.ndarray
+    heat: np.ndarray
+    predicted: str
+    probability: float
+
+
+def last_feature_map(network: nn.Module, images: Tensor) -> nn.Module:
+    """The module that makes the last map ``[B, C, H, W]`` of more than one place: what Grad-CAM is defined on.
+
+    That is after the last convolution, its norm, the addition of a residual block, and the ReLU, whatever the network.
+
+    Args:
+        network: any; it is called once.
+        images: float ``[B, 3, S, S]``.
+
+    Raises:
+        ValueError: there is none, as in a network without convolutions.
+    """
+    calls: list[str] = []
+    places: dict[str, int] = {}  # of the maps, in the order they are made
+
+    def note(name: str, output: object) -> None:
+        calls.append(name)
+        if isinstance(output, Tensor) and output.ndim == 4:
+            places[name] = output.shape[2] * output.shape[3]
+
+    handles = [
+        module.register_forward_hook(lambda module, inputs, output, name=name: note(name, output))
+        for name, module in network.named_modules()
+        if module is not network
+    ]
+    try:
+        with torch.no_grad():
+            network(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    def shrinks(name: str) -> bool:
+        """Whether it is part of something that leaves one place, so that not all of its entry passes through it."""
+        parts = name.split(".")
+        return any(places.get(".".join(parts[:end])) == 1 for end in range(1, len(parts) + 1))
+
+    # A module that is used twice makes two maps, and which of them is meant cannot be said.
+    once = [name for name in reversed(places) if calls.count(name) == 1]
+    for name in [name for name in once if not shrinks(name)] or once[:1]:
+        return network.get_submodule(name)
+    raise ValueError(f"{type(network).__name__} makes no map of features that Grad-CAM could explain.")
+
+
+def explain(trained: Trained, files: Sequence[Path], images: Tensor) -> Iterator[Explanation]:
+    """Explain a batch.
+
+    Args:
+        trained: the network.
+        files: where the images came from, ``B`` of them.
+        images: uint8 ``[B, 3, S, S]``.
+    """
+    from pytorch_grad_cam import GradCAM  # of the extra explain: src.explain says so where it is missing
+
+    network = trained.network
+    inputs = trained.preprocess(images)
+    cam = GradCAM(network, [last_feature_map(network, inputs[:1])])
+    heat = cam(inputs, targets=None)  # of the class predicted
+    probability, predicted = cam.outputs.detach().softmax(dim=1).max(dim=1)
+    pixels = images.permute(0, 2, 3, 1).numpy()
+    for i, file in enumerate(files):
+        name = trained.classes[int(predicted[i])]
+        yield Explanation(file, pixels[i], heat[i], name, float(probability[i]))
+
+
+# ---- drawing ---------------------------------------------------------------------------------------------------
+
+
+def draw_overlay(explanation: Explanation) -> Figure:
+    """The image as the network saw it, and the same under what spoke for the predicted class."""
+    figure = Figure(figsize=(6.4, 3.5), layout="constrained", dpi=100)
+    figure.suptitle(_caption(explanation), fontsize=11, parse_math=False)
+    plain, overlay = figure.subplots(1, 2)
+    plain.imshow(explanation.pixels, interpolation="nearest")
+    plain.set_axis_off()
+    _lay_over(overlay, explanation)
+    return figure
+
+
+def draw_sheet(explanations: Sequence[Explanation]) -> Figure:
+    """All of them on one page, each under its file's name."""
+    columns = min(8, len(explanations))
+    rows = -(-len(explanations) // columns)
+    figure = Figure(figsize=(1.7 * columns, 2.05 * rows), layout="constrained", dpi=100)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, explanation in zip(grid, explanations, strict=False):
+        _lay_over(axes, explanation)
+        name = explanation.file.name
+        short = name if len(name) <= 20 else f"{name[:9]}…{name[-10:]}"
+        axes.set_title(f"{short}\n{_caption(explanation)}", fontsize=7, parse_math=False)
+    return figure
+
+
+def _caption(explanation: Explanation) -> str:
+    name = " ".join(explanation.predicted.split())
+    return f"{name if len(name) <= 24 else f'{name[:23]}…'}  {explanation.probability:.1%}"
+
+
+def _lay_over(axes: Axes, explanation: Explanation) -> None:
+    axes.imshow(explanation.pixels.mean(axis=2), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    # The image shows where nothing is; and the colours stop short of the map's dark ends, which look like shadow.
+    axes.imshow(
+        explanation.heat, cmap="turbo", vmin=-0.2, vmax=1.2, alpha=0.6 * explanation.heat, interpolation="bilinear"
+    )
+    axes.set_axis_off()

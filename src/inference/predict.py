@@ -1,0 +1,146 @@
+"""What a trained network sees in images: a table, and a file of all predictions."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import NamedTuple
+
+import rich
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
+from rich.table import Table
+from rich.text import Text
+
+from src.augment.test_time import ViewAverage
+from src.data.find import find_images
+from src.data.stream import stream
+from src.inference.load import load
+from src.inference.network import Inference
+
+SHOWN = 20  # files that the screen has room for
+
+
+class Prediction(NamedTuple):
+    """What was seen in one file: classes and their probabilities (0 to 1), the most probable first."""
+
+    file: Path
+    classes: list[tuple[str, float]]
+
+
+def predict(cfg: DictConfig) -> int:
+    """Print a table of predictions, and write all of them to ``cfg.out`` where it is given.
+
+    Images stream: only two batches are in memory at a time, however many files there are.
+
+    Returns:
+        How many files could not be read; they were named and passed over.
+
+    Raises:
+        FileNotFoundError, ValueError: no checkpoint, no images, or a setting that cannot be used.
+    """
+    if cfg.ckpt is None or cfg.images is None:
+        raise ValueError("Name a checkpoint and images: python -m src.predict ckpt=<run folder> images=<folder>")
+    for name in ("top", "batch_size"):
+        if not isinstance(cfg[name], int) or cfg[name] < 1:
+            raise ValueError(f"{name} is {cfg[name]!r}; expected a whole number, 1 or more.")
+    files = find_images(cfg.images)
+    shown: list[Prediction] = []
+    unreadable = 0
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with (
+        _open_record(Path(cfg.out), cfg.top) if cfg.out is not None else nullcontext(lambda _: None) as record,
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
+        task = progress.add_task("Predicting", total=len(files))
+        for predictions, errors in _predictions(cfg, files):
+            for prediction in predictions:
+                record(prediction)
+            shown += predictions[: SHOWN - len(shown)]
+            for error in errors:
+                console.print(str(error), markup=False)
+            unreadable += len(errors)
+            progress.advance(task, len(predictions) + len(errors))
+    _show(shown)
+    if more := len(files) - unreadable - len(shown):
+        print(f"and {more:,} more{'' if cfg.out else '; out=predictions.csv writes all of them'}")
+    if cfg.out is not None:
+        print(cfg.out)
+    if unreadable:
+        print(f"{unreadable} of {len(files)} files could not be read.", file=sys.stderr)
+    return unreadable
+
+
+def _predictions(cfg: DictConfig, files: Sequence[Path]) -> Iterator[tuple[list[Prediction], list[ValueError]]]:
+    """Batch by batch: what was seen, and what could not be read."""
+    if len(cfg.tta.settings) != 1:
+        raise ValueError(f"tta is {', '.join(cfg.tta.settings)}; predictions are made with one of them.")
+    (views,) = cfg.tta.settings.values()
+    average = ViewAverage.from_config(views, cfg.tta.average)
+    trained = load(cfg.ckpt)
+    inference = Inference(trained, cfg)
+    for readable, images, errors in stream(files, trained.image_size, cfg.batch_size):
+        predictions = []
+        if readable:
+            probabilities = average(inference(torch.stack(images), average.views).double()).exp()
+            values, classes = probabilities.topk(min(cfg.top, len(trained.classes)))
+            for file, own_values, own_classes in zip(readable, values.tolist(), classes.tolist(), strict=True):
+                names = [trained.classes[i] for i in own_classes]
+                predictions.append(Prediction(file, list(zip(names, own_values, strict=True))))
+        yield predictions, errors
+
+
+@contextmanager
+def _open_record(out: Path, top: int) -> Iterator[Callable[[Prediction], None]]:
+    """What takes predictions one by one into a file, which bears its name once it is whole; until then .part.
+
+    Raises:
+        ValueError: it is neither a .csv nor a .json.
+    """
+    if out.suffix not in (".csv", ".json"):
+        raise ValueError(f"out is {out}; expected the name of a .csv or a .json file.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f"{out.name}.part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        if out.suffix == ".csv":
+            writer = csv.writer(file)
+            writer.writerow(["file", *(f"{name}_{i + 1}" for i in range(top) for name in ("class", "probability"))])
+
+            def record(prediction: Prediction) -> None:
+                cells = [cell for name, value in prediction.classes for cell in (name, f"{value:.6f}")]
+                writer.writerow([prediction.file, *cells])
+
+            yield record
+        else:
+            before = "["
+
+            def record(prediction: Prediction) -> None:
+                nonlocal before
+                classes = [{"class": name, "probability": round(value, 6)} for name, value in prediction.classes]
+                file.write(before + "\n" + json.dumps({"file": str(prediction.file), "predictions": classes}))
+                before = ","
+
+            yield record
+            file.write("\n]\n" if before == "," else "[]\n")
+    part.replace(out)
+
+
+def _show(predictions: list[Prediction]) -> None:
+    if not predictions:
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("file", overflow="fold")
+    table.add_column("class", overflow="fold")
+    table.add_column("probability", no_wrap=True)
+    if len(predictions[0].classes) > 1:
+        table.add_column("then", overflow="fold")
+    for file, ((name, value), *others) in predictions:
+        then = ", ".join(f"{other} {probability:.1%}" for other, probability in others)
+        cells = [str(file), name, f"{value:.1%}", *([then] if others else [])]
+        table.add_row(*map(Text, cells))
+    rich.get_console().print(table)

@@ -1,0 +1,94 @@
+"""What a configuration that came out of a file may build."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@cache
+def known_targets() -> frozenset[str]:
+    """Every ``_target_`` that a group of conf/ names: what a config read from a file may instantiate.
+
+    What conf/hydra names is Hydra's business and never comes out of a file.
+    """
+    files = [file for file in CONF.glob("*/**/*.yaml") if file.relative_to(CONF).parts[0] != "hydra"]
+    found = (re.findall(r"_target_:\s*([\w.]+)", file.read_text("utf-8")) for file in files)
+    return frozenset(target for targets in found for target in targets)
+
+
+# Where modules stood when run folders and checkpoints of schema 1 were written.
+_MOVED = {
+    "src.callbacks.": "src.training.callbacks.",
+    "src.optim.": "src.training.optimizers.",
+    "src.schedules.": "src.training.schedules.",
+    "src.runs.tensorboard.": "src.training.tensorboard.",
+}
+
+
+def with_current_targets(node: Any) -> Any:
+    """Plain values with every ``_target_`` that has moved replaced by its present place."""
+    if type(node) is dict:
+        return {
+            key: _current(value) if key == "_target_" and type(value) is str else with_current_targets(value)
+            for key, value in node.items()
+        }
+    return [with_current_targets(child) for child in node] if type(node) is list else node
+
+
+def _current(target: str) -> str:
+    return next((new + target[len(old) :] for old, new in _MOVED.items() if target.startswith(old)), target)
+
+
+def _dubious(node: Any) -> Iterator[str]:
+    """What conf/ does not vouch for, in words, one for each finding."""
+    if type(node) is dict:
+        for key, value in node.items():
+            if not isinstance(key, str) or (key.startswith("_") and key not in ("_target_", "_partial_")):
+                yield f"has the key {key!r}, which means something to Hydra that no file of conf/ uses"
+            elif key == "_target_" and not (isinstance(value, str) and value in known_targets()):
+                yield f"asks for {value!r}, which no file of conf/ names (a backbone of yours needs one in conf/model)"
+            else:
+                yield from _dubious(value)
+    elif type(node) is list:
+        for child in node:
+            yield from _dubious(child)
+    elif isinstance(node, str) and "${" in node:
+        yield f"asks for {node!r}, which would be looked up elsewhere"
+    elif node is not None and type(node) not in (str, bool, int, float):
+        yield f"has a value of type {type(node).__name__}, where only plain values are expected"
+
+
+def _leads_away(node: Any) -> Iterator[str]:
+    """Paths, in POSIX or Windows form, that do not stay in the folder they are relative to."""
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _leads_away(child)
+    if isinstance(node, str) and (PureWindowsPath(node).anchor or ".." in PureWindowsPath(node).parts):
+        yield node
+
+
+def trusted(config: Any) -> DictConfig:
+    """A config that came out of a file, once it is sure to build nothing but what conf/ describes.
+
+    Args:
+        config: resolved, plain values.
+
+    Raises:
+        ValueError: it names a ``_target_`` that conf/ does not, has one of Hydra's special keys, an interpolation,
+            which could yield either, or anything but plain values; or what it says of trainer, logger and callbacks
+            could make them write outside the run folder.
+    """
+    if type(config) is not dict:  # OmegaConf would read a string as YAML
+        raise ValueError("The config is not a mapping of plain values; nothing was built from it.")
+    config = with_current_targets(config)
+    for finding in _dubious(config):
+        raise ValueError(f"The config {finding}; it was not built.")
+    for group in ("trainer", "logger", "callbacks"):
+        for path in _leads_away(config.get(group)):
+            raise ValueError(f"The config's {group} would write to {path!r}, outside the run folder; it was not built.")
+    return OmegaConf.create(config)

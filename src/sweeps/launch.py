@@ -1,0 +1,141 @@
+"""The beginning and the end of a multirun: which jobs it asks for, what they are called, and what became of them.
+
+A launcher's processes import this module before they compose a job's configuration, as they unpickle the callback.
+"""
+
+import os
+import shlex
+import sys
+import warnings
+from copy import deepcopy
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import get_overrides_dirname
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict, read_write
+
+import src.sweeps.naming  # noqa: F401  (the resolvers that conf/train.yaml uses)
+from src.runs.screen import beside_others, share_screen
+from src.sweeps.jobs import jobs, record_launch, refusal, show
+
+# conf/hydra/launcher/{joblib,ray}.yaml are called what a user types, as the plugins' own nodes are.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+
+_FACTORS = ("model", "optim", "lr_multiplier", "schedule", "aug", "label_smoothing", "seed")
+
+
+class SweepSummary(Callback):
+    """Name the jobs of a multirun and record that they were asked for; at its end, print a table of all jobs of the
+    sweep, and exit with 1 unless all of this launch completed."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, list[str]] = {}  # overrides of this launch's jobs, by folder name
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        plugin = ".".join(config.hydra.launcher._target_.split(".")[:2])
+        if find_spec(plugin) is None:
+            launcher = config.hydra.runtime.choices["hydra/launcher"]
+            raise SystemExit(f"hydra/launcher={launcher} is not installed; run: uv sync --extra {launcher}")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers otherwise
+        # Under "uv run", Ray would start its workers by "uv run" as well, in a folder where that finds no project.
+        os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        self._name_jobs(config)
+
+    def _name_jobs(self, config: DictConfig) -> None:
+        """Leave out of the jobs' folder names what is the same for all and no factor: data.root, scale, and so on.
+
+        A factor stays even where the sweep has one level of it, so that a wider grid later finds its folder.
+        """
+        fixed = [
+            override.key_or_group
+            for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+            if not override.is_sweep_override() and override.key_or_group.split(".")[0] not in _FACTORS
+        ]
+        # Hydra composes every job's config anew, from the overrides recorded here.
+        with read_write(config):
+            config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
+        if config.hydra.sweeper._target_.endswith(".BasicSweeper"):  # others choose their jobs as they go
+            sweep = Path(config.hydra.sweep.dir)
+            self.asked = _grid(config, fixed)
+            for name in self.asked:
+                refusal(sweep / name).unlink(missing_ok=True)
+            record_launch(sweep, _command(config, sweep), self.asked)
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        if (job := beside_others(config.hydra)) is not None:
+            share_screen(job)
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        sweep = Path(config.hydra.sweep.dir)
+        found = jobs(sweep)
+        show(sweep, found)
+        done = [job.name for job in found if job.state == "completed"]
+        print(f"{len(done)} of {len(found)} jobs completed. Sum it up: python -m src.report sweep={sweep.name}")
+        asked = self.asked or [job.name for job in found]
+        if any(name not in done or refusal(sweep / name).exists() for name in asked):
+            raise SystemExit(1)
+
+
+def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
+    """Overrides of a multirun's jobs by folder name, as Hydra will come to them; empty if it will refuse them."""
+    settings = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    parser = OverridesParser.create()
+    grid = BasicSweeper.split_arguments(parser.parse_overrides([*settings, *config.hydra.overrides.task]), None)[0]
+    if not _composes(config, grid):
+        return {}
+    naming = config.hydra.job.config.override_dirname
+    asked = {}
+    # A name of the user's own may depend on what the job trains, ours does not: composing takes a while.
+    own_name = any(override.startswith("hydra.sweep.subdir=") for override in config.hydra.overrides.hydra)
+    loader, multirun = GlobalHydra.instance().config_loader(), config
+    config = deepcopy(config)
+    for number, overrides in enumerate(grid):
+        if own_name:
+            config = loader.load_sweep_config(multirun, overrides)
+        with open_dict(config), read_write(config):
+            config.hydra.job.num = number
+            config.hydra.job.override_dirname = get_overrides_dirname(
+                parser.parse_overrides(overrides),
+                exclude_keys=[*naming.exclude_keys, *fixed],
+                item_sep=naming.item_sep,
+                kv_sep=naming.kv_sep,
+            )
+        asked[config.hydra.sweep.subdir] = overrides
+    return asked
+
+
+def _composes(config: DictConfig, grid: list[list[str]]) -> bool:
+    """Whether Hydra can make sense of every override. It will look for itself, and tell, but only later.
+
+    Composing takes a tenth of a second, so of values that one key takes only the first is tried: they all fit or none.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    parser = OverridesParser.create()
+    seen: set[str] = set()
+    for overrides in grid:
+        settings = {
+            str(override.input_line) if loader.get_group_options(override.key_or_group) else override.key_or_group
+            for override in parser.parse_overrides(overrides)
+        }
+        if not settings <= seen:
+            try:
+                loader.load_sweep_config(config, overrides)
+            except HydraException:
+                return False
+        seen |= settings
+    return True
+
+
+def _command(config: DictConfig, sweep: Path) -> str:
+    """The command line of this multirun, with the sweep's name, which it may not have been given."""
+    arguments = sys.argv[1:]
+    if not any(override.startswith("sweep=") for override in config.hydra.overrides.task):
+        overrides = [place for place, argument in enumerate(arguments) if "=" in argument and argument[0] != "-"]
+        arguments.insert(min(overrides, default=len(arguments)), f"sweep={sweep.name}")  # overrides must stay together
+    return shlex.join(["python", "-m", "src.train", *arguments])

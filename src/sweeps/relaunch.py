@@ -1,0 +1,108 @@
+"""What a job does about the run that its folder holds already, from an earlier launch of its sweep."""
+
+import json
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from src.runs.errors import sentence
+from src.runs.folder import RunFolder, score
+from src.runs.provenance import differences
+from src.sweeps.jobs import refusal
+from src.sweeps.naming import run_id
+
+log = logging.getLogger(__name__)
+
+
+def take_up(folder: RunFolder, cfg: DictConfig) -> float | None:
+    """Make ``folder``, which this process holds, ready to run ``cfg`` in, unless that has been done.
+
+    A run with the same settings, as far as they affect the result, goes on from its last checkpoint. One with other
+    settings that has nothing to lose, neither result nor checkpoint, gives way.
+
+    Args:
+        cfg: its ``on_conflict`` says what to do about a run with other settings. ``error`` refuses; ``rerun`` moves it
+            to ``.replaced`` beside the folder; ``keep`` lets its result stand.
+
+    Returns:
+        The score of the completed run, if there is nothing left to do.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, or ``on_conflict`` is none of the three.
+    """
+    on_conflict, overrides = cfg.on_conflict, list(HydraConfig.get().overrides.task)
+    if on_conflict not in ("error", "rerun", "keep"):
+        raise ValueError(f"on_conflict is {on_conflict!r}; expected error, rerun or keep.")
+    try:
+        results = folder.results() if folder.results_file.exists() else {}
+    except ValueError:
+        log.warning("%s is damaged; what the checkpoints hold is kept.", folder.results_file)
+        results = {}
+    completed = results.get("status") == "completed"
+    trained = completed or folder.last.exists() or folder.previous.exists()
+    former = results.get("config") or (_config_of_checkpoint(folder) if trained else None)
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    changed = differences(former, config) if former and trained else {}
+    if not changed:
+        if completed:
+            print(f"{folder.path.name}: completed before, accuracy {score(results):.2%}")
+            return score(results)
+        folder.begin(**({"overrides": overrides} | (results if trained else {})))
+        return None
+    told = "; ".join(f"{key} was {json.dumps(old)} and is now {json.dumps(new)}" for key, (old, new) in changed.items())
+    if on_conflict == "rerun":
+        aside = _move_aside(folder)
+        _record(folder, cfg)
+        folder.begin(overrides=overrides)
+        log.info("%s: the former run, with other settings (%s), is now in %s", folder.path.name, told, aside)
+        return None
+    if on_conflict == "keep" and completed:
+        print(f"{folder.path.name}: kept, accuracy {score(results):.2%}, with other settings ({told})")
+        return score(results)
+    keep = ", on_conflict=keep lets its result stand" if completed else ""
+    raise ValueError(
+        f"{folder.path} holds a run with other settings: {told}. Choose another sweep=NAME; "
+        f"on_conflict=rerun moves it aside and runs it anew{keep}."
+    )
+
+
+def refuse(folder: RunFolder, error: Exception, *, debug: bool) -> None:
+    """Tell why a job of a sweep will not run, now and in the table at the end."""
+    if debug:
+        traceback.print_exception(error)
+    print(sentence(error), file=sys.stderr)
+    file = refusal(folder.path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(sentence(error), encoding="utf-8")
+
+
+def _config_of_checkpoint(folder: RunFolder) -> dict[str, Any] | None:
+    from src.runs.checkpoints import last_good_checkpoint
+
+    checkpoint = last_good_checkpoint(folder)
+    return checkpoint and checkpoint["hyper_parameters"]["config"]
+
+
+def _move_aside(folder: RunFolder) -> Path:
+    """Move all that is in the folder, but the lock. What is left behind by a kill in between will be moved later."""
+    aside = folder.path.parent / ".replaced" / f"{folder.path.name}-{run_id()}"
+    aside.mkdir(parents=True)
+    for entry in folder.path.iterdir():
+        if entry != folder.lock_file:
+            entry.rename(aside / entry.name)
+    return aside
+
+
+def _record(folder: RunFolder, cfg: DictConfig) -> None:
+    """What Hydra records of a job. It has left that out, since there was a record then."""
+    hydra_cfg = HydraConfig.get()
+    record = folder.path / ".hydra"
+    record.mkdir(exist_ok=True)
+    OmegaConf.save(cfg, record / "config.yaml")
+    OmegaConf.save({"hydra": hydra_cfg}, record / "hydra.yaml")
+    OmegaConf.save(hydra_cfg.overrides.task, record / "overrides.yaml")

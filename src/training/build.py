@@ -1,0 +1,185 @@
+"""From a composed config to the objects it describes."""
+
+import ctypes
+import logging
+import sys
+import warnings
+from contextlib import suppress
+from typing import Any
+
+import lightning as L
+import rich
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.strategies import DDPStrategy
+from omegaconf import DictConfig, OmegaConf
+
+from src.data.datamodule import ImageDataModule
+from src.runs.folder import RunFolder
+from src.training.callbacks.checkpoints import CheckpointFiles, Checkpoints
+from src.training.callbacks.history import History
+from src.training.callbacks.interrupt import InterruptCheckpoint
+from src.training.callbacks.progress import ProgressBar
+from src.training.classifier import Classifier
+
+# Lightning announces hardware, tips and its own deprecated calls; none of that is about the user's run.
+for name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(name).setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # batches come from memory
+warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero.*")  # no validation set
+warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # EpochSampler is
+warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
+warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated.*")  # its successor is too new
+warnings.filterwarnings("ignore", message="GPU available but not used.*")  # trainer=cpu
+
+if not sys.stdout.isatty():
+    rich.reconfigure(width=200)  # a log file has no right edge to wrap at
+
+
+def build_data(cfg: DictConfig) -> ImageDataModule:
+    """The data module of ``cfg.data`` with the augmentation of ``cfg.aug``; reads the images.
+
+    Raises:
+        ValueError, OSError: a setting does not fit the data, or the data cannot be read.
+    """
+    return instantiate(cfg.data, aug=instantiate(cfg.aug), seed=cfg.seed)
+
+
+def build_classifier(cfg: DictConfig, data: ImageDataModule) -> Classifier:
+    """The backbone of ``cfg.model``, initialised from torch's global generator, in its LightningModule.
+
+    Raises:
+        ValueError: a setting is out of its range, or the backbone does not admit images of this size.
+    """
+    return Classifier(
+        instantiate(cfg.model, num_classes=len(data.classes), image_size=data.image_size),
+        optimizer=instantiate(cfg.optim),
+        schedule=instantiate(cfg.schedule),
+        classes=data.classes,
+        image_size=data.image_size,
+        seed=cfg.seed,
+        label_smoothing=cfg.label_smoothing,
+        channels_last=cfg.channels_last,
+        compile=cfg.compile,
+        config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]
+    )
+
+
+def _on_gpu(cfg: DictConfig) -> bool:
+    """Whether ``cfg.trainer`` trains on a GPU."""
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return has_gpu and cfg.trainer.accelerator != "cpu"
+
+
+def process_count(cfg: DictConfig) -> int:
+    """How many processes train together, on all machines: one for each of ``cfg.trainer.devices``.
+
+    Raises:
+        ValueError: that number is not known, not to be had, or does not divide ``cfg.data.batch_size``.
+    """
+    devices = cfg.trainer.get("devices", 1)
+    if devices in ("auto", -1):
+        if not _on_gpu(cfg):
+            raise ValueError("trainer.devices is auto, but there is no GPU to count: set trainer.devices=2, or more.")
+        devices = max(1, torch.cuda.device_count())
+    elif not isinstance(devices, int):
+        devices = len(devices)
+    if devices < 1 or (devices > 1 and _on_gpu(cfg) and devices > torch.cuda.device_count()):
+        have = f"; torch finds {torch.cuda.device_count()} GPUs here" if _on_gpu(cfg) else ""
+        raise ValueError(f"trainer.devices is {cfg.trainer.devices}; expected 1 or more{have}.")
+    processes = devices * cfg.trainer.get("num_nodes", 1)
+    batch_size = cfg.data.batch_size
+    if processes > 1 and batch_size % processes:
+        lower = batch_size // processes * processes
+        raise ValueError(
+            f"data.batch_size is {batch_size}, the images of one step, which {processes} processes cannot share "
+            f"equally; choose a multiple of {processes}, such as {lower or processes}."
+        )
+    return processes
+
+
+def check_trainer(cfg: DictConfig) -> None:
+    """Check what Lightning does not put into a sentence of its own.
+
+    Raises:
+        ValueError: ``cfg.trainer`` asks for a device that this machine does not have, or for no epochs.
+    """
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if cfg.trainer.accelerator in ("gpu", "cuda", "mps") and not has_gpu:
+        raise ValueError(
+            f"trainer.accelerator is {cfg.trainer.accelerator}, but torch finds no GPU here; "
+            "use trainer=cpu or trainer=auto."
+        )
+    for name in ("max_epochs", "log_every_n_steps"):
+        value = cfg.trainer[name]
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"trainer.{name} is {value!r}; expected a whole number, 1 or more.")
+
+
+def build_trainer(cfg: DictConfig, **settings: Any) -> L.Trainer:
+    """The trainer of ``cfg.trainer``.
+
+    Raises:
+        ValueError: see ``check_trainer``.
+    """
+    check_trainer(cfg)
+    processes = process_count(cfg)
+    # The statistics of BatchNorm need to be the same in all processes only when they are used: see Classifier.
+    strategy = DDPStrategy(broadcast_buffers=False) if processes > 1 else "auto"
+    sync_batchnorm = processes > 1 and bool(cfg.trainer.get("sync_batchnorm")) and _on_gpu(cfg)
+    own = {"strategy": strategy, "sync_batchnorm": sync_batchnorm, "use_distributed_sampler": False}
+    _keep_memory()
+    # With deterministic algorithms torch would also fill whatever is allocated, in case a program reads it unwritten.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it; no effect on the CPU
+    return instantiate(cfg.trainer, **own, **settings)
+
+
+def _keep_memory() -> None:
+    """Have glibc keep freed memory for the next step, in place of giving it back and asking for it again.
+
+    A network on the CPU frees its activations in every step. Blocks of that size are mapped anew each time, and the
+    kernel clears them page by page. Other C libraries do not know ``mallopt``, and are left as they are.
+    """
+    with suppress(AttributeError, OSError, TypeError):  # TypeError: Windows cannot open "this program"
+        mallopt = ctypes.CDLL(None).mallopt
+        m_trim_threshold, m_mmap_max = -1, -4
+        mallopt(m_mmap_max, 0)
+        mallopt(m_trim_threshold, -1)
+
+
+def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tuple[L.Trainer, History]:
+    """The trainer of a run that is recorded in ``folder``, and the callback that holds its history.
+
+    Args:
+        validates: whether there is a validation set, by whose accuracy the best epoch is chosen; otherwise the
+            last epoch is the best.
+
+    Raises:
+        ValueError: see ``check_trainer`` and ``Checkpoints``; or there is a validation set, but not every epoch would
+            use it.
+    """
+    usual = {"max_steps": (None, -1), "check_val_every_n_epoch": (None, 1)}
+    for name, values in usual.items():
+        if validates and cfg.trainer.get(name) not in values:
+            raise ValueError(
+                f"trainer.{name} may leave an epoch without validation, by which the best one is chosen; "
+                "leave it out, or choose none with data.val_size=0."
+            )
+    for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+        if cfg.trainer.get(name) == 0:
+            raise ValueError(f"trainer.{name} is 0; expected at least one batch, or null for all.")
+    history = History(folder.metrics_file)
+    files = CheckpointFiles(folder)
+    checkpoints = Checkpoints(files, "val/accuracy" if validates else None, cfg.get("checkpoint_minutes"))
+    watchers = [instantiate(callback) for callback in (cfg.get("callbacks") or {}).values() if callback is not None]
+    trainer = build_trainer(
+        cfg,
+        default_root_dir=folder.path,
+        logger=instantiate(cfg.logger, save_dir=folder.path) if cfg.get("logger") else False,
+        enable_progress_bar=any(isinstance(watcher, ProgressBar) for watcher in watchers),
+        callbacks=[*watchers, history, InterruptCheckpoint(folder.last), checkpoints],
+        plugins=[files],
+    )
+    return trainer, history

@@ -1,0 +1,1 @@
+"""What watches a run, saves it and stops it."""

@@ -1,0 +1,89 @@
+"""Ctrl-C and SIGTERM: save, then stop."""
+
+import logging
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+
+from src.training.callbacks.checkpoints import resumable_after
+
+log = logging.getLogger(__name__)
+
+# What asks a run to stop, and how that is told.
+SIGNALS = {signal.SIGINT: "interrupted by the user", signal.SIGTERM: "terminated (SIGTERM)"}
+if sys.platform != "win32":  # Slurm's and submitit's, before time runs out
+    SIGNALS |= {number: f"told to stop ({number.name})" for number in (signal.SIGUSR1, signal.SIGUSR2)}
+
+
+class Interrupted(Exception):
+    """The run was asked to stop, and what it had done is saved.
+
+    Args:
+        number: the signal that asked.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)  # from which pickle makes it anew, in another process
+        self.number = number
+
+    def __str__(self) -> str:
+        return SIGNALS[signal.Signals(self.number)]
+
+
+class InterruptCheckpoint(L.Callback):
+    """On the first of the ``SIGNALS``, finish the batch at hand, save a checkpoint and raise ``Interrupted``.
+
+    A second Ctrl-C stops at once; the checkpoint of the last epoch remains.
+
+    Args:
+        checkpoint: where to save.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self.checkpoint = checkpoint
+        self.asked: int | None = None  # the signal's number
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Not before: from here on, Lightning puts the former handler back, whatever happens.
+        # Signals reach the main thread alone; in a thread of a launcher there is nothing to listen to.
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._ask)
+
+    on_test_start = on_train_start
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = number
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        log.warning("%s: stopping after this batch (Ctrl-C stops at once).", name)
+
+    def _asked(self, trainer: L.Trainer) -> int:
+        """The signal's number, 0 for none. Processes that train together stop together, whichever was asked."""
+        if trainer.world_size == 1:
+            return self.asked or 0
+        device = trainer.strategy.root_device
+        return int(trainer.strategy.reduce(torch.tensor(self.asked or 0, device=device), reduce_op="max"))
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if resumable_after(trainer, batch_idx) and (number := self._asked(trainer)):
+            trainer.save_checkpoint(self.checkpoint)
+            raise Interrupted(number)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # Asked during the last batch or the validation: the epoch's own checkpoint has just been written.
+        if number := self._asked(trainer):
+            raise Interrupted(number)
+
+    def on_test_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
+        if self.asked:
+            raise Interrupted(self.asked)

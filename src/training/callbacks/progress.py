@@ -1,0 +1,40 @@
+"""The progress bar."""
+
+from typing import Any
+
+import lightning as L
+import rich
+from lightning.pytorch.callbacks import RichProgressBar
+
+from src.training.classifier import Classifier
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's bar with what one wants to see while waiting: this epoch's loss and accuracy so far, the last
+    validation accuracy, images per second.
+
+    The numbers are read every ``log_every_n_steps`` batches, since reading them makes a GPU wait.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(refresh_rate=4)
+        if not rich.get_console().is_terminal:  # a log file gets a line an epoch instead
+            self.disable()
+        self._shown: dict[str, str] = {}
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+
+    def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        look = progress.is_last_batch or progress.current.ready % every == 1 or every == 1
+        if trainer.training and look and isinstance(pl_module, Classifier):
+            loss, accuracy = pl_module.fit_metrics.so_far()
+            self._shown = {"loss": f"{loss:.3f}", "accuracy": f"{accuracy:.1%}"}
+            logged = trainer.progress_bar_metrics
+            if "val/accuracy" in logged:
+                self._shown["val"] = f"{logged['val/accuracy']:.1%}"
+            if "speed/images_per_second" in logged:
+                self._shown["images/s"] = f"{logged['speed/images_per_second']:.0f}"
+        return self._shown if trainer.training else {}

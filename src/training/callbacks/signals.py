@@ -1,0 +1,440 @@
+"""Signal propagation: how activations and gradients fare from layer to layer, and a verdict in plain words."""
+
+import csv
+import io
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from src.data.datamodule import ImageDataModule
+from src.runs.folder import RunFolder, write_whole
+from src.training.callbacks.signal_figures import draw_heatmaps, draw_predictions
+from src.training.tensorboard import tensorboards
+
+log = logging.getLogger(__name__)
+
+_LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
+    "conv": (nn.modules.conv._ConvNd,),
+    "norm": (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm),
+    "linear": (nn.Linear,),
+    "relu": (nn.ReLU,),
+}
+QUANTITIES = {
+    "activation_mean": "Mean of the layer's output.",
+    "activation_std": "Standard deviation of the layer's output.",
+    "dead_fraction": "Share of the ReLU's channels that are zero for the whole batch, 0 to 1.",
+    "activation_gradient": "L2 norm of the loss's gradient with respect to the layer's output.",
+    "weight_gradient": "L2 norm of the loss's gradient with respect to the layer's weight.",
+    "weight_std": "Standard deviation of the layer's weight.",
+    "update_ratio": "L2 norm of the optimiser's step over that of the weight.",
+}
+COLUMNS = ("step", "depth", "layer", "kind", *QUANTITIES)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """When the verdict finds fault.
+
+    Args:
+        patience: optimiser steps before a run may be called "not learning".
+        loss: a mean loss this close to the logarithm of the number of classes, relatively, is that of guessing.
+        one_class: share of one class among a batch's predictions from which they count as collapsed. Both in two looks
+            in a row: a slow start may look like this once.
+        vanishing: a first convolution's weight gradient below this part of the last one's has vanished; in a network
+            without convolutions, that of the first layer.
+        exploding: norm of the gradient of all weights above which it explodes.
+        dead: share of a layer's ReLUs that are zero for a whole batch, above which the layer is dying. Dead in two
+            looks in a row: a unit that rests for one batch is not dead.
+    """
+
+    patience: int = 100
+    loss: float = 1e-3
+    one_class: float = 0.95
+    vanishing: float = 1e-2
+    exploding: float = 1e3
+    dead: float = 0.9
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a look at the signals found, from which step on."""
+
+    kind: str
+    text: str
+    step: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known at one step that is looked at.
+
+    Args:
+        step: optimiser steps taken before.
+        loss: mean of the losses since the last look.
+        classes: number of classes.
+        one_class: share of the most frequent class among the batch's predictions.
+        rows: one per layer, keys as in ``COLUMNS``, in the order of the forward pass.
+    """
+
+    step: int
+    loss: float
+    classes: int
+    one_class: float
+    rows: list[dict[str, Any]] = field(repr=False)
+
+
+def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict | None:
+    """Say in plain words what is wrong with a run, if anything is.
+
+    Args:
+        look: the latest.
+        previous: the one before.
+        thresholds: when to find fault.
+    """
+    weighted = [row for row in look.rows if row["weight_gradient"] is not None]
+    convs = [row for row in weighted if row["kind"] == "conv"] or weighted  # a network may have none
+    total = math.sqrt(sum(row["weight_gradient"] ** 2 for row in weighted))
+    if not total <= thresholds.exploding:  # also when it is not a number
+        worst = max(weighted, key=lambda row: row["weight_gradient"])
+        return Verdict(
+            "exploding gradient",
+            f"the norm of the gradient is {total:.2g} at step {look.step}, largest in {worst['layer']}: exploding "
+            "gradient. Try a lower optim.lr, model.norm=batch or trainer.gradient_clip_val=1",
+            look.step,
+        )
+    if previous is not None:
+        dead_before = {row["layer"]: row["dead_fraction"] for row in previous.rows}
+        dying = [
+            row
+            for row in look.rows
+            if row["kind"] == "relu" and min(row["dead_fraction"], dead_before[row["layer"]]) > thresholds.dead
+        ]
+        if dying:
+            worst = max(dying, key=lambda row: row["dead_fraction"])
+            return Verdict(
+                "dying ReLUs",
+                f"{worst['dead_fraction']:.0%} of the units of {worst['layer']} are zero for every image of the "
+                f"batch at step {look.step}: dying ReLUs. Try a lower optim.lr, schedule.warmup_epochs=1 or "
+                "model.norm=batch",
+                look.step,
+            )
+    guessing = math.log(look.classes)
+
+    def stuck(look: Look) -> bool:
+        return abs(look.loss - guessing) < thresholds.loss * guessing and look.one_class >= thresholds.one_class
+
+    if look.step < thresholds.patience or previous is None or not (stuck(look) and stuck(previous)):
+        return None
+    fact = (
+        f"not learning: loss within {thresholds.loss:.1%} of ln({look.classes}) = {guessing:.4f} after {look.step} "
+        f"steps, {look.one_class:.0%} of predictions are one class"
+    )
+    first, last = convs[0], convs[-1]
+    ratio = first["weight_gradient"] / max(last["weight_gradient"], 1e-30)
+    if ratio < thresholds.vanishing:
+        return Verdict(
+            "vanishing gradient",
+            f"{fact}; the gradient reaching {first['layer']} is {ratio:.1e} of {last['layer']}'s: vanishing "
+            "gradient. Try model.skip=true, model.norm=batch or model.init=he",
+            look.step,
+        )
+    return Verdict("not learning", f"{fact}; the gradient does reach {first['layer']}. Try another optim.lr", look.step)
+
+
+class SignalPropagation(L.Callback):
+    """Watch activations and gradients, layer by layer, at the first step and every so many steps.
+
+    Looks at every convolution, normalisation, linear layer and ReLU of the network while a training step runs:
+    hooks are put on before that step and taken off after it, so the steps between cost nothing, and what is seen is
+    the training batch itself, its numbers unchanged. Of processes that train together the first one looks: at its share
+    of the batch, and at the gradients of the whole.
+
+    Writes ``signals.csv`` (a row per layer and look), ``signals.png`` (layer by step, forward and backward),
+    ``predictions.csv`` and ``predictions.png`` (what the network predicts before the first step and after
+    training), the same to TensorBoard, and ``verdict`` in results.json.
+
+    Columns of signals.csv: ``step``; ``depth``, the layer's place in the forward pass, from 0; ``layer``, ``kind``;
+    then each of ``QUANTITIES``, empty where it does not apply.
+
+    Args:
+        every_n_steps: how often to look.
+        histograms: whether TensorBoard gets histograms of activations and weight gradients.
+        stop_hopeless: whether a run that is not learning, or whose ReLUs die, ends with the epoch at hand.
+        thresholds: of the verdict, by the names of ``Thresholds``.
+        images: how many images the predictions are made on, of the validation set, else of the training set.
+    """
+
+    def __init__(
+        self,
+        every_n_steps: int = 50,
+        histograms: bool = True,
+        stop_hopeless: bool = False,
+        thresholds: dict[str, float] | None = None,
+        images: int = 1000,
+    ) -> None:
+        if every_n_steps < 1:
+            raise ValueError(
+                f"every_n_steps is {every_n_steps}; expected 1 or more (leave the callback out for never)."
+            )
+        self.every_n_steps = every_n_steps
+        self.histograms = histograms
+        self.stop_hopeless = stop_hopeless
+        self.thresholds = Thresholds(**(thresholds or {}))  # type: ignore[arg-type]
+        self.images = images
+        self.verdict: Verdict | None = None
+        self._previous: Look | None = None
+        self._layers: list[tuple[str, str, nn.Module]] = []
+        self._looking = False
+        self._handles: list[RemovableHandle] = []
+        self._compiled = False
+        self._measured: dict[str, dict[str, Tensor]] = {}
+        self._samples: dict[str, Tensor] = {}
+        self._weights: dict[str, Tensor] = {}
+        self._one_class = torch.empty(0)
+        self._losses: list[Tensor] = []
+        self._predictions: list[dict[str, Any]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"verdict": self.verdict and asdict(self.verdict), "predictions": self._predictions}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.verdict = state_dict["verdict"] and Verdict(**state_dict["verdict"])
+        self._predictions = state_dict["predictions"]
+
+    # ---- when to look -------------------------------------------------------------------------------------------
+
+    @rank_zero_only
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.folder = RunFolder(trainer.default_root_dir)
+        self.file = self.folder.path / "signals.csv"
+        if trainer.global_step == 0:
+            self._write_rows([], "w")
+            self._predict(trainer, pl_module, "before the first step")
+        else:  # what an interrupted run saw after the checkpoint will be seen again
+            text = self.file.read_text(encoding="utf-8")
+            rows = pd.read_csv(io.StringIO(text[: text.rindex("\n") + 1]))  # a killed run may have left half a line
+            with write_whole(self.file, newline="", encoding="utf-8") as file:
+                rows[rows.step < trainer.global_step].to_csv(file, index=False)
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._step = trainer.global_step
+        # Of batches whose gradients accumulate, the last one, after which the optimiser steps.
+        last = batch_idx + 1 == trainer.num_training_batches
+        steps = last or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        self._looking = steps and self._step % self.every_n_steps == 0
+        if self._looking and trainer.is_global_zero:
+            network = pl_module.network
+            assert isinstance(network, nn.Module)
+            self._attach(network)
+
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        if self._handles:
+            self._measure_weights()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.is_global_zero:
+            self._losses.append(outputs["loss"].detach())
+            if self._looking:
+                self._look(trainer, pl_module)
+        if self._looking and self.stop_hopeless and trainer.world_size > 1:
+            trainer.should_stop = trainer.strategy.broadcast(trainer.should_stop)
+
+    def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._detach()
+        look = self._collect(classes=len(pl_module.hparams["classes"]))
+        self._losses.clear()
+        self._write_rows(look.rows, "a")
+        self._to_tensorboard(trainer, look)
+        self._judge(trainer, look)
+        self._previous = look
+
+    @rank_zero_only
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._predict(trainer, pl_module, "after training")
+        table = pd.DataFrame(self._predictions)
+        table.to_csv(self.folder.path / "predictions.csv", index=False)
+        figures = (
+            ("predictions", draw_predictions(table), "What is predicted before the first step and after training."),
+            ("signals", draw_heatmaps(pd.read_csv(self.file)), "Layer by step: activations forward, gradients back."),
+        )
+        for name, figure, description in figures:
+            figure.savefig(self.folder.path / f"{name}.png")
+            for logger in tensorboards(trainer):
+                logger.log_figure(f"signal/{name}", figure, trainer.global_step, description)
+        if self.verdict is None:
+            verdict = {"kind": "healthy", "text": "no fault found in the signals"}
+            patience = self.thresholds.patience
+            if trainer.global_step < patience:
+                text = f"no fault found in {trainer.global_step} steps; whether it learns is judged after {patience}"
+                verdict = {"kind": "too short to judge", "text": text}
+            log.info("%s: %s", verdict["kind"], verdict["text"])
+            self.folder.update(verdict=verdict)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        self._detach()
+
+    # ---- looking ------------------------------------------------------------------------------------------------
+
+    def _attach(self, network: nn.Module) -> None:
+        self._compiled = network._compiled_call_impl is not None
+        if self._compiled:  # a compiled network would not call the hooks
+            torch.compiler.set_stance("force_eager")
+        self._layers = [
+            (name, kind, module)
+            for name, module in network.named_modules()
+            for kind, types in _LAYERS.items()
+            if isinstance(module, types)
+        ]
+        self._measured, self._samples = {}, {}
+        for name, kind, module in self._layers:
+            self._handles.append(module.register_forward_hook(self._forward_hook(name, kind)))
+        self._handles.append(network.register_forward_hook(self._output_hook))
+
+    def _detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        if self._compiled:
+            torch.compiler.set_stance("default")
+
+    def _forward_hook(self, name: str, kind: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            activations = output.detach().float()
+            std, mean = torch.std_mean(activations)
+            measured = {"activation_mean": mean, "activation_std": std}
+            if kind == "relu":
+                others = [dim for dim in range(activations.ndim) if dim != 1]
+                measured["dead_fraction"] = (activations.amax(others) <= 0).float().mean()
+                self._samples[f"activations/{name}"] = _sample(activations[:8])
+            self._measured[name] = measured  # in the order of the forward pass
+
+            def backward_hook(gradient: Tensor) -> None:
+                measured["activation_gradient"] = gradient.float().norm()
+
+            if output.requires_grad:
+                output.register_hook(backward_hook)
+
+        return hook
+
+    def _output_hook(self, module: nn.Module, inputs: Any, logits: Tensor) -> None:
+        counts = logits.detach().argmax(dim=1).bincount(minlength=logits.shape[1])
+        self._one_class = counts.max() / len(logits)
+
+    def _measure_weights(self) -> None:
+        self._weights = {}
+        for name, kind, module in self._layers:
+            if kind == "relu" or module.weight is None or module.weight.grad is None:
+                continue
+            weight = module.weight
+            assert isinstance(weight, Tensor)
+            assert weight.grad is not None
+            self._weights[name] = weight.detach().clone()
+            self._measured[name] |= {
+                "weight_gradient": weight.grad.float().norm(),
+                "weight_std": weight.detach().std(),
+            }
+            if kind in ("conv", "linear"):
+                self._samples[f"weight_gradients/{name}"] = _sample(weight.grad.float())
+
+    def _collect(self, classes: int) -> Look:
+        """Bring what was measured to the host, all at once."""
+        kinds = {name: (kind, module) for name, kind, module in self._layers}
+        for name, before in self._weights.items():
+            weight = kinds[name][1].weight
+            assert isinstance(weight, Tensor)
+            self._measured[name]["update_ratio"] = (weight.detach() - before).norm() / before.norm()
+        self._weights = {}
+        mean_loss = torch.stack(self._losses).float().mean()
+        tensors = [value for measured in self._measured.values() for value in measured.values()]
+        values = iter(torch.stack([mean_loss, self._one_class.to(mean_loss.device), *tensors]).tolist())
+        loss, one_class = next(values), next(values)
+        rows = []
+        for depth, (name, measured) in enumerate(self._measured.items()):
+            row: dict[str, Any] = {"step": self._step, "depth": depth, "layer": name, "kind": kinds[name][0]}
+            row |= dict.fromkeys(QUANTITIES)
+            row |= {quantity: next(values) for quantity in measured}
+            rows.append(row)
+        return Look(self._step, loss, classes, one_class, rows)
+
+    # ---- telling ------------------------------------------------------------------------------------------------
+
+    def _write_rows(self, rows: Sequence[dict[str, Any]], mode: str) -> None:
+        with self.file.open(mode, newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            if mode == "w":
+                writer.writeheader()
+            writer.writerows(rows)
+
+    def _to_tensorboard(self, trainer: L.Trainer, look: Look) -> None:
+        for logger in tensorboards(trainer):
+            for row in look.rows:
+                for quantity, meaning in QUANTITIES.items():
+                    if row[quantity] is not None:
+                        logger.log_scalar(f"signal_{quantity}/{row['layer']}", row[quantity], look.step, meaning)
+            if self.histograms:
+                for name, sample in self._samples.items():
+                    if sample.isfinite().all():
+                        logger.experiment.add_histogram(f"signal_{name}", sample, look.step)
+
+    def _judge(self, trainer: L.Trainer, look: Look) -> None:
+        if self.verdict is not None:  # the first finding stands: the others may follow from it
+            return
+        self.verdict = judge(look, self._previous, self.thresholds)
+        if self.verdict is None:
+            return
+        log.warning("%s.", self.verdict.text)
+        hopeless = self.verdict.kind != "exploding gradient"  # which may yet come down again
+        stopped = self.stop_hopeless and hopeless
+        self.folder.update(verdict=asdict(self.verdict) | {"stopped": stopped})
+        if stopped:
+            log.warning("Stopping the run, since stop_hopeless is set.")
+            trainer.should_stop = True
+
+    def _predict(self, trainer: L.Trainer, pl_module: L.LightningModule, when: str) -> None:
+        """Note mean softmax and distribution of the predictions on a fixed set of images."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, ImageDataModule)
+        images = data.val if len(data.val) else data.train
+        pixels, labels, _ = images.sample(self.images)
+        classes = len(data.classes)
+        pl_module.eval()
+        with torch.no_grad():
+            chunks = [
+                pl_module(data.normalise(chunk.to(pl_module.device))).float().softmax(dim=1).cpu()
+                for chunk in pixels.split(data.eval_batch_size)
+            ]
+        pl_module.train()
+        softmax = torch.cat(chunks)
+        predicted = softmax.argmax(dim=1).bincount(minlength=classes) / len(labels)
+        actual = labels.bincount(minlength=classes) / len(labels)
+        for i, name in enumerate(data.classes):
+            self._predictions.append(
+                {
+                    "when": when,
+                    "class": name,
+                    "mean_softmax": softmax[:, i].mean().item(),
+                    "predicted": predicted[i].item(),
+                    "actual": actual[i].item(),
+                }
+            )
+
+
+def _sample(values: Tensor, size: int = 4096) -> Tensor:
+    """About ``size`` of the values, evenly spaced: enough for a histogram."""
+    flat = values.reshape(-1)
+    return flat[:: max(1, flat.numel() // size)]

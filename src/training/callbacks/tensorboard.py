@@ -1,0 +1,60 @@
+"""What TensorBoard shows besides curves: the network's graph, augmented training images, the run's factors."""
+
+import re
+import warnings
+from copy import deepcopy
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from src.data.datamodule import ImageDataModule
+from src.training.callbacks.signals import QUANTITIES, SignalPropagation
+from src.training.tensorboard import tensorboards
+
+
+class TensorBoardPage(L.Callback):
+    """Write them once, when training starts from the beginning, and let the curves of a resumed run join.
+
+    Args:
+        images: how many training images the grid shows.
+    """
+
+    def __init__(self, images: int = 64) -> None:
+        self.images = images
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for logger in tensorboards(trainer):
+            logger.begin(trainer.global_step)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.global_step or not trainer.is_global_zero or not isinstance(data, ImageDataModule):
+            return
+        varied = re.findall(r"(\w+)=", Path(trainer.default_root_dir).name)  # a sweep names its folders by them
+        signals = {name.replace("_", " "): ["Multiline", [f"^signal_{name}/"]] for name in QUANTITIES}
+        watched = any(isinstance(callback, SignalPropagation) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        for logger in tensorboards(trainer):
+            logger.log_factors(pl_module.hparams["config"]["factors"], varied)
+            logger.log_layout({"signal, a line per layer": signals} if watched else {})
+            logger.log_image(
+                "data/augmented_images",
+                self._grid(data),
+                0,
+                f"{self.images} training images as the network sees them in the first epoch, before normalisation.",
+            )
+            example = torch.zeros(1, 3, data.image_size, data.image_size, device=pl_module.device)
+            network = deepcopy(pl_module.network)  # the copy of a compiled network is not compiled
+            assert isinstance(network, torch.nn.Module)
+            with warnings.catch_warnings():  # TensorBoard's graph needs torch.jit.trace, deprecated as it is
+                warnings.simplefilter("ignore")
+                logger.experiment.add_graph(network.eval(), example)
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for logger in tensorboards(trainer):
+            logger.log_end()
+
+    def _grid(self, data: ImageDataModule) -> Tensor:
+        """As the network sees them in the first epoch, but not normalised: uint8 ``[3, H, W]``."""
+        images, _, positions = data.train.sample(self.images)
+        return make_grid(data.augment(images, positions, epoch=0), nrow=8)

@@ -1,0 +1,254 @@
+"""The LightningModule: loss, metrics, optimiser. It knows nothing of where images come from."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy, MulticlassStatScores
+
+from src.training.schedules import Schedule
+
+log = logging.getLogger(__name__)
+
+COMPILE_MODES = ("reduce-overhead", "max-autotune")  # with CUDA graphs; and with the fastest of several kernels
+
+
+class ImageMean(Metric):
+    """A mean over images, of batches' means. torchmetrics' own MeanMetric looks for NaN in every step, for which a GPU
+    would have to stop; the classifier looks now and then."""
+
+    mean_value: Tensor
+    weight: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("mean_value", torch.tensor(0.0), "sum")
+        self.add_state("weight", torch.tensor(0.0), "sum")
+
+    def update(self, mean: Tensor, images: int) -> None:
+        self.mean_value += mean * images
+        self.weight += images
+
+    def compute(self) -> Tensor:
+        return self.mean_value / self.weight
+
+
+class StageMetrics(nn.Module):
+    """Mean loss and accuracy over the images of an epoch."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.loss = ImageMean()
+        # Checking its arguments costs more than the metric; cross_entropy has refused wrong labels by then.
+        self.accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Take in a batch: its mean loss, logits ``[B, num_classes]`` and labels ``[B]``."""
+        self.loss.update(loss.detach(), len(labels))
+        self.accuracy.update(logits.detach(), labels)
+
+    def so_far(self) -> tuple[float, float]:
+        """Loss and accuracy, of the images that this process has seen."""
+        loss: Any = self.loss
+        accuracy: Any = self.accuracy
+        return (loss.mean_value / loss.weight).item(), (accuracy.tp / (accuracy.tp + accuracy.fn)).item()
+
+    def of_all_processes(self) -> dict[str, Tensor]:
+        """The sums so far, as in ``state_dict`` but over all processes that train together."""
+        with self.loss.sync_context(), self.accuracy.sync_context():
+            return {name: value.clone() for name, value in self.state_dict().items()}
+
+
+class Classifier(L.LightningModule):
+    """Any backbone, trained with cross-entropy.
+
+    Args:
+        network: float images ``[B, 3, S, S]`` to logits ``[B, num_classes]``.
+        optimizer: makes the optimiser for a module's parameters.
+        schedule: what multiplies the learning rate, step by step.
+        classes: names of the classes, by index; their number is ``num_classes``.
+        image_size: side of the images; like ``classes`` and ``config`` it goes into every checkpoint, so that one can
+            be used without its run folder and without data.
+        seed: of whatever the network draws while it trains (dropout and the like).
+        label_smoothing: 0 to 1; only in the training loss.
+        channels_last: memory layout of the network and of the images.
+        compile: whether to ``torch.compile`` the network; or the mode in which, one of ``COMPILE_MODES``.
+        config: plain values, what the run was configured with.
+
+    Raises:
+        ValueError: ``label_smoothing`` is out of its range, or a switch is not one of its choices.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        schedule: Schedule,
+        *,
+        classes: tuple[str, ...],
+        image_size: int,
+        seed: int = 0,
+        label_smoothing: float = 0.0,
+        channels_last: bool = True,
+        compile: bool | str = False,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if not (isinstance(label_smoothing, int | float) and 0 <= label_smoothing <= 1):
+            raise ValueError(f"label_smoothing is {label_smoothing!r}; expected 0 to 1.")
+        if not isinstance(channels_last, bool):  # the string "no" would count as true
+            raise ValueError(f"channels_last is {channels_last!r}; expected true or false.")
+        if not isinstance(compile, bool) and compile not in COMPILE_MODES:
+            raise ValueError(f"compile is {compile!r}; expected true, false, {' or '.join(COMPILE_MODES)}.")
+        carried = {"config": config, "classes": list(classes), "image_size": image_size}
+        self.save_hyperparameters(carried, logger=False)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network = network.to(memory_format=self.memory_format)
+        if compile:
+            log.info("compiling the network: the first step takes up to a minute")
+            self.network.compile(mode=compile if isinstance(compile, str) else None)
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.seed = seed
+        self.label_smoothing = label_smoothing
+        # Lightning would take a module called "train" for its own method.
+        self.fit_metrics = StageMetrics(len(classes))
+        self.val_metrics = StageMetrics(len(classes))
+        self.test_metrics = StageMetrics(len(classes))
+        self.test_by_class = MulticlassStatScores(len(classes), average=None)
+        # After a test: the share, 0 to 1, of each class's images that were recognised; None for a class without any.
+        self.test_accuracy_by_class: dict[str, float | None] = {}
+        # Into the checkpoint: an epoch that is resumed half-way reports the whole of it.
+        self.fit_metrics.loss.persistent(True)
+        self.fit_metrics.accuracy.persistent(True)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images.contiguous(memory_format=self.memory_format))
+
+    def on_train_start(self) -> None:
+        # A checkpoint brings the rate of the run's length back then; this run's may be another.
+        scheduler = self.lr_schedulers()
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        for group, base, factor in zip(
+            scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(scheduler.last_epoch)
+        if not self.trainer.is_global_zero:  # the sums in a checkpoint are those of all processes
+            self.on_train_epoch_start()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        sums = self.fit_metrics.of_all_processes()
+        checkpoint["state_dict"].update({f"fit_metrics.{name}": value for name, value in sums.items()})
+
+    def on_train_epoch_start(self) -> None:
+        # Lightning skips this hook when it resumes within an epoch: then the sums so far count.
+        self.fit_metrics.loss.reset()
+        self.fit_metrics.accuracy.reset()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # What the network itself draws (dropout) follows from seed and batch, so no generator need be saved. They are
+        # hashed, as torch's CPU generator heeds the lower 32 bits of a seed only.
+        key = np.random.SeedSequence((self.seed, self.trainer.fit_loop.total_batch_idx, *self._rank()))
+        seed = int(key.generate_state(1, np.uint64)[0] >> 1)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":  # seeding every device takes a while even where there is none
+            torch.manual_seed(seed)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, labels = batch
+        logits = self(images)
+        loss = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        self._check_finite(loss, batch_idx)
+        self._record("train", self.fit_metrics, loss, logits, labels)
+        # Lightning drops what is logged in between, but a number is sent to the GPU first, for which both wait.
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log("train/batch_loss", loss)
+            self.log("optim/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
+        return loss * self._share(len(labels))
+
+    def _rank(self) -> tuple[int, ...]:
+        """What tells the random numbers of processes apart that train together; the first draws as one alone would."""
+        return () if self.global_rank == 0 else (self.global_rank,)
+
+    def _share(self, size: int) -> float:
+        """What to weight this process's mean loss by, for the mean over processes to be that over images.
+
+        1 unless the last batch of an epoch did not divide evenly.
+        """
+        processes = self.trainer.world_size
+        if processes == 1 or not self.trainer.is_last_batch:
+            return 1.0
+        total = torch.tensor(size, device=self.device)
+        torch.distributed.all_reduce(total)
+        return size * processes / total.item()
+
+    def on_validation_start(self) -> None:
+        # Each process has kept the running statistics of its own images; those of the first are what is saved.
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate("val", self.val_metrics, batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.test_by_class.update(self._evaluate("test", self.test_metrics, batch), batch[1])
+
+    def on_test_epoch_end(self) -> None:
+        counts = self.test_by_class.compute()  # [classes, 5]: true and false positives and negatives, images
+        self.test_by_class.reset()
+        self.test_accuracy_by_class = {
+            name: true.item() / images.item() if images else None
+            for name, true, images in zip(self.hparams["classes"], counts[:, 0], counts[:, 4], strict=True)
+        }
+
+    def _evaluate(self, stage: str, metrics: StageMetrics, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        logits = self(images)
+        self._record(stage, metrics, cross_entropy(logits, labels), logits, labels)
+        return logits
+
+    def _record(self, stage: str, metrics: StageMetrics, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        metrics.update(loss, logits, labels)
+        self.log(f"{stage}/loss", metrics.loss, on_step=False, on_epoch=True)
+        self.log(f"{stage}/accuracy", metrics.accuracy, on_step=False, on_epoch=True, prog_bar=stage == "val")
+
+    def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
+        """Stop at a loss that is not finite. On a GPU, which has to wait to show it, only now and then."""
+        if self.device.type != "cpu" and batch_idx % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        if not math.isfinite(value := loss.item()):
+            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+            raise FloatingPointError(
+                f"The loss became {value} in epoch {self.current_epoch + 1}, at step {self.global_step}, with "
+                f"learning rate {rate:.3g}: training diverged. Lower optim.lr or raise schedule.warmup_epochs; "
+                "the checkpoints of earlier epochs are intact."
+            )
+
+    def on_train_epoch_end(self) -> None:
+        # Before any checkpoint of this epoch is written: what happened between two looks at the loss?
+        self._check_finite(self.fit_metrics.loss.compute(), batch_idx=0)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = self.optimizer(self.network)
+        steps = int(self.trainer.estimated_stepping_batches)
+        factor = partial(
+            self.schedule.factor,
+            steps=steps,
+            steps_per_epoch=max(1, steps // max(self.trainer.max_epochs or 1, 1)),
+        )
+        log.info("schedule %s over %d steps: %s", type(self.schedule).__name__, steps, self.schedule.on_length)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }

@@ -1,0 +1,61 @@
+"""How a job ends: recorded in its run folder, and told to the user in one sentence."""
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import traceback
+from collections.abc import Callable
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from src.runs.errors import sentence, stop
+from src.runs.folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> float:
+    """Run ``job`` and record in ``folder`` whether it completed, failed or was interrupted.
+
+    Args:
+        job: returns the metric that a sweep optimises.
+        folder: the job's own; results.json is in it.
+        debug: whether to show stack traces. They are always in the log file.
+
+    Returns:
+        What ``job`` returns; NaN for a failed job of a multirun, so that the others go on.
+
+    Raises:
+        SystemExit: with 1, after an error in a single run.
+        KeyboardInterrupt: the user stopped the job.
+    """
+    from src.training.callbacks.interrupt import Interrupted
+
+    try:
+        value = job()
+    except (Interrupted, KeyboardInterrupt, SystemExit) as stopped:
+        # Lightning turns a KeyboardInterrupt, which only a second Ctrl-C raises, into a SystemExit.
+        reason = stopped if isinstance(stopped, Interrupted) else Interrupted(signal.SIGINT)
+        folder.update(status="interrupted", error=str(reason))
+        log.warning("Interrupted.")
+        print(f"To go on: python -m src.train resume={folder.path}")  # not logged, which would break long lines
+        if "SUBMITIT_EXECUTOR" in os.environ:  # what submitit waits for, to queue the job again and end this process
+            signal.raise_signal(signal.Signals["SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")])
+        raise SystemExit(128 + reason.number) from None
+    except Exception as error:
+        # On a full disk the run stays recorded as running, and will go on like one that was killed.
+        with contextlib.suppress(OSError):
+            folder.update(status="failed", error=sentence(error))
+            with folder.log_file.open("a", encoding="utf-8") as file:
+                traceback.print_exception(error, file=file)
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
+            stop(error, debug=debug)
+        if debug:
+            traceback.print_exception(error)
+        log.error("%s", sentence(error))
+        return math.nan
+    folder.update(status="completed", error=None)
+    return value

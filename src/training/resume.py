@@ -1,0 +1,61 @@
+"""Continuing a run: the configuration it was started with."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from src.runs.checkpoints import load_checkpoint
+from src.runs.folder import RunFolder
+from src.runs.trust import trusted
+from src.training.build import check_trainer
+
+
+def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """The configuration of the run in folder ``cfg.resume``, with what may change applied.
+
+    Args:
+        cfg: the configuration of the resuming command.
+        overrides: of the resuming command, as Hydra got them: besides ``resume`` and ``debug``, only values of
+            ``trainer`` may be given, such as a larger ``trainer.max_epochs``.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+        ValueError: an override would make it another run, there is nothing left to do, the checkpoints of a completed
+            run are damaged, or the folder, which may be a stranger's, would make the run build or write what it should
+            not.
+    """
+    folder = RunFolder(Path(cfg.resume))
+    results = folder.results()
+    for link in folder.links_out():
+        raise ValueError(
+            f"{link} is a link that leads out of the run folder, where a resumed run would write; replace it by a copy "
+            "of what it leads to."
+        )
+    if "config" not in results:
+        raise ValueError(f"{folder.path} stopped before it recorded its configuration; start it again.")
+    resumed = trusted(results["config"])
+    changes = [
+        override
+        for override in OverridesParser.create().parse_overrides(list(overrides))
+        if override.key_or_group not in ("resume", "debug")
+    ]
+    for change in changes:
+        if not change.key_or_group.startswith("trainer."):
+            raise ValueError(
+                f"A resumed run goes on as it was configured, but {change.input_line} was given: only values of "
+                "trainer may change, such as trainer.max_epochs; for anything else, start a new run."
+            )
+        OmegaConf.update(resumed, change.key_or_group, change.value())
+    check_trainer(resumed)
+    if results["status"] == "completed" and resumed.trainer.max_epochs <= results["epochs"]:
+        raise ValueError(
+            f"{folder.path} has completed epoch {results['epochs']}, its last; to train it longer, add "
+            f"trainer.max_epochs={2 * results['epochs']}."
+        )
+    if results["status"] == "completed":  # it is not to be trained again from the beginning
+        load_checkpoint(folder.last), load_checkpoint(folder.best)
+    resumed.resume, resumed.debug = cfg.resume, cfg.debug
+    resumed.factors.epochs = resumed.trainer.max_epochs
+    return resumed

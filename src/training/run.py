@@ -1,0 +1,40 @@
+"""What one run does, from its configuration to its results."""
+
+import lightning as L
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from src.runs.checkpoints import load_checkpoint
+from src.runs.folder import RunFolder, score
+from src.training import record as summary
+from src.training.build import build_classifier, build_data, build_run_trainer
+
+
+def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
+    """Fit, test with the best checkpoint, and write results.json.
+
+    A run that was interrupted goes on from its last checkpoint, if it came to write one. Of processes that train
+    together (``src.training.distributed``) each calls this, and the first one writes.
+
+    Returns:
+        The accuracy, 0 to 1, by which a sweep may choose: on the validation set where there is one, else on the
+        test set.
+    """
+    record = rank_zero_only(folder.update)
+    config = OmegaConf.to_container(cfg, resolve=True)
+    record(status="running", error=None, config=config, **summary.before(cfg))
+    data = build_data(cfg)
+    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    classifier = build_classifier(cfg, data)
+    trainer, history = build_run_trainer(cfg, folder, validates=len(data.val) > 0)
+    record(**summary.of_data(data), **summary.of_network(classifier.network, data.image_size))
+
+    resumed = folder.last if folder.last.exists() else None
+    trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
+    results = summary.of_training(trainer, history)
+    load_checkpoint(folder.best)  # a damaged one gets a sentence
+    trainer.test(classifier, datamodule=data, ckpt_path=folder.best, weights_only=True, verbose=False)
+    results["metrics"] |= {name: value.item() for name, value in trainer.callback_metrics.items()}
+    record(**results, test_accuracy_by_class=classifier.test_accuracy_by_class)
+    rank_zero_only(summary.show)(folder)
+    return score(results)

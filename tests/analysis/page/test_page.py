@@ -1,0 +1,191 @@
+"""The page: what it concludes, and that nothing in it can run or load anything."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.analysis.effects import configurations, grid, interactions, main_effects, rivals
+from src.analysis.figures import for_page
+from src.analysis.page.conclusion import conclusion
+from src.analysis.page.contents import page_of
+from src.analysis.page.html import to_html
+from src.analysis.page.markdown import to_markdown
+from src.analysis.page.page import Finding, Page
+from src.analysis.table import load_runs, varying_factors
+from tests.made_up import write_grid, write_run, write_tuned
+
+
+def page(*sweeps: Path, **settings: Any) -> Page:
+    return page_of(", ".join(sweep.name for sweep in sweeps), load_runs(*sweeps), targets=[0.5], **settings)
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Conclusions
+# ------------------------------------------------------------------------------------------------------------
+
+
+def findings(sweep: Path) -> list[Finding]:
+    """The conclusion without the page around it."""
+    runs = load_runs(sweep)
+    factors = varying_factors(runs)
+    cells = grid(runs, factors)
+    table, against_best = configurations(runs, factors), rivals(runs, factors)
+    return conclusion(table, against_best, main_effects(cells), interactions(cells), factors, None)
+
+
+def told(found: list[Finding]) -> str:
+    return "\n".join(finding.text for finding in found)
+
+
+def two_levels(sweep: Path, differences: list[float]) -> Path:
+    for seed, difference in enumerate(differences):
+        for optim, score in (("sgd", 0.5 + 0.013 * seed), ("adam", 0.5 + 0.013 * seed + difference)):
+            write_run(sweep, score, optim=optim, seed=seed)
+    return sweep
+
+
+def test_a_clear_difference_is_told_with_its_interval(tmp_path: Path) -> None:
+    found = findings(two_levels(tmp_path, [0.10, 0.11, 0.12]))
+    assert [finding.kind for finding in found] == ["fact", "clear"]
+    # 0.01 / sqrt(3) is the standard error, 4.3027 Student's t for 95 % and two degrees of freedom.
+    assert found[1].text == (
+        "optim adam beats sgd by +11.0 points [+8.5, +13.5] of test accuracy (p = 0.003, n = 3 seeds)."
+    )
+
+
+def test_the_better_one_beats_also_where_it_is_the_baseline(tmp_path: Path) -> None:
+    found = findings(two_levels(tmp_path, [-0.10, -0.11, -0.12]))
+    assert "optim sgd beats adam by +11.0 points [+8.5, +13.5]" in told(found)
+
+
+def test_a_difference_within_luck_is_not_told_as_one(tmp_path: Path) -> None:
+    found = findings(two_levels(tmp_path, [0.02, -0.01, 0.03]))
+    assert found[1].kind == "open" and "beats" not in told(found)
+    assert found[1].text == (
+        "optim adam against sgd: +1.3 points [-3.8, +6.5] (p = 0.383, n = 3 seeds): not distinguishable. "
+        "A difference of this size would take about 22 seeds to show."
+    )
+
+
+def test_what_does_not_outlast_the_correction_is_not_told_as_clear(tmp_path: Path) -> None:
+    for seed, more in enumerate([0.05, 0.08, 0.06]):
+        for optim, score in (("sgd", 0.5), ("adam", 0.5 + more), ("adamw", 0.5 + (-1) ** seed * 0.01)):
+            write_run(tmp_path, score + 0.01 * seed, optim=optim, seed=seed)
+    (adam,) = (finding for finding in findings(tmp_path)[1:] if "optim adam " in finding.text)
+    assert adam.kind == "clear" and "p = 0.038 after Holm over 2 comparisons" in adam.text
+    for optim in ("rmsprop", "lion"):
+        for seed in range(3):
+            write_run(tmp_path, 0.5 + (-1) ** seed * 0.01, optim=optim, seed=seed)
+    (adam,) = (finding for finding in findings(tmp_path)[1:] if "optim adam " in finding.text)
+    assert adam.kind == "open" and "p = 0.075 after Holm over 4 comparisons" in adam.text
+    assert "not distinguishable once so many are compared (p = 0.019 alone)" in adam.text
+
+
+def test_what_the_highest_is_not_told_from_is_named(tmp_path: Path) -> None:
+    for seed, luck in enumerate((0.0, 0.013, 0.021)):
+        for optim, score in (("sgd", 0.5), ("adam", 0.6), ("adamw", 0.6 + (-1) ** seed * 0.01)):
+            write_run(tmp_path, score + luck + 0.001 * seed * (optim == "adam"), optim=optim, seed=seed)
+    found = findings(tmp_path)[0]
+    assert found.text.startswith("optim adamw: 61.5% test accuracy over 3 seeds")
+    assert found.text.endswith("Not distinguishable from it: optim adam.")
+
+
+def test_one_seed_is_no_conclusion(tmp_path: Path) -> None:
+    text = told(findings(two_levels(tmp_path, [0.3])))
+    assert "+30.0 points with one seed. One seed gives no interval, so this is no conclusion; run seed=1,2,3." in text
+    assert "n = 1: no interval" in to_markdown(page(tmp_path))
+
+
+def test_interactions_and_averages_are_told(tmp_path: Path) -> None:
+    for seed, luck in enumerate((0.0, 0.01, 0.03)):
+        for skip in (False, True):
+            for norm in ("none", "batch"):
+                effect = (0.2 if norm == "none" else -0.02) * skip + 0.001 * seed * skip * (norm == "none")
+                write_run(tmp_path, 0.4 + luck + effect, skip=skip, norm=norm, seed=seed)
+    text = told(findings(tmp_path))
+    assert "skip on beats off by +9.1 points" in text and "averaged over 2 settings of the other factors" in text
+    assert "But not everywhere: from -2.0 to +20.1, depending on the other factors." in text
+    assert "What skip (off → on) is worth depends on norm: with batch, -22.1 points" in text
+
+
+def test_optimizers_are_compared_at_their_own_best_rates(tmp_path: Path) -> None:
+    made = page(write_tuned(tmp_path))
+    text = told(made.findings)
+    assert "optim adam beats sgd by +14.9 points" in text and "each at its own best lr" in text
+    assert any("The best lr is at the edge of those tried for optim adam (0.01)" in caveat for caveat in made.caveats)
+    assert "| adam | 0.01 | 3 | 74.10 | 73.10 | chosen |" in to_markdown(made)
+    as_factor = told(page(tmp_path, tune=[]).findings)
+    assert "at its own best" not in as_factor and "lr 0.1 against 0.01" in as_factor
+    with pytest.raises(ValueError, match=r"tune is momentum; expected auto, .* the factors that vary: optim, lr"):
+        page(tmp_path, tune="momentum")
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The file
+# ------------------------------------------------------------------------------------------------------------
+
+EVIL = "<script>document.title = 'evil'</script>"
+
+
+class Elements(HTMLParser):
+    """All start tags with their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_what_came_from_a_config_is_text_and_nothing_else(tmp_path: Path) -> None:
+    sweep = tmp_path / "evil&<b>"
+    for seed in (1, 2):
+        for aug in (EVIL, '"><img src=x onerror=alert(1)>', "$\\frac{$", "{{ 7 * 7 }}", "a|b\n# c"):
+            write_run(sweep, 0.5 + 0.01 * seed, aug=aug, seed=seed, curve=[0.5, 0.6], by_class={EVIL: 0.5, "$": 0.6})
+    write_run(sweep, 0.5, aug="none", seed=1, status="failed", error=EVIL)
+    html, markdown = to_html(page(sweep)), to_markdown(page(sweep))
+    plain = Elements(to_html(page(write_tuned(tmp_path / "plain")))).found
+    assert {tag for tag, _ in Elements(html).found} == {tag for tag, _ in plain}
+    assert html.count("<script") == 1 and "onerror=alert" in html and "{{ 7 * 7 }}" in html
+    assert "evil&amp;&lt;b&gt;" in html and html.count("&lt;script&gt;") > 3
+    assert "<script" not in markdown and "\n# c" not in markdown and "a\\|b" in markdown
+
+
+def test_the_file_needs_nothing_else(tmp_path: Path) -> None:
+    html = to_html(page(write_tuned(tmp_path)))
+    for tag, attributes in Elements(html).found:
+        assert tag not in ("iframe", "object", "embed", "base")
+        for name in ("src", "href", "srcset", "action", "data"):
+            assert (attributes.get(name) or "data:").startswith("data:")
+        assert not any(name.startswith("on") for name in attributes)
+    style = html[html.index("<style>") : html.index("</style>")]
+    assert "url(" not in style and "@import" not in style
+
+
+def test_figures_follow_the_readers_choice_of_light_or_dark(tmp_path: Path) -> None:
+    for drawing in page(write_tuned(tmp_path)).drawings():
+        shown = for_page(drawing.svg)
+        assert "prefers-color-scheme:dark" in shown and "var(--ink," in shown
+        assert "#fffffe" not in shown and "#fffffe" in drawing.svg
+
+
+def test_the_page_has_everything(tmp_path: Path) -> None:
+    made = page(write_tuned(tmp_path / "tuned"))
+    assert [drawing.name for drawing in made.drawings()] == [
+        "accuracy",
+        "tuning",
+        "learning",
+        "cost",
+        "classes",
+        "loss",
+    ]
+    grid = page(write_grid(tmp_path / "grid"))
+    assert "grid" in [drawing.name for drawing in grid.drawings()]
+    text = to_markdown(made)
+    assert "| sgd | 0.1 | 3 | 58.15 | 1.58 |" in text  # mean and standard deviation over seeds
+    assert "| optim | sgd → adam | 3 | +14.9 | [+13.6, +16.3] |" in text
+    assert "| sgd | 47.54 | 50% | 3 of 3 | 2.0 | 20.0 | 4.0 |" in text

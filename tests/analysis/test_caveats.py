@@ -1,0 +1,58 @@
+"""What must be said before a conclusion."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.analysis.caveats import caveats
+from src.analysis.effects import without_repetitions
+from src.analysis.table import load_runs, varying_factors
+from tests.made_up import write_grid, write_run
+
+
+def said(sweep: Path) -> str:
+    everything = load_runs(sweep)
+    completed = without_repetitions(everything[everything.status == "completed"])
+    return "\n".join(caveats(everything, completed, varying_factors(completed)))
+
+
+def test_a_complete_sweep_of_three_seeds_needs_none(tmp_path: Path) -> None:
+    assert said(write_grid(tmp_path)) == ""
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        ({"commit": "decaf"}, "different revisions of the code: 12 at c0ffee, 1 at decaf."),
+        ({"torch": "2.1"}, "different versions of torch: 12 with 2.0, 1 with 2.1."),
+        ({"status": "failed", "error": "boom"}, "The sweep is incomplete: 12 of 13 jobs completed (1 failed)."),
+        ({"seed": 3}, "1 completed jobs repeat others exactly"),
+        ({}, "Configurations have from 3 to 4 seeds."),
+    ],
+)
+def test_a_run_that_is_not_like_the_others_is_told(tmp_path: Path, other: dict[str, Any], sentence: str) -> None:
+    write_grid(tmp_path)
+    write_run(tmp_path, 0.5, **({"skip": True, "norm": "batch", "seed": 4} | other))
+    assert sentence in said(tmp_path)
+
+
+def test_few_seeds_are_told(tmp_path: Path) -> None:
+    for aug in ("none", "basic"):
+        write_run(tmp_path, 0.5, aug=aug, seed=1)
+    assert "One seed: nothing tells an effect from luck" in said(tmp_path)
+    for aug in ("none", "basic"):
+        write_run(tmp_path, 0.5, aug=aug, seed=2)
+    assert "Two seeds: their spread is known to one degree of freedom" in said(tmp_path)
+
+
+def test_a_setting_that_varies_unnamed_is_told(tmp_path: Path) -> None:
+    for momentum in (0.8, 0.9):
+        write_run(tmp_path, 0.5, optim="sgd", seed=1, settings={"momentum": momentum})
+    assert "optim.momentum varies, though it is none of the factors on record; it is treated as one." in said(tmp_path)
+
+
+def test_what_changes_along_with_a_factor_is_told(tmp_path: Path) -> None:
+    for optim, smoothing in (("sgd", 0.0), ("adam", 0.1)):
+        write_run(tmp_path, 0.5, optim=optim, label_smoothing=smoothing, seed=1)
+    assert "Along with optim changes label_smoothing" in said(tmp_path)

@@ -1,0 +1,57 @@
+"""Paths reach the application as they were typed."""
+
+import sys
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from src.sweeps.command_line import plain_paths
+
+
+@pytest.fixture
+def typed(monkeypatch: pytest.MonkeyPatch):
+    """The arguments that an application sees."""
+
+    def typed(*arguments: str) -> list[str]:
+        monkeypatch.setattr(sys, "argv", ["src", *arguments])
+        return plain_paths("ckpt", "resume")(lambda: sys.argv[1:])()
+
+    return typed
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "a/best.ckpt",
+        "sweeps/x/optim=sgd,optim.lr=0.1/best.ckpt",
+        "my runs/a[1] (copy)/~b",
+        "it's",
+        "C:\\runs\\a=1",
+        "1",
+    ],
+)
+def test_a_path_may_hold_anything(typed, path: str) -> None:
+    (argument,) = typed(f"ckpt={path}")
+    (override,) = OverridesParser.create().parse_overrides([argument])
+    assert override.key_or_group == "ckpt" and override.value() == path
+
+
+@pytest.mark.parametrize("end", ["/", "\\"])
+def test_a_separator_at_the_end_is_of_no_account(typed, end: str) -> None:
+    assert typed(f"resume=a/b{end}") == ["resume='a/b'"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["resume=null"],
+        ["resume="],
+        ["ckpt='a'"],
+        ["ckpt=[a,b]"],
+        ['ckpt="a,b"'],
+        ["optim.lr=1", "--help"],
+        ["-m", "ckpt=a,b"],
+    ],
+)
+def test_the_rest_stays_as_it_is(typed, arguments: list[str]) -> None:
+    assert typed(*arguments) == arguments

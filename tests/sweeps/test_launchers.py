@@ -1,0 +1,87 @@
+"""One grid, any engine: real jobs in real processes, whichever launcher starts them."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+Launch = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of their own find the code, wherever they are started, and use one thread."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def results(cwd: Path) -> list[dict[str, Any]]:
+    return [json.loads(file.read_text()) for file in sorted(cwd.glob("logs/train/sweeps/*/*/results.json"))]
+
+
+def assert_two_jobs(run: Any, cwd: Path) -> None:
+    assert run.code == 0, run.err
+    assert "2 of 2 jobs completed." in run.out
+    assert len(list(cwd.glob("logs/train/sweeps/*"))) == 1  # however many processes name it
+    assert [(job["status"], job["seed"]) for job in results(cwd)] == [("completed", 1), ("completed", 2)]
+    assert all("test/accuracy" in job["metrics"] and job["device"].endswith("1 threads") for job in results(cwd))
+
+
+def test_joblib(train: Launch, tmp_path: Path) -> None:
+    run = train("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2", "--multirun")
+    assert_two_jobs(run, tmp_path)
+    (sweep,) = tmp_path.glob("logs/train/sweeps/*")
+    before = results(tmp_path)
+    run = train("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2", f"sweep={sweep.name}", "--multirun")
+    assert_two_jobs(run, tmp_path)
+    assert results(tmp_path) == before
+
+    # Within a job, a run in two processes.
+    run = train(
+        "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.devices=2", "seed=3", "sweep=two", "--multirun"
+    )
+    assert run.code == 0, run.out
+    (result,) = (json.loads(file.read_text()) for file in tmp_path.glob("logs/train/sweeps/two/*/results.json"))
+    assert result["status"] == "completed" and result["processes"] == 2 and "test/accuracy" in result["metrics"]
+
+
+def test_submitit_queues_a_job_again_that_was_told_to_stop(train: Launch, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    sweep = tmp_path / "logs" / "train" / "sweeps" / "mine"
+
+    def preempt() -> None:
+        until = time.monotonic() + 120
+        while not list(sweep.glob("*/metrics.csv")) and time.monotonic() < until:
+            time.sleep(0.01)
+        for job in (sweep / ".submitit").glob("[0-9]*"):  # by the number of the process that stands for Slurm
+            os.kill(int(job.name), signal.SIGTERM)
+
+    threading.Thread(target=preempt, daemon=True).start()
+    arguments = ("trainer.max_epochs=20", "callbacks=none", "logger=none")
+    run = train("hydra/launcher=submitit_local", "seed=1,2", "sweep=mine", *arguments, "--multirun")
+    assert_two_jobs(run, tmp_path)
+    logs = "".join(file.read_text() for file in sweep.glob(".submitit/*/*.err"))
+    assert "this job is preempted" in logs
+    assert "SIGTERM: stopping" in "".join(file.read_text() for file in sweep.glob("*/train.log"))
+    for metrics in sweep.glob("*/metrics.csv"):
+        epochs = [int(line.split(",")[0]) for line in metrics.read_text().splitlines()[1:]]
+        assert epochs == list(range(1, 21))
+
+
+def test_ray(train: Launch, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    import ray
+
+    try:
+        run = train("hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "seed=1,2", "--multirun")
+    finally:
+        ray.shutdown()
+    assert_two_jobs(run, tmp_path)
