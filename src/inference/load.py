@@ -64,18 +64,11 @@ def load(path: Path | str) -> Trained:
     path = Path(path)
     file = RunFolder(path).best if path.is_dir() else path
     checkpoint = load_checkpoint(file)
-    carried = checkpoint["hyper_parameters"]
-    config = trusted(carried["config"])
-    # Checkpoints have not always said it: it is a setting of the data then, or that of CIFAR-10.
-    image_size = carried.get("image_size") or config.data.get("image_size", 32)
+    config, image_size = trusted(checkpoint.config), checkpoint.image_size
     with torch.random.fork_rng(devices=[]):  # initial weights, at once replaced, are none of the caller's draws
-        network = instantiate(config.model, num_classes=len(carried["classes"]), image_size=image_size)
-    prefix = "network."
-    weights = {
-        name.removeprefix(prefix): value for name, value in checkpoint["state_dict"].items() if name.startswith(prefix)
-    }
+        network = instantiate(config.model, num_classes=len(checkpoint.classes), image_size=image_size)
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
         raise ValueError(
             f"The checkpoint's weights do not fit {config.model._target_} for images of {image_size} x {image_size} "
@@ -84,7 +77,7 @@ def load(path: Path | str) -> Trained:
     return Trained(
         network=network.float().eval(),
         preprocess=Normalise(config.data.mean, config.data.std),
-        classes=tuple(carried["classes"]),
+        classes=checkpoint.classes,
         image_size=image_size,
         config=config,
         checkpoint=file,

@@ -55,8 +55,8 @@ def model_card(
         Markdown.
     """
     config = cast(dict[str, Any], OmegaConf.to_container(trained.config))
-    epoch = load_checkpoint(trained.checkpoint).get("epoch")
-    epoch = epoch + 1 if isinstance(epoch, int) else None
+    epoch = load_checkpoint(trained.checkpoint).epoch
+    epoch = None if epoch is None else epoch + 1
     results = _results_of(trained, config)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent),

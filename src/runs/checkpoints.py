@@ -2,23 +2,75 @@
 
 import logging
 import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from src.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 
 
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint onto the CPU: tensors and plain values only, no code is run.
+@dataclass(frozen=True)
+class Checkpoint:
+    """What this project reads of a checkpoint, which may be a stranger's: nothing else of it reaches any other code.
 
-    Returns:
-        Lightning's dictionary, with ``state_dict``, ``epoch``, ``global_step`` and, under ``hyper_parameters``,
-        this project's ``config`` (resolved, plain values), ``classes`` (names by index) and, since it is written,
-        ``image_size``.
+    When a run is resumed, Lightning reads the rest.
+
+    Attributes:
+        config: of the run, resolved. To be built only once ``trusted`` has checked it.
+        classes: their names by index, two or more.
+        image_size: side S of the images, 1 to 4096 pixels.
+        weights: of the network, by name.
+        epoch: from 0; None where the file does not say.
+        epochs: that were finished, by their rows of metrics.csv.
+    """
+
+    config: dict[str, Any]
+    classes: tuple[str, ...]
+    image_size: int
+    weights: dict[str, Tensor]
+    epoch: int | None
+    epochs: int
+
+    @classmethod
+    def parse(cls, content: Any) -> "Checkpoint":
+        """Parse Lightning's dictionary.
+
+        Raises:
+            Exception: of whatever kind; a part is missing, of another type or out of its range.
+        """
+        carried, callbacks = content["hyper_parameters"], content.get("callbacks", {})
+        config, classes = carried["config"], carried["classes"]
+        # Checkpoints have not always said it: it is a setting of the data then, or that of CIFAR-10.
+        image_size = carried.get("image_size") or config["data"].get("image_size", 32)
+        weights = {name: value for name, value in content["state_dict"].items() if name.startswith("network.")}
+        epoch, rows = content.get("epoch"), callbacks.get("History", {}).get("rows", [])
+        expected = (
+            type(config) is dict,
+            type(classes) is list and len(classes) >= 2 and all(type(name) is str for name in classes),
+            type(image_size) is int and 1 <= image_size <= 4096,
+            all(isinstance(value, Tensor) for value in weights.values()),
+            epoch is None or (type(epoch) is int and epoch >= 0),
+            type(rows) is list and all(type(row) is dict and _are_numbers(row.values()) for row in rows),
+            _are_numbers([callbacks.get("Checkpoints", {}).get("highest") or 0]),
+        )
+        if not all(expected):
+            raise ValueError
+        weights = {name.removeprefix("network."): value for name, value in weights.items()}
+        return cls(config, tuple(classes), image_size, weights, epoch, len(rows))
+
+
+def _are_numbers(values: Iterable[Any]) -> bool:
+    return all(type(value) in (int, float) for value in values)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Load a checkpoint onto the CPU: tensors and plain values only, no code is run.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -31,13 +83,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             intact = archive.testzip() is None  # torch does not check the sums that it wrote
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        carried = checkpoint["hyper_parameters"]
-        named = isinstance(carried["classes"], list) and all(isinstance(name, str) for name in carried["classes"])
-        complete = named and "config" in carried and "state_dict" in checkpoint
+        checkpoint = Checkpoint.parse(torch.load(path, map_location="cpu", weights_only=True))
     except Exception:  # torch raises whatever the bytes lead it to
-        complete = False
-    if not (complete and intact):
+        intact = False
+    if not intact:
         raise ValueError(
             f"{path} is no checkpoint of this project, or it is damaged; "
             "expected a best.ckpt or last.ckpt from a run folder."
@@ -45,7 +94,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def last_good_checkpoint(folder: RunFolder) -> dict[str, Any] | None:
+def last_good_checkpoint(folder: RunFolder) -> Checkpoint | None:
     """What a run goes on from: its last checkpoint, else the one before; None for the beginning.
 
     Files that cannot be gone on from are deleted, so that they never take the place of a good one; the checkpoint that
@@ -58,7 +107,7 @@ def last_good_checkpoint(folder: RunFolder) -> dict[str, Any] | None:
         try:
             reading = file
             checkpoint = load_checkpoint(reading)
-            if checkpoint.get("callbacks", {}).get("History", {}).get("rows"):
+            if checkpoint.epochs:
                 reading = folder.best
                 load_checkpoint(reading)
         except (FileNotFoundError, ValueError):

@@ -85,7 +85,7 @@ def _config_of_checkpoint(folder: RunFolder) -> dict[str, Any] | None:
     from src.runs.checkpoints import last_good_checkpoint
 
     checkpoint = last_good_checkpoint(folder)
-    return checkpoint and checkpoint["hyper_parameters"]["config"]
+    return checkpoint.config if checkpoint else None
 
 
 def _move_aside(folder: RunFolder) -> Path:

@@ -111,8 +111,8 @@ def test_of_equal_epochs_the_first_is_the_best(train: Launch) -> None:
 def test_checkpoints_hold_tensors_and_plain_values_only(finished) -> None:
     for name in ("best", "last"):
         checkpoint = load_checkpoint(finished.folder / "checkpoints" / f"{name}.ckpt")
-        assert checkpoint["hyper_parameters"]["config"] == finished.results["config"]
-        assert checkpoint["hyper_parameters"]["classes"] == [str(digit) for digit in range(10)]
+        assert checkpoint.config == finished.results["config"]
+        assert checkpoint.classes == tuple(str(digit) for digit in range(10)) and checkpoint.image_size == 8
 
 
 def test_the_last_screen_says_the_result_the_folder_and_what_to_do_next(finished) -> None:
