@@ -14,12 +14,11 @@ from omegaconf import DictConfig
 
 import src.sweeps.launch  # noqa: F401  (the resolvers and the callback that conf/train.yaml uses)
 from src.sweeps.command_line import plain_paths
-from src.training.distributed import distribute, led_by_rank_0
+from src.training.distributed import distribute, run_on_rank_0
 
 # torch and lightning are imported where they are used, so that --help and --cfg answer at once.
 
 
-@led_by_rank_0
 @plain_paths("resume")
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="train")
 def main(cfg: DictConfig) -> float:
@@ -61,4 +60,4 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_on_rank_0(main)  # of processes that torchrun or srun started

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from datetime import timedelta
-from functools import cache, wraps
+from functools import cache
 from itertools import count
 from multiprocessing import get_context, get_start_method, parent_process, set_start_method
 from multiprocessing.connection import Connection, wait
@@ -88,25 +88,19 @@ def place() -> tuple[int, int]:
     return 0, 1
 
 
-def led_by_rank_0(main: Callable[[], Any]) -> Callable[[], Any]:
-    """Let an entry point run in the first of the processes that torchrun or srun started; the others train along."""
-
-    @wraps(main)
-    def led() -> Any:
-        rank, processes = place()
-        if processes == 1:
-            return main()
-        if rank > 0:
-            return _follow()
-        try:
-            return main()
-        finally:
+def run_on_rank_0(main: Callable[[], Any]) -> None:
+    """Call ``main`` in the first of the processes that torchrun or srun started; the others train what it broadcasts."""
+    rank, processes = place()
+    if rank > 0:
+        return _follow()
+    try:
+        main()
+    finally:
+        if processes > 1:
             _hand_over(None)
             # The store may end with this process: not before all have read that. Those that hang will not.
             with suppress(RuntimeError):
                 _store().wait([f"left {other}" for other in range(1, processes)], timedelta(seconds=_GRACE))
-
-    return led
 
 
 @cache
