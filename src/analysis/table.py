@@ -49,7 +49,7 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
             row: dict[str, Any] = {"sweep": sweep.name, "job": ", ".join(job.overrides), "folder": job.folder}
             row |= {"status": job.state, "error": job.error, "seed": results.get("seed"), "epochs_done": job.epochs}
             row |= {key: results.get(key) for key in _RECORDED}
-            row["verdict"] = results.get("verdict", {}).get("kind")
+            row["verdict"] = (results.get("verdict") or {}).get("kind")
             row |= {"classes": results.get("classes"), "by_class": results.get("test_accuracy_by_class")}
             row |= results.get("revision", {}) | {"versions": results.get("versions", {})}
             rows.append(row | results.get("factors", {}) | results.get("metrics", {}))

@@ -9,6 +9,7 @@ train.log          what was printed, and the stack trace of an error
 .lock              held by the process that runs it
 """
 
+import csv
 import json
 import os
 import socket
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
+
+from src.runs.schema import Results, parse_metrics, read_json
 
 SCHEMA_VERSION = 1
 
@@ -133,27 +136,46 @@ class RunFolder:
             {"schema": SCHEMA_VERSION} | known | {"status": "running", "error": None, "process": process},
         )
 
-    def results(self) -> dict[str, Any]:
+    def results(self) -> Results:
         """The content of results.json.
 
         Raises:
             FileNotFoundError: there is none, so this is no run folder.
-            ValueError: it is not a JSON object.
+            ValueError: it cannot be read, or does not say what it should.
         """
         try:
-            content = self.results_file.read_bytes()
+            if not self.results_file.stat().st_size:  # a run that has its folder and nothing else yet
+                return {}
+            results = read_json(self.results_file, Results)
+            known = results.keys() | parse_metrics(results.get("metrics", {}), "metrics").keys()
+            if results.get("status") == "completed" and (missing := {"seed", "test/accuracy"} - known):
+                raise ValueError(f"it is completed, and has no {', '.join(sorted(missing))}")
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{self.path} is no run folder: it has no results.json. "
                 "Run folders lie in logs/train/runs and logs/train/sweeps."
             ) from None
-        try:
-            results = json.loads(content) if content else {}
-            if not isinstance(results, dict):
-                raise ValueError("no JSON object")
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"{self.results_file} is damaged ({error}); delete the folder and run again.") from None
         return results
+
+    def epochs(self) -> list[dict[str, float]]:
+        """The rows of metrics.csv, see ``History``; none before the first epoch.
+
+        Raises:
+            ValueError: it cannot be read, or does not say what it should.
+        """
+        rows = []
+        try:
+            with self.metrics_file.open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    whole = {name: int(row[name]) for name in ("epoch", "step")}
+                    rows.append(parse_metrics({name: float(row[name]) for name in row if row[name]} | whole))
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+            raise ValueError(f"{self.metrics_file} is damaged ({error}); delete the folder and run again.") from None
+        return rows
 
     def links_out(self) -> list[Path]:
         """Symbolic links in the folder that lead out of it."""

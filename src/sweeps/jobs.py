@@ -6,18 +6,18 @@ sweep.json         the launches: the command, and its jobs by the name of their 
 .refused/          a line for each job that the latest launch would not run
 """
 
-import csv
-import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
 from src.runs.folder import RunFolder, write_json
+from src.runs.schema import Launch, Launches, Results, parse, read_json
+from src.runs.text import printable
 
 SWEEPS = Path("logs/train/sweeps")
 SCHEMA_VERSION = 1
@@ -31,8 +31,8 @@ class Job:
         overrides: that its run was begun with, else those of the latest launch that asked for it, as ``key=value``; for
             a job of which neither is on record, the parts of its folder's name.
         folder: None if it never started.
-        state: ``completed``, ``running``, ``interrupted`` (stopped, or killed), ``failed`` or ``missing`` (never
-            started).
+        state: ``completed``, ``running``, ``interrupted`` (stopped, or killed), ``failed``, ``missing`` (never
+            started) or ``unreadable`` (a file of its folder is damaged).
         error: why it is not completed, in one line.
         epochs: finished so far.
         max_epochs: to be finished; None if not known.
@@ -47,7 +47,7 @@ class Job:
     error: str | None
     epochs: int
     max_epochs: int | None
-    results: dict[str, Any]
+    results: Results
     name: str
 
 
@@ -133,12 +133,11 @@ def refusal(folder: Path) -> Path:
 def show(sweep: Path, found: Sequence[Job]) -> None:
     """Print a table of jobs. What is the same for all of them is left out of their names."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     styles = {"completed": "green", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
-    styles |= {"failed": "red", "refused": "red"}
-    table = Table(title=escape(str(sweep)), title_justify="left")
+    table = Table(title=Text(printable(sweep)), title_justify="left")
     table.add_column("job", overflow="fold")
     table.add_column("status")
     for name in ("epochs", "images/s", "test accuracy"):
@@ -147,52 +146,61 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
     common = set.intersection(*(set(job.name.split(",")) for job in found)) if len(found) > 1 else set()
     for job in found:
         state, told = job.state, job.error or ""
-        if refusal(sweep / job.name).exists():
-            state, told = "refused", refusal(sweep / job.name).read_text(encoding="utf-8")
+        if refusal(sweep / job.name).is_file():
+            state, told = "refused", refusal(sweep / job.name).read_text(encoding="utf-8", errors="replace")
         elif state == "running":
             told = f"by {job.results.get('process', 'another process')}"
         accuracy = job.results.get("metrics", {}).get("test/accuracy")
         speed = job.results.get("images_per_second")
-        table.add_row(
-            escape(", ".join(part for part in job.name.split(",") if part not in common)),
-            f"[{styles[state]}]{state}[/]",
+        cells = (
+            ", ".join(part for part in job.name.split(",") if part not in common),
+            state,
             f"{job.epochs}/{job.max_epochs}" if job.max_epochs else "",
             f"{speed:,.0f}" if speed else "",
             "" if accuracy is None else f"{accuracy:.2%}",
-            escape(told),
+            told,
         )
+        style = styles.get(state, "red")
+        table.add_row(*(Text(printable(cell), style if cell is state else "") for cell in cells))
     Console(width=None if sys.stdout.isatty() else 200).print(table)  # a log file has no right edge to wrap at
 
 
-def _launches(sweep: Path) -> list[dict[str, Any]]:
-    """What sweep.json records; nothing if there is none, or it is damaged. A stranger's leads to no other folder."""
-    try:
-        launches = json.loads((sweep / "sweep.json").read_bytes())["launches"]
-        return [x for x in launches if all(name == Path(name).name and name[:1] not in ("", ".") for name in x["jobs"])]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return []
+def _launches(sweep: Path) -> list[Launch]:
+    """The launches that sweep.json records; those are left out that are damaged or name a folder outside the sweep."""
+    launches = []
+    with suppress(OSError, ValueError):
+        for record in read_json(sweep / "sweep.json", Launches)["launches"]:
+            with suppress(ValueError):
+                launches.append(parse(Launch, record))
+    return [launch for launch in launches if all(map(_is_folder_name, launch["jobs"]))]
+
+
+def _is_folder_name(name: str) -> bool:
+    return name == Path(name).name and name[:1] not in ("", ".") and len(name.encode()) <= 255
 
 
 def _job(folder: Path, overrides: Sequence[str]) -> Job:
     run = RunFolder(folder)
+    results: Results = {}
+    epochs: list[dict[str, float]] = []
     error = None
     try:
-        results = run.results()
+        epochs, results = run.epochs(), run.results()
     except FileNotFoundError:
-        results = {}
-    except ValueError:
-        results, error = {}, f"{run.results_file.name} is damaged"
+        pass
+    except ValueError as damage:
+        return Job(tuple(overrides), folder, "unreadable", printable(damage), 0, None, {}, folder.name)
     state = results.get("status")
     if state not in ("completed", "interrupted", "failed"):
         if run.is_held():
             state = "running"
         elif run.results_file.exists() or run.last.exists():
-            state, error = "interrupted", error or "killed"
+            state, error = "interrupted", "killed"
         else:
             return Job(tuple(overrides), None, "missing", None, 0, None, {}, folder.name)
-    latest = _latest_epoch(run)
+    latest = epochs[-1] if epochs else {}
     if state == "running" and "speed/images_per_second" in latest:
-        results["images_per_second"] = float(latest["speed/images_per_second"])
+        results["images_per_second"] = latest["speed/images_per_second"]
     return Job(
         overrides=tuple(results.get("overrides", overrides)),
         folder=folder,
@@ -203,11 +211,3 @@ def _job(folder: Path, overrides: Sequence[str]) -> Job:
         results=results,
         name=folder.name,
     )
-
-
-def _latest_epoch(run: RunFolder) -> dict[str, str]:
-    """The last row of metrics.csv; empty before the first."""
-    if not run.metrics_file.exists():
-        return {}
-    with run.metrics_file.open(newline="", encoding="utf-8") as file:
-        return [{}, *csv.DictReader(file)][-1]

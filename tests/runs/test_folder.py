@@ -35,9 +35,10 @@ def test_updates_are_merged(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.claim()
     process = folder.results()["process"]
-    folder.update(seed=1, metrics={"a": 1.5})
+    folder.update(seed=1, metrics={"test/accuracy": 0.5})
     folder.update(seed=2, status="completed")
-    results = {"schema": SCHEMA_VERSION, "status": "completed", "error": None, "seed": 2, "metrics": {"a": 1.5}}
+    results = {"schema": SCHEMA_VERSION, "status": "completed", "error": None, "seed": 2}
+    results["metrics"] = {"test/accuracy": 0.5}
     results["process"] = process
     assert folder.results() == json.loads((tmp_path / "results.json").read_text()) == results
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]

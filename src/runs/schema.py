@@ -1,0 +1,162 @@
+"""What the files of runs, sweeps and evaluations may say, checked as they are read.
+
+What gets past ``parse`` has the types and the ranges that are declared here, whoever wrote the file.
+"""
+
+import json
+import reprlib
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from src.runs.text import printable
+
+DEEPEST = 30  # levels of nesting
+LARGEST = 2**63 - 1
+
+Count = Annotated[int, 0, LARGEST]
+Share = Annotated[float, 0, 1]
+Amount = Annotated[float, 0, LARGEST]
+
+
+class Revision(TypedDict, total=False):
+    commit: str | None
+    modified: bool | None
+
+
+class Verdict(TypedDict, total=False):
+    kind: str
+    text: str
+    step: Count
+    stopped: bool
+
+
+class TrainerConfig(TypedDict, total=False):
+    max_epochs: Count | None
+
+
+class Config(TypedDict, total=False):
+    trainer: TrainerConfig
+
+
+class Results(TypedDict, total=False):
+    """results.json. Keys are added as they become known; a run that has just begun has the first four."""
+
+    schema: Count
+    status: Literal["running", "completed", "interrupted", "failed"]
+    error: str | None
+    process: str
+    overrides: list[str]
+    config: Config
+    factors: dict[str, Any]
+    seed: Count
+    fingerprint: str
+    started: str
+    versions: dict[str, str]
+    revision: Revision
+    classes: list[str]
+    images: dict[str, Count]
+    parameters: Count
+    flops_per_image: Count
+    metrics: dict[str, float]
+    test_accuracy_by_class: dict[str, Share | None] | None
+    best_epoch: Count
+    epochs: Count
+    steps: Count
+    seconds: Amount
+    images_per_second: Amount | None
+    device: str
+    processes: Count
+    verdict: Verdict | None
+
+
+class Launch(TypedDict):
+    command: str
+    jobs: dict[str, list[str]]
+
+
+class Launches(TypedDict):
+    """sweep.json; each of its launches is parsed on its own, so that a damaged one hides no other."""
+
+    launches: list[Any]
+
+
+_TYPES = {str: (str,), float: (int, float), int: (int,), bool: (bool,)}
+_WORDS = {str: "text", float: "a number", int: "a whole number", bool: "true or false", Any: "plain values"}
+
+
+def read_json(file: Path, kind: Any) -> Any:
+    """What a file of JSON says, see ``parse``.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON, or not of this kind.
+    """
+    try:
+        return parse(kind, json.loads(file.read_bytes()))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse(kind: Any, value: Any, name: str = "") -> Any:
+    """A value from a file of JSON, if it is of a kind.
+
+    Args:
+        kind: ``str``, ``int``, ``float``, ``bool``, ``list[X]``, ``dict[str, X]``, ``X | None``, ``Literal[...]``,
+            ``Annotated[X, lowest, highest]``, a TypedDict (keys that it does not declare are Any), or ``Any``: what
+            JSON can hold, nested no deeper than ``DEEPEST``.
+        value: what ``json.loads`` gave.
+        name: of the value, for the message; none for the whole content.
+
+    Returns:
+        The same with printable strings. Those of Any are left as they are: they may be paths.
+
+    Raises:
+        ValueError: it is of another kind.
+    """
+    origin, arguments = get_origin(kind), get_args(kind)
+    expected = _WORDS.get(kind, "")
+    if origin in (Union, UnionType):
+        (kind,) = set(arguments) - {NoneType}
+        return None if value is None else parse(kind, value, name)
+    if origin is Annotated:
+        kind, low, high = arguments
+        if low <= parse(kind, value, name) <= high:
+            return value
+        expected = f"a number from {low} to {high}"
+    elif origin is Literal:
+        if value in arguments:
+            return value
+        expected = ", ".join(arguments)
+    elif origin is list:
+        if isinstance(value, list):
+            return [parse(arguments[0], item, f"{name}[{place}]") for place, item in enumerate(value)]
+        expected = "a list"
+    elif origin is dict or is_typeddict(kind):
+        declared = get_type_hints(kind, include_extras=True) if is_typeddict(kind) else {}
+        needed: frozenset[str] = getattr(kind, "__required_keys__", frozenset())
+        if isinstance(value, dict) and needed <= value.keys():
+            kinds = ((key, declared.get(key, arguments[1] if arguments else Any)) for key in value)
+            return {printable(key): parse(child, value[key], f"{name}.{key}".strip(".")) for key, child in kinds}
+        expected = " with ".join(["a mapping", *([", ".join(sorted(needed))] if needed else [])])
+    elif (kind is Any or type(value) in _TYPES[kind]) and _is_plain(value):
+        return printable(value) if kind is str else value
+    raise ValueError(printable(f"{name or 'it'} is {reprlib.repr(value)}; expected {expected}"))
+
+
+def parse_metrics(value: Any, name: str = "") -> dict[str, float]:
+    """Metrics by their names; an accuracy is from 0 to 1, what else there is may be infinite or NaN.
+
+    Raises:
+        ValueError: it is not that.
+    """
+    metrics = parse(dict[str, float], value, name)
+    return {key: parse(Share if key.endswith("/accuracy") else float, metrics[key], key) for key in metrics}
+
+
+def _is_plain(value: Any, depth: int = DEEPEST) -> bool:
+    """Whether it is not nested too deeply, and no number in it is too large for what computes with it."""
+    if isinstance(value, dict | list):
+        children = value.values() if isinstance(value, dict) else value
+        return depth > 0 and all(_is_plain(child, depth - 1) for child in children)
+    return not isinstance(value, int) or abs(value) <= LARGEST
