@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from src.runs.schema import Results, parse_metrics, read_json
+from src.runs.schema import Amount, Results, parse, parse_metrics, read_json
 
 SCHEMA_VERSION = 1
 
@@ -169,8 +169,9 @@ class RunFolder:
         try:
             with self.metrics_file.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
-                    whole = {name: int(row[name]) for name in ("epoch", "step")}
-                    rows.append(parse_metrics({name: float(row[name]) for name in row if row[name]} | whole))
+                    numbers = {name: float(value) for name, value in row.items() if value}
+                    columns = {name: parse(Amount, numbers.pop(name), name) for name in ("epoch", "step", "seconds")}
+                    rows.append(columns | parse_metrics(numbers))
         except FileNotFoundError:
             return []
         except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:

@@ -145,13 +145,17 @@ def parse(kind: Any, value: Any, name: str = "") -> Any:
 
 
 def parse_metrics(value: Any, name: str = "") -> dict[str, float]:
-    """Metrics by their names; an accuracy is from 0 to 1, what else there is may be infinite or NaN.
+    """Metrics by their names, ``stage/quantity``. An accuracy is from 0 to 1; a loss may be infinite or NaN.
 
     Raises:
         ValueError: it is not that.
     """
     metrics = parse(dict[str, float], value, name)
-    return {key: parse(Share if key.endswith("/accuracy") else float, metrics[key], key) for key in metrics}
+    for key in metrics:
+        if "/" not in key:
+            raise ValueError(f"{name} has {key}; expected names such as test/accuracy")
+        parse(Share if key.endswith("/accuracy") else float, metrics[key], key)
+    return metrics
 
 
 def _is_plain(value: Any, depth: int = DEEPEST) -> bool:
