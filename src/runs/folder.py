@@ -11,6 +11,7 @@ train.log          what was printed, and the stack trace of an error
 
 import csv
 import json
+import math
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -170,11 +171,11 @@ class RunFolder:
             with self.metrics_file.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
                     numbers = {name: float(value) for name, value in row.items() if value}
-                    columns = {name: parse(Amount, numbers.pop(name), name) for name in ("epoch", "step", "seconds")}
-                    rows.append(columns | parse_metrics(numbers))
+                    own = {name: numbers.pop(name, math.nan) for name in ("epoch", "step", "seconds")}
+                    rows.append(parse(dict[str, Amount], own) | parse_metrics(numbers))
         except FileNotFoundError:
             return []
-        except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        except (OSError, ValueError, TypeError, csv.Error) as error:
             raise ValueError(f"{self.metrics_file} is damaged ({error}); delete the folder and run again.") from None
         return rows
 

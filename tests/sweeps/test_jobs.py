@@ -13,8 +13,9 @@ from src.runs.folder import RunFolder
 from src.sweeps.jobs import commands, find_sweep, jobs, record_launch, refusal, show
 
 ROOT = Path(__file__).parents[2]
+RESULT: dict[str, Any] = {"seed": 1, "metrics": {"test/accuracy": 0.75}}
 CONFIG = {"trainer": {"max_epochs": 3}}
-ROWS = "epoch,step,speed/images_per_second\n1,4,100.0\n2,8,120.0\n"
+ROWS = "epoch,step,seconds,speed/images_per_second\n1,4,1.0,100.0\n2,8,1.0,120.0\n"
 
 FIRST = "python -m src.train --multirun seed=1,2,3,4 sweep=s"
 SECOND = "python -m src.train --multirun seed=4,5,6,7,8 sweep=s"
@@ -34,7 +35,7 @@ def write(sweep: Path, name: str, rows: str = "", **results: Any) -> RunFolder:
 def sweep(tmp_path: Path) -> Path:
     """A job of every kind, asked for by two launches, and one that nobody asked for."""
     sweep = tmp_path / "logs/train/sweeps/s"
-    done = {"metrics": {"test/accuracy": 0.75}, "epochs": 3, "images_per_second": 90.0}
+    done = RESULT | {"epochs": 3, "images_per_second": 90.0}
     write(sweep, "seed=1", status="completed", overrides=["seed=1", "a=b"], **done)
     write(sweep, "seed=2", ROWS, status="running", process="process 7 on host")
     write(sweep, "seed=3", ROWS, status="failed", error="No.")
@@ -53,6 +54,8 @@ def test_every_job_has_a_state(sweep: Path) -> None:
     with RunFolder(sweep / "seed=2").held():
         found = {job.name: job for job in jobs(sweep)}
     assert list(found) == [f"seed={seed}" for seed in range(1, 10)]
+    damaged = found.pop("seed=8")
+    assert damaged.state == "unreadable" and f"{sweep}/seed=8/results.json is damaged (Expecting" in damaged.error
     assert {name: (job.state, job.error) for name, job in found.items()} == {
         "seed=1": ("completed", None),
         "seed=2": ("running", None),
@@ -61,7 +64,6 @@ def test_every_job_has_a_state(sweep: Path) -> None:
         "seed=5": ("interrupted", "killed"),
         "seed=6": ("missing", None),
         "seed=7": ("missing", None),
-        "seed=8": ("interrupted", "results.json is damaged"),
         "seed=9": ("interrupted", "killed"),
     }
     assert [name for name, job in found.items() if job.folder is None] == ["seed=6", "seed=7"]
@@ -73,7 +75,7 @@ def test_every_job_has_a_state(sweep: Path) -> None:
 def test_a_sweep_is_finished_by_the_latest_launch_that_asked(sweep: Path) -> None:
     assert commands(sweep) == [FIRST, SECOND]
     for seed in (2, 3):
-        RunFolder(sweep / f"seed={seed}").update(status="completed")
+        RunFolder(sweep / f"seed={seed}").update(status="completed", **RESULT)
     assert commands(sweep) == [SECOND]
 
 
@@ -120,7 +122,7 @@ def test_status_tells_quickly(sweep: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert answer.returncode == 0
-    assert "5 interrupted, 2 missing, 1 completed, 1 failed\n" in answer.stdout
+    assert "4 interrupted, 2 missing, 1 completed, 1 failed, 1 unreadable\n" in answer.stdout
     assert f"To finish it: {FIRST}\nTo finish it: {SECOND}\n" in answer.stdout
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
     assert "rich" in imported and not imported & {"torch", "lightning", "pandas", "matplotlib"}

@@ -12,7 +12,7 @@ from src.sweeps.launch import SweepSummary
 def test_a_job_that_left_no_proper_results_counts_as_not_completed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    completed = {"status": "completed", "error": None, "metrics": {"test/accuracy": 0.5}}
+    completed = {"status": "completed", "error": None, "seed": 1, "metrics": {"test/accuracy": 0.5}}
     for name, content in (("seed=1", json.dumps(completed)), ("seed=2", "{"), ("seed=3", "")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "results.json").write_text(content)
