@@ -177,14 +177,15 @@ def draw_heatmap(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
             j = places[repr(levels[across])]
             values[i, j], counts[i, j] = 100 * seeds[SCORE].mean(), len(seeds)
     with _look():
-        figure, axes = _figure(2.6 + 0.95 * len(columns), 1.1 + 0.36 * len(rows))
+        names = [label(levels, down) for levels in rows]
+        figure, axes = _figure(1 + 0.075 * max(map(len, names)) + 0.95 * len(columns), 1.1 + 0.36 * len(rows))
         texts = [
             [f"{v:.1f}" + (f" (n={n})" if n != counts.max() else "") if n else "–" for v, n in zip(vs, ns, strict=True)]
             for vs, ns in zip(values, counts, strict=True)
         ]
         _cells(axes[0, 0], values, texts)
         axes[0, 0].set_xticks(range(len(columns)), [level_name(level) for level in columns])
-        axes[0, 0].set_yticks(range(len(rows)), [label(levels, down) for levels in rows])
+        axes[0, 0].set_yticks(range(len(rows)), names)
         axes[0, 0].set_xlabel(across)
     return figure
 
@@ -203,11 +204,12 @@ def draw_classes(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
     if table.shape[1] > 20:
         table = table[table.mean().nsmallest(20).index]
     with _look():
-        figure, axes = _figure(2.6 + 0.62 * table.shape[1], 1.3 + 0.34 * len(table))
+        names = [label(levels, factors) for levels, _ in groups]
+        figure, axes = _figure(1 + 0.075 * max(map(len, names)) + 0.62 * table.shape[1], 1.3 + 0.34 * len(table))
         values = 100 * table.to_numpy(float)
         _cells(axes[0, 0], values, [["–" if np.isnan(v) else f"{v:.0f}" for v in row] for row in values])
         axes[0, 0].set_xticks(range(table.shape[1]), table.columns, rotation=35, ha="right", rotation_mode="anchor")
-        axes[0, 0].set_yticks(range(len(table)), [label(levels, factors) for levels, _ in groups])
+        axes[0, 0].set_yticks(range(len(table)), names)
     return figure
 
 
@@ -226,33 +228,35 @@ def _cells(axes: Axes, values: np.ndarray, texts: list[list[str]]) -> None:
 
 
 def draw_cost(runs: pd.DataFrame, factors: Sequence[str]) -> Figure:
-    """Mean test accuracy against what it costs: seconds of training and, where it varies, operations per image.
+    """Mean test accuracy against what it costs: seconds of training, with the span of the runs, and operations per
+    image where these vary, with their Pareto front: no other configuration is both cheaper and better.
 
-    The line is the Pareto front: no other configuration is both cheaper and better.
+    The configurations of highest accuracy have a colour each and are named above the panels.
     """
-    table = configurations(runs, factors)
-    costs = {"seconds": "seconds of training"}
+    table = configurations(runs, factors).sort_values("mean", ascending=False, kind="stable", ignore_index=True)
+    y = 100 * table["mean"].astype(float)
+    costs = {"seconds of training": table.seconds.astype(float)}
     if table.flops_per_image.astype(float).nunique() > 1:
-        costs["flops_per_image"] = "GFLOP per image, forward"
+        costs["GFLOP per image, forward"] = table.flops_per_image.astype(float) / 1e9
     with _look():
-        figure, axes = _figure(8, 3.8, ncols=len(costs), sharey=True)
-        for ax, (name, title) in zip(axes[0], costs.items(), strict=True):
-            x = table[name].astype(float) / (1e9 if name == "flops_per_image" else 1)
-            y = 100 * table["mean"].astype(float)
-            front = pareto_front(x.to_numpy(), y.to_numpy())
-            on_front = table.index.isin(front)
-            ax.scatter(x[~on_front], y[~on_front], s=28, color=_COLOURS[7])
-            ax.plot(
-                x[front], y[front], color=_COLOURS[1], marker="o", markersize=5, drawstyle="steps-post", linewidth=1.2
-            )
-            for place in front if len(front) <= 8 else []:
-                words = ", ".join(level_name(table[factor][place]) for factor in factors)
-                ax.annotate(words, (x[place], y[place]), (5, 4), textcoords="offset points", size=8)
+        figure, axes = _figure(8, 4.2, ncols=len(costs), sharey=True)
+        for ax, (title, x) in zip(axes[0], costs.items(), strict=True):
+            for place, row in table.iterrows():
+                named = place < len(_COLOURS) - 1  # the last one is the colour of all others
+                look = _line(place) if named else {"color": _COLOURS[-1], "marker": "."}
+                name = ", ".join(level_name(row[factor]) for factor in factors) if named else None
+                ax.plot(x[place], y[place], **look | {"linestyle": "none", "markersize": 6}, label=name)
+                if title.startswith("seconds"):
+                    ax.hlines(y[place], min(row.all_seconds), max(row.all_seconds), color=look["color"])
+            if not title.startswith("seconds"):
+                front = pareto_front(x.to_numpy(), y.to_numpy())
+                ax.plot(x[front], y[front], color=_COLOURS[-1], drawstyle="steps-post", linewidth=1, zorder=1)
             ax.set_xlabel(title)
             ax.margins(x=0.15, y=0.12)
             if x.max() > 20 * x.min() > 0:
                 ax.set_xscale("log")
         axes[0, 0].set_ylabel("test accuracy, %")
+        _legend(figure)
     return figure
 
 
@@ -362,8 +366,14 @@ def _curves(
             ax.set_visible(False)
         figure.supxlabel(by, size=9)
         figure.supylabel(words, size=9)
-        handles = {
-            text: handle for ax in axes.flat for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)
-        }
-        figure.legend(handles.values(), handles, loc="outside upper center", ncols=min(4, len(handles)))
+        _legend(figure)
     return figure
+
+
+def _legend(figure: Figure) -> None:
+    """One legend of all panels above them, in as many columns as have room for the longest name."""
+    handles = {
+        text: handle for ax in figure.axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)
+    }
+    columns = min(4, len(handles), max(1, 120 // (8 + max(map(len, handles), default=0))))  # 120 letters a line
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=columns)

@@ -42,8 +42,13 @@ def points(difference: float) -> str:
 
 
 def span(low: float, high: float) -> str:
-    """An interval in percentage points."""
-    return f"[{points(low)}, {points(high)}]"
+    """An interval of a difference in percentage points, cut at -100 and 100."""
+    return f"[{points(max(low, -1))}, {points(min(high, 1))}]"
+
+
+def accuracy_span(low: float, high: float) -> str:
+    """An interval of an accuracy in percent, cut at 0 and 100."""
+    return f"{100 * max(low, 0):.1f} to {100 * min(high, 1):.1f}"
 
 
 def p_value(p: float) -> str:
@@ -53,7 +58,7 @@ def p_value(p: float) -> str:
 
 def _highest(table: pd.DataFrame, rivals: pd.DataFrame, factors: Sequence[str]) -> Finding:
     best = table.loc[table["mean"].astype(float).idxmax()]
-    interval = f" (95 % interval {100 * best.low:.1f} to {100 * best.high:.1f})" if best.n > 1 else ""
+    interval = f" (95 % interval {accuracy_span(best.low, best.high)})" if best.n > 1 else ""
     text = f"{label(best, factors)}: {best['mean']:.1%} test accuracy over {best.n} seeds{interval}"
     if best.n == 1:
         text = text.replace("1 seeds", "one seed")
@@ -63,7 +68,8 @@ def _highest(table: pd.DataFrame, rivals: pd.DataFrame, factors: Sequence[str]) 
     if best.n > 1:
         level = [label(rival, factors) for _, rival in rivals.iterrows() if not rival.p_holm < ALPHA]
         more = f"; and {len(level) - 3} more" if len(level) > 3 else ""
-        text += f" Not distinguishable from it: {'; '.join(level[:3]) or 'none of the others'}{more}."
+        alike = f"Not distinguishable from it: {'; '.join(level[:3])}{more}."
+        text += f" {alike if level else 'Every other configuration differs significantly from it.'}"
     return Finding("fact", text)
 
 

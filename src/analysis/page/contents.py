@@ -78,7 +78,7 @@ def page_of(
             *([sections.effects_section(effects, crossed, factors)] if factors else []),
             *([sections.simple_section(simple_effects(cells))] if len(factors) > 1 else []),
             sections.learning_section(runs, factors, targets),
-            sections.cost_section(runs, factors),
+            sections.cost_section(runs, table, factors),
             *sections.grid_sections(runs, factors),
             sections.loss_section(runs, factors, classes),
             sections.jobs_section(everything, commands),
@@ -112,7 +112,7 @@ def _scale(runs: pd.DataFrame) -> str:
     parts = [
         data,
         f"{spell('train_size', 'all')} training images",
-        f"{spell('epochs', '?')} epochs",
+        f"{spell('epochs', '?')} epoch{'' if spell('epochs', '?') == '1' else 's'}",
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
         ", ".join(sorted(set(runs.device.dropna()))),
     ]

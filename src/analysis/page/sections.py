@@ -9,7 +9,7 @@ import pandas as pd
 from src.analysis import figures
 from src.analysis.convergence import convergence
 from src.analysis.figures import label, level_name
-from src.analysis.page.conclusion import p_value, points, span
+from src.analysis.page.conclusion import accuracy_span, p_value, points, span
 from src.analysis.page.page import Cell, Drawing, Section, Table
 
 _NONE = Cell("–", -math.inf)
@@ -25,16 +25,12 @@ _PAIRED = (
 def accuracy_section(
     runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str], classes: int, tuned: str | None
 ) -> Section:
-    """Every configuration: accuracy over seeds, and what it costs."""
-    optional: dict[str, tuple[str, Callable[[float], Cell]]] = {
+    """Every configuration: accuracy over seeds."""
+    columns: _Columns = {
         "val/accuracy": ("validation, %", _percent),
         "train/loss": ("training loss", lambda value: Cell(f"{value:.4f}", value)),
-        "parameters": ("parameters", lambda value: Cell(f"{value:,.0f}", value)),
-        "flops_per_image": ("MFLOP/image", lambda value: Cell(f"{value / 1e6:,.1f}", value)),
-        "seconds": ("seconds", lambda value: Cell(f"{value:,.1f}", value)),
-        "images_per_second": ("images/s", lambda value: Cell(f"{value:,.0f}", value)),
     }
-    known = {name: column for name, column in optional.items() if name in table and table[name].notna().any()}
+    known = _known(table, columns)
     verdicts = table.verdicts.map(len).any()
     rows = []
     for _, row in table.iterrows():
@@ -42,18 +38,15 @@ def accuracy_section(
         if tuned:
             cells.append(_level(runs[runs.folder.isin(row.folders)][tuned].iloc[0]))
         cells += [_count(row.n), _percent(row["mean"]), _percent(row["std"]) if row.n > 1 else _NONE]
-        low, high = 100 * max(row.low, 0), 100 * min(row.high, 1)
-        cells.append(Cell(f"{low:.1f} to {high:.1f}", row.low) if row.n > 1 else _no_interval(1))
-        cells += [_NONE if math.isnan(row[name]) else cell(row[name]) for name, (_, cell) in known.items()]
-        rows.append([*cells, *([_text(", ".join(row.verdicts))] if verdicts else [])])
-    columns = [*factors, *([tuned] if tuned else []), "n", "test accuracy, %", "std", "95 % interval, %"]
-    columns += [head for head, _ in known.values()] + (["verdict"] if verdicts else [])
+        cells.append(Cell(accuracy_span(row.low, row.high), row.low) if row.n > 1 else _no_interval(1))
+        rows.append([*cells, *_optional(row, known), *([_text(", ".join(row.verdicts))] if verdicts else [])])
+    heads = [*factors, *([tuned] if tuned else []), "n", "test accuracy, %", "std", "95 % interval, %"]
+    heads += [head for head, _ in known.values()] + (["verdict"] if verdicts else [])
     note = (
         "Mean, standard deviation and interval over n seeds; interval by Student's t with n - 1 degrees of freedom, "
         "cut at 0 and 100. "
         "Test accuracy is that of the epoch of highest validation accuracy, or of the last one where nothing was "
-        "validated; everything else is averaged over seeds. MFLOP: forward pass of one image, twice the multiply-adds; "
-        "seconds: training and validation."
+        "validated; everything else is averaged over seeds."
     )
     drawing = Drawing(
         "accuracy",
@@ -61,7 +54,7 @@ def accuracy_section(
         "Test accuracy. A dot is a run, the bar its configuration's mean, the line the mean's 95 % interval (cut off "
         "where it leaves the figure).",
     )
-    return Section("Accuracy of each configuration", [drawing, Table(columns, rows, note)])
+    return Section("Accuracy of each configuration", [drawing, Table(heads, rows, note)])
 
 
 def tuning_section(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Section:
@@ -151,13 +144,31 @@ def learning_section(runs: pd.DataFrame, factors: Sequence[str], targets: Sequen
     return Section("How fast they learn", [*parts, Table(columns, rows, note)])
 
 
-def cost_section(runs: pd.DataFrame, factors: Sequence[str]) -> Section:
-    """Accuracy against seconds and operations."""
+def cost_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str]) -> Section:
+    """Accuracy against seconds and operations; ``table`` as ``configurations`` gives it."""
     caption = (
-        "Mean test accuracy against cost. On the line, the Pareto front: whatever is off it is beaten in both by "
-        "something on it, as far as means can tell."
+        "Mean test accuracy against cost. Seconds depend on the machine and on what else it did: their line spans the "
+        "runs from the fastest to the slowest. Operations do not: through them goes the Pareto front; whatever is off "
+        "it is beaten in both by something on it, as far as means can tell."
     )
-    return Section("Accuracy against cost", [Drawing("cost", figures.draw_cost(runs, factors), caption)])
+    columns: _Columns = {
+        "parameters": ("parameters", lambda value: Cell(f"{value:,.0f}", value)),
+        "flops_per_image": ("MFLOP/image", lambda value: Cell(f"{value / 1e6:,.1f}", value)),
+        "seconds": ("seconds", lambda value: Cell(f"{value:,.1f}", value)),
+        "images_per_second": ("images/s", lambda value: Cell(f"{value:,.0f}", value)),
+    }
+    known = _known(table, columns)
+    rows = [
+        [*(_level(row[name]) for name in factors), _percent(row["mean"]), *_optional(row, known)]
+        for _, row in table.iterrows()
+    ]
+    note = (
+        "Averages over seeds. MFLOP: forward pass of one image, twice the multiply-adds; seconds: training and "
+        "validation."
+    )
+    heads = [*factors, "test accuracy, %", *(head for head, _ in known.values())]
+    drawing = Drawing("cost", figures.draw_cost(runs, factors), caption)
+    return Section("Accuracy against cost", [drawing, Table(heads, rows, note)])
 
 
 def grid_sections(runs: pd.DataFrame, factors: Sequence[str]) -> list[Section]:
@@ -214,6 +225,18 @@ def reading_section() -> Section:
 # ------------------------------------------------------------------------------------------------------------
 # Cells
 # ------------------------------------------------------------------------------------------------------------
+
+
+_Columns = dict[str, tuple[str, Callable[[float], Cell]]]  # by column of a table: its head, and how a value is shown
+
+
+def _known(table: pd.DataFrame, columns: _Columns) -> _Columns:
+    """Those of the columns that hold a value."""
+    return {name: column for name, column in columns.items() if name in table and table[name].notna().any()}
+
+
+def _optional(row: pd.Series, columns: _Columns) -> list[Cell]:
+    return [_NONE if math.isnan(row[name]) else show(row[name]) for name, (_, show) in columns.items()]
 
 
 def _measured(effect: pd.Series) -> list[Cell]:

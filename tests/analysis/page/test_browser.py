@@ -54,6 +54,12 @@ def head(browser: Any, table: int, name: str) -> Any:
     return next(head for head in heads if head.text.strip() == name)
 
 
+def test_no_table_of_a_usual_sweep_scrolls_sideways(browser: Any) -> None:
+    browser.set_window_size(1400, 1000)
+    script = "return [...document.querySelectorAll('.wide')].map(table => [table.scrollWidth, table.clientWidth])"
+    assert all(wanted <= there for wanted, there in browser.execute_script(script))
+
+
 def test_the_page_opens_without_a_complaint(browser: Any) -> None:
     assert browser.title == "tuned" and browser.get_log("browser") == []
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")

@@ -92,6 +92,20 @@ def test_what_the_highest_is_not_told_from_is_named(tmp_path: Path) -> None:
     assert found.text.endswith("Not distinguishable from it: optim adam.")
 
 
+def test_who_differs_from_all_others_is_told_so(tmp_path: Path) -> None:
+    found = findings(two_levels(tmp_path, [0.10, 0.11, 0.12]))[0]
+    assert found.text.endswith("Every other configuration differs significantly from it.")
+
+
+def test_no_interval_reaches_beyond_what_is_possible(tmp_path: Path) -> None:
+    for seed, score in ((1, 0.02), (2, 0.99)):
+        write_run(tmp_path, score, optim="sgd", seed=seed)
+        write_run(tmp_path, 1 - score, optim="adam", seed=seed)
+    text = to_markdown(page(tmp_path))
+    assert "(95 % interval 0.0 to 100.0)" in text and "| 0.0 to 100.0 |" in text
+    assert "[-100.0, +100.0] (p" in text and "| [-100.0, +100.0] |" in text
+
+
 def test_one_seed_is_no_conclusion(tmp_path: Path) -> None:
     text = told(findings(two_levels(tmp_path, [0.3])))
     assert "+30.0 points with one seed. One seed gives no interval, so this is no conclusion; run seed=1,2,3." in text
