@@ -372,8 +372,6 @@ def _curves(
 
 def _legend(figure: Figure) -> None:
     """One legend of all panels above them, in as many columns as have room for the longest name."""
-    handles = {
-        text: handle for ax in figure.axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
+    handles = {text: handle for ax in figure.axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     columns = min(4, len(handles), max(1, 120 // (8 + max(map(len, handles), default=0))))  # 120 letters a line
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=columns)
