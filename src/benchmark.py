@@ -12,10 +12,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-import src.sweeps.naming  # noqa: F401  (the resolver that conf/benchmark.yaml uses)
+from src.runs.hydra_versions import MAIN
+from src.sweeps.command_line import run
 
 
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="benchmark")
+@hydra.main(config_name="benchmark", **MAIN)
 def main(cfg: DictConfig) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -59,4 +60,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

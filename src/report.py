@@ -11,7 +11,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig
 
-import src.sweeps.naming  # noqa: F401  (the resolver that conf/report.yaml uses)
+from src.runs.errors import errors_as_sentence
+from src.runs.hydra_versions import MAIN
+from src.sweeps.command_line import run
 
 if TYPE_CHECKING:
     from src.analysis.page.page import Page
@@ -19,20 +21,16 @@ if TYPE_CHECKING:
 # pandas, scipy and matplotlib are imported where they are used, so that --help answers at once.
 
 
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="report")
+@hydra.main(config_name="report", **MAIN)
 def main(cfg: DictConfig) -> None:
     from rich.console import Console
 
-    from src.runs.errors import stop
-
-    try:
+    with errors_as_sentence(debug=cfg.debug):
         folder = Path(HydraConfig.get().runtime.output_dir)
         folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
         console = Console(highlight=False, markup=False, soft_wrap=True)
         with console.status("reading runs, drawing figures"):
             page = report(cfg, folder)
-    except Exception as error:
-        stop(error, debug=cfg.debug)
     for line in (*(finding.text for finding in page.findings), "", *page.caveats):
         console.print(line)
     console.print(f"\n{folder / 'report.html'}")
@@ -82,4 +80,4 @@ def report(cfg: DictConfig, folder: Path) -> "Page":
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -4,27 +4,24 @@ python -m src.status sweep=optimizers
 """
 
 from collections import Counter
-from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
-from src.sweeps.command_line import plain_paths
+from src.runs.errors import errors_as_sentence
+from src.runs.hydra_versions import MAIN
+from src.sweeps.command_line import run
 
 
-@plain_paths("sweep")
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="status")
+@hydra.main(config_name="status", **MAIN)
 def main(cfg: DictConfig) -> None:
-    from src.runs.errors import stop
     from src.sweeps.jobs import commands, find_sweep, jobs, known_sweeps, show
 
-    try:
+    with errors_as_sentence(debug=cfg.debug):
         if cfg.sweep is None:
             raise ValueError(f"Name a sweep, python -m src.status sweep=<name>; {known_sweeps()}.")
         sweep = find_sweep(str(cfg.sweep))
         found = jobs(sweep)
-    except Exception as error:
-        stop(error, debug=cfg.debug)
     show(sweep, found)
     states = Counter(job.state for job in found)
     print(", ".join(f"{count} {state}" for state, count in states.most_common()) or "no jobs")
@@ -35,4 +32,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

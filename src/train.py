@@ -12,15 +12,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-import src.sweeps.launch  # noqa: F401  (the resolvers and the callback that conf/train.yaml uses)
-from src.sweeps.command_line import plain_paths
+from src.runs.hydra_versions import MAIN
+from src.sweeps.command_line import run
 from src.training.distributed import distribute, run_on_rank_0
 
 # torch and lightning are imported where they are used, so that --help and --cfg answer at once.
 
 
-@plain_paths("resume")
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="train")
+@hydra.main(config_name="train", **MAIN)
 def main(cfg: DictConfig) -> float:
     from src.runs.errors import stop
     from src.runs.folder import RunFolder, RunningElsewhere
@@ -60,4 +59,4 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    run_on_rank_0(main)  # of processes that torchrun or srun started
+    run_on_rank_0(lambda: run(main))  # of processes that torchrun or srun started together

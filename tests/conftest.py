@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import hydra._internal.utils
 import pytest
 import rich
 import torch
@@ -22,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import src.eval
 import src.predict
 import src.train
+from src.sweeps import command_line
 
 # 1294 training, 144 validation and 359 test images of 8 x 8; 200 of the former make 4 batches.
 TINY = (
@@ -118,10 +118,9 @@ def launch(main: Callable[[], Any], cwd: Path, *arguments: str, terminal: bool =
         patch.setenv("COLUMNS", "300")
         patch.setenv("TERM", "xterm")
         patch.setattr(rich, "_console", None)  # a new one, which looks where it prints to
-        # Hydra takes coverage's tracing for a debugger, to which it leaves its errors.
-        patch.setattr(hydra._internal.utils, "is_under_debugger", lambda: False)
+        patch.setenv("HYDRA_FULL_ERROR", "1")  # undoes what run() sets
         try:
-            main()
+            command_line.run(main)
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     for handler in [handler for handler in root.handlers if handler not in handlers]:

@@ -46,6 +46,7 @@ def _train(cwd: Path, arguments: tuple[str, ...], fault: Callable[[], None] | No
     import torch
 
     import src.train
+    from src.sweeps.command_line import run
 
     os.chdir(cwd)
     sys.argv = ["src", *arguments]
@@ -53,4 +54,4 @@ def _train(cwd: Path, arguments: tuple[str, ...], fault: Callable[[], None] | No
     if fault is not None:
         fault()
     with Path("out").open("a", buffering=1) as out, redirect_stdout(out), redirect_stderr(out):
-        src.train.main()
+        run(src.train.main)

@@ -4,12 +4,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+
+from tests.conftest import launch
 
 Launch = Callable[..., Any]
 
@@ -40,20 +44,59 @@ def test_help_and_config_come_without_torch(tmp_path: Path, command: str, argume
     assert not list(tmp_path.iterdir())
 
 
-def test_a_wrong_choice_lists_the_valid_ones(train: Launch, tmp_path: Path) -> None:
-    run = train("model=resnet")
-    assert run.code == 1
-    assert "Could not find 'model/resnet'" in run.err
-    choices = {file.stem for file in (ROOT / "conf" / "model").iterdir()}
-    assert choices <= set(run.err.split()) and "Traceback" not in run.err
+MISTAKES = {
+    "trainer.max_epoch=3": "There is no trainer.max_epoch; did you mean trainer.max_epochs?",
+    "optm=sgd": "There is no optm; did you mean optim?",
+    "optm.lr=0.1": "There is no optm.lr; did you mean optim.lr?",
+    "experimnt=quickstart": "There is no experimnt; did you mean experiment?",
+    "batch_size=64": "There is no batch_size; did you mean data.batch_size or data.eval_batch_size?",
+    "epochs=3": "There is no epochs; did you mean trainer.max_epochs?",
+    "hydra.verbos=true": "There is no hydra.verbos; did you mean hydra.verbose?",
+    "foo=3": "There is no foo; train has aug, callbacks, channels_last,",
+    "data.foo=3": "There is no data.foo; data has batch_size, device,",
+    "model=resnet101": "There is no model=resnet101; did you mean resnet10 or resnet110 or resnet20?",
+    "model=vit": "There is no model=vit; choose one of: deepcnn, resnet10, resnet110,",
+    "scale=tpu": "There is no scale=tpu; did you mean gpu",
+    "hydra/launcher=condor": "There is no hydra/launcher=condor; choose one of: basic,",
+    "aug=null": "aug=null chooses nothing; choose one of: basic, none, trivialaugment.",
+    "logger=null": "logger=null chooses nothing; choose one of: none, tensorboard, tensorboard_plain.",
+    "optim=sgd,adam": "optim=sgd,adam gives several values: add --multirun",
+    "seed=range(3)": "seed=range(3) gives several values: add --multirun",
+    "optim.lr=[0.9": "optim.lr=[0.9 cannot be read: expected key=value, with every quote and bracket closed",
+    "data.root='a": "data.root='a cannot be read: expected key=value",
+    "data.root=a=b": "data.root=a=b cannot be read: expected key=value",
+    "seed": "seed cannot be read: expected key=value",
+    "+optim.lr=3": "Could not append to config. An item is already at 'optim.lr'.",
+    "~foo": "Could not delete from config. 'foo' does not exist.",
+    "hydra.job.chdir=what": "Error merging override hydra.job.chdir=what: Value 'what' is not a valid bool",
+}
+
+
+@pytest.mark.parametrize("argument", MISTAKES)
+def test_a_mistake_is_explained_in_one_sentence(train_as_given: Launch, tmp_path: Path, argument: str) -> None:
+    run = train_as_given(argument)
+    assert run.code == 1 and run.err.startswith(MISTAKES[argument]) and run.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("override", ["optim.learning_rate=1", "modle=resnet10", "trainer.epochs=3"])
-def test_a_wrong_key_says_so(train: Launch, override: str) -> None:
-    run = train(override)
-    assert run.code == 1
-    assert f"Could not override '{override.partition('=')[0]}'" in run.err and "Traceback" not in run.err
+@pytest.mark.parametrize("argument", ["optm=sgd", "model=resnet101", "optim.lr=[0.9", "~foo"])
+def test_and_so_it_is_in_a_multirun(train_as_given: Launch, tmp_path: Path, argument: str) -> None:
+    run = train_as_given(argument, "--multirun", "seed=1,2")
+    assert run.code == 1 and run.err.startswith(MISTAKES[argument]) and run.err.count("\n") == 1
+    assert not list(tmp_path.rglob("results.json")) and not list(tmp_path.rglob("sweep.json"))
+
+
+@pytest.mark.parametrize("command", ["train", "eval", "predict", "explain", "export", "status", "report", "benchmark"])
+def test_every_command_explains_a_mistake(tmp_path: Path, command: str) -> None:
+    main = import_module(f"src.{command}").main
+    run = launch(main, tmp_path, "debg=true")
+    assert (run.code, run.err) == (1, "There is no debg; did you mean debug?\n") and not list(tmp_path.iterdir())
+    with pytest.raises(HydraException):
+        launch(main, tmp_path, "debg=true", "debug=true")
+
+
+def test_options_may_stand_anywhere(train_as_given: Launch) -> None:
+    assert "seed: 3" in train_as_given("optim=adam", "--cfg", "job", "seed=3").out
 
 
 def test_every_choice_of_every_group_composes(train_as_given: Launch, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 # What our own checks, the operating system and torch raise over a user's mistake: the message says it all.
@@ -31,3 +33,12 @@ def stop(error: BaseException, *, debug: bool) -> NoReturn:
     else:
         print(sentence(error), file=sys.stderr)
     raise SystemExit(1)
+
+
+@contextmanager
+def errors_as_sentence(*, debug: bool) -> Iterator[None]:
+    """Explain an error of the block to the user and exit with 1, see ``stop``."""
+    try:
+        yield
+    except Exception as error:
+        stop(error, debug=debug)

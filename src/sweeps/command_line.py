@@ -1,35 +1,129 @@
-"""What a user types, before Hydra reads it."""
+"""From what a user types to a command: paths are taken as they are, and a mistake is explained in one sentence."""
 
+import inspect
+import os
+import re
 import sys
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+import src.sweeps.naming  # noqa: F401  (the resolvers that conf/*.yaml use)
+from src.runs.errors import sentence
+from src.runs.hydra_versions import CONF
+
+_PATHS = ("ckpt", "resume", "images", "out", "eval", "sweep")
 
 
-def plain_paths(*keys: str) -> Callable[[Callable[[], Any]], Callable[[], Any]]:
-    """Let a Hydra application take paths as they are: ``resume=logs/train/sweeps/lr/optim=sgd,seed=1``.
+def run(main: Callable[[], Any]) -> None:
+    """Call a command, a function under ``hydra.main``, with the arguments that were typed.
 
-    Hydra reads an unquoted ``,`` as a list and an unquoted ``=`` as an error, and the folders of a sweep's jobs
-    have both in their names. A multirun, where lists are meant, and a list in brackets are left alone.
-
-    Args:
-        keys: whose values are paths.
+    Raises:
+        SystemExit: with 1 after an error of Hydra's or the system's, which is printed as one sentence.
     """
+    # Options first, since Hydra 1.3 wants all overrides side by side.
+    words = sorted(sys.argv[1:], key=lambda word: word[:1] == "~" or ("=" in word and word[0] != "-"))
+    sys.argv[1:] = map(quote_path, words)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors; it would print them over several lines
+    try:
+        with warnings.catch_warnings():
+            # Hydra 1.3: conf/hydra/launcher/ray.yaml has the name of the plugin's own node, which is what a user types.
+            warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
+            main()
+    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+        if "debug=true" in sys.argv:
+            raise
+        print(_explain(error, Path(inspect.getfile(inspect.unwrap(main))).stem), file=sys.stderr)
+        raise SystemExit(1) from None
 
-    def quoted(argument: str) -> str:
-        key, _, path = argument.partition("=")
-        if key not in keys or path in ("", "null") or path[0] in "'\"" or (path[0], path[-1]) == ("[", "]"):
+
+def _multirun() -> bool:
+    return bool({"-m", "--multirun"} & set(sys.argv))
+
+
+def quote_path(argument: str) -> str:
+    """Put quotes around the path in ``key=path`` where Hydra would otherwise read anything but that path.
+
+    The folders of a sweep's jobs have ``=`` and ``,`` in their names: an error and a list of values to Hydra. A value
+    is a path if it exists or ``key`` takes paths, unless it is quoted, a list, or one of several in a multirun.
+    """
+    key, _, value = argument.partition("=")
+    several = value[:1] in ("'", '"', "[") or value in ("", "null") or ("," in value and _multirun())
+    exists = re.search(r"[^\w./+-]", value) and os.path.exists(value)  # noqa: PTH110  (Path's raises if it is too long)
+    if not exists and (several or key not in _PATHS):
+        return argument
+    with suppress(HydraException):
+        if OverridesParser.create().parse_override(argument).value() == value:
             return argument
-        path = path.rstrip("/\\").replace("'", "\\'") or path
-        return f"{key}='{path}'"
+    value = value.rstrip("/\\").replace("'", "\\'") or value
+    return f"{key}='{value}'"
 
-    def decorate(main: Callable[[], Any]) -> Callable[[], Any]:
-        @wraps(main)
-        def with_plain_paths() -> Any:
-            if not {"-m", "--multirun"} & set(sys.argv):
-                sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
-            return main()
 
-        return with_plain_paths
+def _explain(error: Exception, command: str) -> str:
+    """One sentence about an error in the arguments of ``command``, with the names that are nearest to a wrong one."""
+    cause = error.__cause__
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override} cannot be read: expected key=value, with every quote and bracket closed, and quotes "
+            "around a value of special characters, as in 'key=\"a (b)\"'."
+        )
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return f"There is no {group}={choice}; {_choose(choice, error.options)}"
+    if isinstance(error, HydraException) and isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        return _explain_key(re.findall(r"'(.+?)'", str(error))[0], cause, command)
+    for override in OverridesParser.create().parse_overrides([word for word in sys.argv[1:] if "=" in word]):
+        choices = [file.stem for file in (CONF / override.key_or_group).glob("*.yaml")]
+        if override.value() is None and choices:
+            return f"{override.input_line} chooses nothing; {_choose('', choices)}"
+        if override.is_sweep_override() and not _multirun():
+            return (
+                f"{override.input_line} gives several values: add --multirun for a run with each of them, or write a "
+                "list in brackets, key=[a,b]."
+            )
+    texts = [str(error) if isinstance(error, HydraException) else sentence(error)]
+    texts += str(cause).splitlines()[:1] if cause is not None else []
+    return ": ".join(" ".join(text.split()) for text in texts)
 
-    return decorate
+
+def _choose(choice: str, choices: Iterable[str]) -> str:
+    choices = sorted(name for name in choices if name[0] != "_")
+    near = get_close_matches(choice, choices)
+    return f"did you mean {' or '.join(near)}?" if near else f"choose one of: {', '.join(choices)}."
+
+
+def _explain_key(typed: str, error: OmegaConfBaseException, command: str) -> str:
+    """There is no key ``typed``: suggest the names that are nearest, or where else in the config that name is."""
+    above, _, wrong = str(error.full_key).rpartition(".")
+    config = cast(dict[str, Any], OmegaConf.to_container(error.parent_node, resolve=False))
+    names = list(config)
+    if not above:  # a group of which nothing is chosen has no key
+        defaults = OmegaConf.select(OmegaConf.load(CONF / f"{command}.yaml"), "defaults", default=[])
+        names += [group for entry in defaults if entry != "_self_" for group in entry]
+    names = sorted({name for name in names if name != "hydra" and name[0] != "_" and " " not in name})
+    start = f"{above}." if above else ""
+    rest = typed[len(start + wrong) :]
+    near = [start + name + rest for name in get_close_matches(wrong, names, cutoff=0.75)]
+    if not near:
+        ends = {key: key.rpartition(".")[2] for key in _keys(config, above)}
+        alike = get_close_matches(typed.rpartition(".")[2], set(ends.values()), cutoff=0.75)
+        near = [key for key, end in ends.items() if end in alike][:3]
+    if near:
+        return f"There is no {typed}; did you mean {' or '.join(near)}?"
+    return f"There is no {typed}; {above or command} has {', '.join(names)}, and +{typed}=... adds a key."
+
+
+def _keys(config: Mapping[str, Any], above: str) -> Iterator[str]:
+    for name, value in config.items():
+        key = f"{above}.{name}" if above else name
+        if key != "hydra" and not str(value).startswith("${"):  # what follows another key is not to be set
+            yield key
+            yield from _keys(value, key) if isinstance(value, dict) else ()

