@@ -25,15 +25,17 @@ if TYPE_CHECKING:
 def main(cfg: DictConfig) -> None:
     from rich.console import Console
 
+    from src.runs.text import printable
+
     with errors_as_sentence(debug=cfg.debug):
         folder = Path(HydraConfig.get().runtime.output_dir)
         folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-        console = Console(highlight=False, markup=False, soft_wrap=True)
+        console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         with console.status("reading runs, drawing figures"):
             page = report(cfg, folder)
     for line in (*(finding.text for finding in page.findings), "", *page.caveats):
         console.print(line)
-    console.print(f"\n{folder / 'report.html'}")
+    console.print(f"\n{printable(folder / 'report.html')}")
 
 
 def report(cfg: DictConfig, folder: Path) -> "Page":
@@ -47,6 +49,7 @@ def report(cfg: DictConfig, folder: Path) -> "Page":
     from src.analysis.page.html import to_html
     from src.analysis.page.markdown import to_markdown
     from src.analysis.table import load_runs
+    from src.runs.text import csv_cell, printable
     from src.sweeps.jobs import commands, find_sweep
 
     if not cfg.sweep:
@@ -63,14 +66,15 @@ def report(cfg: DictConfig, folder: Path) -> "Page":
         where = ", ".join(map(str, sweeps))
         raise ValueError(f"None of the {len(everything)} runs in {where} has completed; there is nothing to report.")
     page = page_of(
-        ", ".join(sweep.name for sweep in sweeps),
+        printable(", ".join(sweep.name for sweep in sweeps)),
         everything,
         tune=cfg.tune if isinstance(cfg.tune, str) else list(cfg.tune or []),
         targets=list(cfg.targets),
         baselines=dict(cfg.baseline),
         commands=[command for sweep in sweeps for command in commands(sweep)],
     )
-    everything.drop(columns=["by_class", "classes"]).to_csv(folder / "runs.csv", index=False)
+    cells = everything.drop(columns=["by_class", "classes"]).rename(columns=csv_cell).map(csv_cell)
+    cells.to_csv(folder / "runs.csv", index=False)
     (folder / "figures").mkdir(exist_ok=True)
     for drawing in page.drawings():
         drawing.save(folder / "figures")

@@ -12,7 +12,7 @@ ROOMS = {
     "models": set(),
     "augment": set(),
     "runs": set(),
-    "data": {"augment"},
+    "data": {"augment", "runs"},
     "sweeps": {"runs"},
     "training": {"runs", "data", "augment", "models"},
     "analysis": {"runs", "sweeps"},

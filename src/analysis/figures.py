@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from src.analysis.effects import SELECTION, configurations, settings_of
 from src.analysis.table import SCORE, load_curves
+from src.runs.text import printable
 
 # Legible on white and on black; neighbours differ in lightness as well, for eyes that see few colours.
 _COLOURS = ("#2f7fd0", "#d9622b", "#2a9d6f", "#a05fd0", "#b8890b", "#d6497f", "#1f9fb0", "#808080")
@@ -32,7 +33,7 @@ def level_name(level: object) -> str:
     """A factor's level in words."""
     if isinstance(level, bool):
         return "on" if level else "off"
-    return f"{level:g}" if isinstance(level, float) else str(level)
+    return f"{level:g}" if isinstance(level, float) else printable(level)
 
 
 def label(levels: pd.Series | dict[str, Any], factors: Sequence[str]) -> str:

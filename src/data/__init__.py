@@ -1,1 +1,1 @@
-"""Where images come from, and how batches leave. Imports augment."""
+"""Where images come from, and how batches leave. Imports augment, runs."""

@@ -18,6 +18,7 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from src.data.decode import SUFFIXES, THREADS, Pixels, decode
 from src.data.image_set import ImageSet, LabelledImages
+from src.runs.text import printable
 
 LAYOUT = 2  # of the cache and of how images are decoded; raise it when either changes
 CHUNK = 64  # images per task: enough to hide the task's cost, few enough for the bar to move
@@ -65,7 +66,7 @@ class ImageFolder:
                     f"Train and test must have the same classes, but {', '.join(extra)} "
                     f"can be found in {one.folder} and not in {other.folder}: add or remove these folders."
                 )
-        return LabelledImages(self._image_set(train), self._image_set(test), tuple(train.classes))
+        return LabelledImages(self._image_set(train), self._image_set(test), tuple(map(printable, train.classes)))
 
     def _image_set(self, listing: "_Listing") -> ImageSet:
         images = _read_or_decode(listing, self.image_size)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from src.inference.evaluator import Evaluator
 from src.runs.folder import write_json
+from src.runs.text import markdown
 from src.training.tensorboard import TensorBoard
 
 
@@ -61,7 +62,7 @@ def log_to_tensorboard(results: dict[str, Any], figures: list[str], folder: Path
         board.log_scalar(tag, row["accuracy"], row["severity"], description)
     lines = ["| class | images | precision | recall | F1 |", "| --- | --- | --- | --- | --- |"]
     for row in results["by_class"]:
-        name = row["class"].replace("|", "\\|")
+        name = markdown(row["class"])
         lines.append(f"| {name} | {row['images']} | {row['precision']:.1%} | {row['recall']:.1%} | {row['f1']:.1%} |")
     board.experiment.add_text("evaluation/by_class", "\n".join(lines))
     explained = {

@@ -12,6 +12,7 @@ from src.data.find import find_images
 from src.data.stream import stream
 from src.inference.grad_cam import Explanation, draw_overlay, draw_sheet, explain
 from src.inference.load import load
+from src.runs.text import printable
 
 BATCH = 32
 ON_SHEET = 64
@@ -40,13 +41,13 @@ def explain_images(cfg: DictConfig) -> int:
     names = {"sheet"}
     on_sheet: list[Explanation] = []
     unreadable = 0
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Explaining", total=len(files))
         for readable, images, errors in stream(files, trained.image_size, BATCH):
             for error in errors:
-                console.print(str(error), markup=False)
+                console.print(printable(error))
             unreadable += len(errors)
             progress.advance(task, len(errors))
             for explanation in explain(trained, readable, torch.stack(images)) if readable else ():
@@ -57,7 +58,7 @@ def explain_images(cfg: DictConfig) -> int:
     if on_sheet:
         draw_sheet(on_sheet).savefig(out / "sheet.png")
         print(f"{len(files) - unreadable} images explained, {len(on_sheet)} of them on one sheet:")
-        print(out / "sheet.png")
+        print(printable(out / "sheet.png"))
     return unreadable
 
 

@@ -9,6 +9,8 @@ from rich.markup import escape
 from src.inference.formats import BATCHES, FORMATS, check_format, export
 from src.inference.load import load
 from src.inference.model_card import find_evaluation, model_card
+from src.runs.folder import write_whole
+from src.runs.text import printable
 
 
 def export_with_card(cfg: DictConfig) -> None:
@@ -32,12 +34,17 @@ def export_with_card(cfg: DictConfig) -> None:
     trained = load(cfg.ckpt)
     evaluation = find_evaluation(trained.checkpoint, cfg.eval and Path(cfg.eval))
     difference, allowed = export(trained, cfg.format, file, cfg.tolerance)
-    card.write_text(model_card(trained, cfg.format, file, difference, evaluation), encoding="utf-8")
+    try:
+        with write_whole(card, encoding="utf-8") as stream:
+            stream.write(model_card(trained, cfg.format, file, difference, evaluation))
+    except BaseException:
+        file.unlink()
+        raise
     console = Console(highlight=False, soft_wrap=True)
     batches = ", ".join(map(str, BATCHES))
     console.print(
         f"verified: logits differ from PyTorch's by at most {difference:.1e} (allowed: {allowed:.0e}), over "
         f"batches of {batches} random images"
     )
-    console.print(f"[bold]{escape(str(file))}[/]  {file.stat().st_size / 1e6:.1f} MB")
-    console.print(escape(str(card)))
+    console.print(f"[bold]{escape(printable(file))}[/]  {file.stat().st_size / 1e6:.1f} MB")
+    console.print(escape(printable(card)))

@@ -5,9 +5,9 @@ mistake with a network that was given away is another normalisation than it was 
 safetensors files hold the network's tensors alone, and the constants in their metadata.
 """
 
+import io
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from src.inference.load import Trained
+from src.inference.network import finite
 
 BATCHES = (1, 2, 7)  # sizes that an exported network is verified with
 Logits = Callable[[Tensor], Tensor]  # uint8 images [B, 3, S, S] to logits [B, classes]
@@ -77,7 +78,7 @@ def export(trained: Trained, format: str, file: Path, tolerance: float) -> Verif
         raise FileExistsError(f"{file} is there already and is not overwritten; choose another with out=.")
     form = FORMATS[format]
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{os.getpid()}-{file.name}")
+    part = file.with_name(f".part-{file.name}")  # always the same: one that a killed process left is replaced
     try:
         with _quiet():
             form.write(trained, part, metadata(trained, format))
@@ -153,7 +154,7 @@ def _compare(trained: Trained, logits: Logits) -> tuple[float, float]:
         images = _random_images(trained, batch)
         ours.append(_FromPixels(trained)(images))
         theirs.append(logits(images))
-    here = torch.cat(ours)
+    here = finite(torch.cat(ours))
     return (torch.cat(theirs) - here).abs().max().item(), here.abs().max().item()
 
 
@@ -207,7 +208,9 @@ def _read_onnx(trained: Trained, file: Path) -> Logits:
 
 def _write_program(trained: Trained, file: Path, metadata: Mapping[str, str]) -> None:
     program = torch.export.export(_FromPixels(trained).eval(), **_example(trained))
-    torch.export.save(program, file, extra_files={"metadata.json": json.dumps(dict(metadata))})
+    buffer = io.BytesIO()  # on a full disk torch's own writer ends the process
+    torch.export.save(program, buffer, extra_files={"metadata.json": json.dumps(dict(metadata))})
+    file.write_bytes(buffer.getbuffer())
 
 
 def _read_program(trained: Trained, file: Path) -> Logits:
@@ -218,10 +221,10 @@ def _read_program(trained: Trained, file: Path) -> Logits:
 
 
 def _write_tensors(trained: Trained, file: Path, metadata: Mapping[str, str]) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: tensor.contiguous() for name, tensor in trained.network.state_dict().items()}
-    save_file(tensors, file, metadata={"format": "pt", **metadata})
+    file.write_bytes(save(tensors, metadata={"format": "pt", **metadata}))
 
 
 def _read_tensors(trained: Trained, file: Path) -> Logits:

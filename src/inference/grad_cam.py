@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from src.inference.load import Trained
+from src.inference.network import finite
+from src.runs.text import printable
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def explain(trained: Trained, files: Sequence[Path], images: Tensor) -> Iterator
     inputs = trained.preprocess(images)
     cam = GradCAM(network, [last_feature_map(network, inputs[:1])])
     heat = cam(inputs, targets=None)  # of the class predicted
-    probability, predicted = cam.outputs.detach().softmax(dim=1).max(dim=1)
+    probability, predicted = finite(cam.outputs.detach()).softmax(dim=1).max(dim=1)
     pixels = images.permute(0, 2, 3, 1).numpy()
     for i, file in enumerate(files):
         name = trained.classes[int(predicted[i])]
@@ -122,14 +124,14 @@ def draw_sheet(explanations: Sequence[Explanation]) -> Figure:
         axes.set_axis_off()
     for axes, explanation in zip(grid, explanations, strict=False):
         _lay_over(axes, explanation)
-        name = explanation.file.name
+        name = printable(explanation.file.name)
         short = name if len(name) <= 20 else f"{name[:9]}…{name[-10:]}"
         axes.set_title(f"{short}\n{_caption(explanation)}", fontsize=7, parse_math=False)
     return figure
 
 
 def _caption(explanation: Explanation) -> str:
-    name = " ".join(explanation.predicted.split())
+    name = explanation.predicted
     return f"{name if len(name) <= 24 else f'{name[:23]}…'}  {explanation.probability:.1%}"
 
 

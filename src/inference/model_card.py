@@ -5,9 +5,7 @@ given passes through ``escape`` on its way into the page.
 """
 
 import hashlib
-import html
 import json
-import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +20,7 @@ from src.inference.load import Trained
 from src.inference.measures import wilson
 from src.runs.checkpoints import load_checkpoint
 from src.runs.folder import RunFolder
+from src.runs.text import markdown
 
 EVALUATIONS = Path("logs/eval")
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
@@ -34,10 +33,7 @@ def escape(value: object) -> Markup:
     """What the template quotes, as text that is neither Markdown nor HTML nor a link, on one line."""
     if isinstance(value, Markup):  # the template's own
         return value
-    text = "".join(character if character.isprintable() else " " for character in str(value))
-    text = html.escape(" ".join(text.split()), quote=False)
-    text = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", text)
-    return Markup(text.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;"))
+    return Markup(markdown(value))
 
 
 def model_card(

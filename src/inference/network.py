@@ -65,4 +65,18 @@ class Inference:
             now = time.perf_counter()
             self.seconds.append(now - start)
             start = now
-        return torch.stack(logits)
+        return finite(torch.stack(logits))
+
+
+def finite(logits: Tensor) -> Tensor:
+    """``logits``, if they can be made probabilities.
+
+    Raises:
+        ValueError: one of them is infinite or NaN.
+    """
+    if not logits.isfinite().all():
+        raise ValueError(
+            "The network's output is infinite or NaN, which says nothing of an image: its weights are damaged or "
+            "diverged, or too large for the precision; try trainer.precision=32-true."
+        )
+    return logits

@@ -21,6 +21,8 @@ from src.data.find import find_images
 from src.data.stream import stream
 from src.inference.load import load
 from src.inference.network import Inference
+from src.runs.folder import write_whole
+from src.runs.text import csv_cell, printable
 
 SHOWN = 20  # files that the screen has room for
 
@@ -51,7 +53,7 @@ def predict(cfg: DictConfig) -> int:
     files = find_images(cfg.images)
     shown: list[Prediction] = []
     unreadable = 0
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with (
         _open_record(Path(cfg.out), cfg.top) if cfg.out is not None else nullcontext(lambda _: None) as record,
@@ -63,14 +65,14 @@ def predict(cfg: DictConfig) -> int:
                 record(prediction)
             shown += predictions[: SHOWN - len(shown)]
             for error in errors:
-                console.print(str(error), markup=False)
+                console.print(printable(error))
             unreadable += len(errors)
             progress.advance(task, len(predictions) + len(errors))
     _show(shown)
     if more := len(files) - unreadable - len(shown):
         print(f"and {more:,} more{'' if cfg.out else '; out=predictions.csv writes all of them'}")
     if cfg.out is not None:
-        print(cfg.out)
+        print(printable(cfg.out))
     if unreadable:
         print(f"{unreadable} of {len(files)} files could not be read.", file=sys.stderr)
     return unreadable
@@ -97,7 +99,7 @@ def _predictions(cfg: DictConfig, files: Sequence[Path]) -> Iterator[tuple[list[
 
 @contextmanager
 def _open_record(out: Path, top: int) -> Iterator[Callable[[Prediction], None]]:
-    """What takes predictions one by one into a file, which bears its name once it is whole; until then .part.
+    """What takes predictions one by one into a file, see ``write_whole``.
 
     Raises:
         ValueError: it is neither a .csv nor a .json.
@@ -105,15 +107,14 @@ def _open_record(out: Path, top: int) -> Iterator[Callable[[Prediction], None]]:
     if out.suffix not in (".csv", ".json"):
         raise ValueError(f"out is {out}; expected the name of a .csv or a .json file.")
     out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f"{out.name}.part")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with write_whole(out, newline="", encoding="utf-8") as file:
         if out.suffix == ".csv":
             writer = csv.writer(file)
             writer.writerow(["file", *(f"{name}_{i + 1}" for i in range(top) for name in ("class", "probability"))])
 
             def record(prediction: Prediction) -> None:
-                cells = [cell for name, value in prediction.classes for cell in (name, f"{value:.6f}")]
-                writer.writerow([prediction.file, *cells])
+                cells = [cell for name, value in prediction.classes for cell in (csv_cell(name), f"{value:.6f}")]
+                writer.writerow([csv_cell(prediction.file), *cells])
 
             yield record
         else:
@@ -127,7 +128,6 @@ def _open_record(out: Path, top: int) -> Iterator[Callable[[Prediction], None]]:
 
             yield record
             file.write("\n]\n" if before == "," else "[]\n")
-    part.replace(out)
 
 
 def _show(predictions: list[Prediction]) -> None:
@@ -141,6 +141,6 @@ def _show(predictions: list[Prediction]) -> None:
         table.add_column("then", overflow="fold")
     for file, ((name, value), *others) in predictions:
         then = ", ".join(f"{other} {probability:.1%}" for other, probability in others)
-        cells = [str(file), name, f"{value:.1%}", *([then] if others else [])]
+        cells = [printable(file), name, f"{value:.1%}", *([then] if others else [])]
         table.add_row(*map(Text, cells))
     rich.get_console().print(table)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from src.runs.folder import RunFolder
+from src.runs.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ class Checkpoint:
 
     Attributes:
         config: of the run, resolved. To be built only once ``trusted`` has checked it.
-        classes: their names by index, two or more.
+        classes: their names by index, two or more; printable.
         image_size: side S of the images, 1 to 4096 pixels.
         weights: of the network, by name.
         epoch: from 0; None where the file does not say.
@@ -62,7 +63,7 @@ class Checkpoint:
         if not all(expected):
             raise ValueError
         weights = {name.removeprefix("network."): value for name, value in weights.items()}
-        return cls(config, tuple(classes), image_size, weights, epoch, len(rows))
+        return cls(config, tuple(map(printable, classes)), image_size, weights, epoch, len(rows))
 
 
 def _are_numbers(values: Iterable[Any]) -> bool:

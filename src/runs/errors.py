@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from src.runs.text import printable
+
 # What our own checks, the operating system and torch raise over a user's mistake: the message says it all.
 # Any other kind of error is named by its type as well.
 _SPEAKS_FOR_ITSELF = (ValueError, OSError, FloatingPointError)
@@ -23,7 +25,7 @@ def sentence(error: BaseException) -> str:
         wanted = re.search(r"allocate ([\d.]+ \w+)", text)
         told = f" ({wanted[1]} more were needed)" if wanted else ""
         return f"Out of memory{told}: choose a smaller data.batch_size or data.eval_batch_size."
-    return text if isinstance(error, _SPEAKS_FOR_ITSELF) and text else f"{type(error).__name__}: {text}"
+    return printable(text if isinstance(error, _SPEAKS_FOR_ITSELF) and text else f"{type(error).__name__}: {text}")
 
 
 def stop(error: BaseException, *, debug: bool) -> NoReturn:

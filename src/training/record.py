@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder
 from src.runs.provenance import device_name, fingerprint, revision, versions
+from src.runs.text import printable
 from src.training.callbacks.history import History
 
 
@@ -78,7 +79,7 @@ def show(folder: RunFolder) -> None:
     console = Console(highlight=False, soft_wrap=True)  # commands stay in one piece, to be copied
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         accuracy = f"[bold green]{metrics['test/accuracy']:.2%}[/]"
-        console.print(f"{escape(str(folder.path))}: test accuracy {accuracy} after {results['seconds']:.0f} s")
+        console.print(f"{escape(printable(folder.path))}: test accuracy {accuracy} after {results['seconds']:.0f} s")
         return
     lines = [("test accuracy", f"[bold green]{metrics['test/accuracy']:.2%}[/]")]
     if "val/accuracy" in metrics:
@@ -86,9 +87,9 @@ def show(folder: RunFolder) -> None:
     lines += [
         ("epoch tested", f"{results['best_epoch']} of {results['epochs']}"),
         ("time", f"{results['seconds']:.0f} s"),
-        ("run folder", escape(str(folder.path))),
-        ("look at it", escape(f"tensorboard --logdir {folder.path}")),
-        ("test it again", escape(f"python -m src.eval ckpt={folder.best}")),
+        ("run folder", escape(printable(folder.path))),
+        ("look at it", escape(printable(f"tensorboard --logdir {folder.path}"))),
+        ("test it again", escape(printable(f"python -m src.eval ckpt={folder.best}"))),
     ]
     for name, value in lines:
         console.print(f"[dim]{name:<20}[/]{value}")

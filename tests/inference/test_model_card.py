@@ -56,11 +56,11 @@ def test_a_run_folder_tells_everything(finished: Any, card: Card) -> None:
     assert row(text, "validation accuracy")[1] == f"{results['metrics']['val/accuracy']:.2%}"
     counts = [row(text, f"{part} images")[1] for part in ("training", "validation", "test")]
     assert counts == ["200", "144", "359"]
-    assert row(text, "optimiser")[1].startswith("SGD, lr 0.02, momentum 0.9, nesterov True, weight\\_decay 0.0005")
+    assert row(text, "optimiser")[1].startswith("SGD, lr 0.02, momentum 0.9, nesterov True, weight_decay 0.0005")
     assert row(text, "epochs")[1] == f"3; these weights are from epoch {results['best_epoch']}"
     assert row(text, "run")[1] == escape(results["factors"] and finished.folder.name)
     assert results["fingerprint"] in text and results["revision"]["commit"] in text
-    assert "model.pt2, torch\\_export" in text and "by at most 1.5e-06" in text
+    assert "model.pt2, torch_export" in text and "by at most 1.5e-06" in text
     assert "Calibration was not measured" in text and "unknown" not in text
     assert str(finished.folder.parent) not in text  # where it lay is nobody else's business
     html = render(text)

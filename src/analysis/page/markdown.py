@@ -1,38 +1,34 @@
 """A page as Markdown, with its figures as files beside it."""
 
 from src.analysis.page.page import Drawing, Page, Section, Table
+from src.runs.text import markdown
 
 
 def to_markdown(page: Page) -> str:
     """The whole page; figures are ``figures/<name>.png``."""
-    lines = [f"# {_escaped(page.title)}", "", _escaped(page.scale), "", "## Conclusion", ""]
-    lines += [f"- {_escaped(finding.text)}" for finding in page.findings]
+    lines = [f"# {markdown(page.title)}", "", markdown(page.scale), "", "## Conclusion", ""]
+    lines += [f"- {markdown(finding.text)}" for finding in page.findings]
     if page.caveats:
-        lines += ["", "## Before you trust it", "", *(f"- {_escaped(caveat)}" for caveat in page.caveats)]
+        lines += ["", "## Before you trust it", "", *(f"- {markdown(caveat)}" for caveat in page.caveats)]
     for section in page.sections:
         lines += ["", *_section(section)]
     return "\n".join(lines) + "\n"
 
 
 def _section(section: Section) -> list[str]:
-    lines = [f"## {_escaped(section.title)}"]
+    lines = [f"## {markdown(section.title)}"]
     for part in section.parts:
         lines.append("")
         if isinstance(part, Table):
             lines += _table(part)
         elif isinstance(part, Drawing):
-            lines += [f"![{part.name}](figures/{part.name}.png)", "", _escaped(part.caption)]
+            lines += [f"![{part.name}](figures/{part.name}.png)", "", markdown(part.caption)]
         else:
-            lines.append(_escaped(part))
+            lines.append(markdown(part))
     return lines
 
 
 def _table(table: Table) -> list[str]:
     rows = [table.columns, ["---"] * len(table.columns), *([cell.text for cell in row] for row in table.rows)]
-    lines = ["| " + " | ".join(_escaped(text).replace("|", "\\|") for text in row) + " |" for row in rows]
-    return [*lines, "", _escaped(table.note)] if table.note else lines
-
-
-def _escaped(text: str) -> str:
-    """One line, in which nothing is HTML."""
-    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    lines = ["| " + " | ".join(markdown(text) for text in row) + " |" for row in rows]
+    return [*lines, "", markdown(table.note)] if table.note else lines

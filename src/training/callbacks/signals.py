@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder, write_whole
+from src.runs.text import csv_cell
 from src.training.callbacks.signal_figures import draw_heatmaps, draw_predictions
 from src.training.tensorboard import tensorboards
 
@@ -267,7 +268,7 @@ class SignalPropagation(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._predict(trainer, pl_module, "after training")
         table = pd.DataFrame(self._predictions)
-        table.to_csv(self.folder.path / "predictions.csv", index=False)
+        table.map(csv_cell).to_csv(self.folder.path / "predictions.csv", index=False)
         figures = (
             ("predictions", draw_predictions(table), "What is predicted before the first step and after training."),
             ("signals", draw_heatmaps(pd.read_csv(self.file)), "Layer by step: activations forward, gradients back."),
