@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
-from uuid import uuid4
 from warnings import warn
 
 import numpy as np
 import torch
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from src.data.decode import SUFFIXES, THREADS, Pixels, decode
 from src.data.image_set import ImageSet, LabelledImages
+from src.runs.folder import write_whole
 from src.runs.text import printable
 
 LAYOUT = 2  # of the cache and of how images are decoded; raise it when either changes
@@ -31,8 +32,8 @@ class ImageFolder:
     Hidden files and files without an image's extension are passed over.
 
     Args:
-        root: folder that holds ``train`` and ``test``. The decoded images are cached in ``root/.cache``, or
-            in the user's cache folder where that cannot be written.
+        root: folder that holds ``train`` and ``test``. The decoded images are cached in
+            the user's cache folder.
         image_size: side of the square images; see ``decode`` for how others are brought to it.
     """
 
@@ -144,28 +145,20 @@ def _image_files(folder: Path) -> Iterator[_File]:
 def _read_or_decode(listing: _Listing, image_size: int) -> Pixels:
     shape = (sum(len(files) for files in listing.classes.values()), 3, image_size, image_size)
     stem = f"{listing.folder.name}-{image_size}px-"
-    name = f"{stem}{listing.key(image_size)}.npy"
-    caches = (listing.folder.parent / ".cache", _user_cache(listing.folder.parent))
-    for cache in caches:
-        images = _read(cache / name)
-        if images is not None and images.shape == shape:
-            return images
-    images = _decode_all(listing.paths(), image_size, f"Decoding {listing.folder.name} images, this once")
-    for cache in caches:
-        try:
-            _write(cache / name, images)
-        except OSError as error:
-            problem = error
-            continue
-        for outdated in set(cache.glob(f"{stem}*.npy")) - {cache / name}:
-            with suppress(OSError):  # another run may have removed it already, or hold it open (Windows)
-                outdated.unlink()
+    file = _cache(listing.folder.parent) / f"{stem}{listing.key(image_size)}.npy"
+    images = _read(file)
+    if images is not None and images.shape == shape:
         return images
-    warn(f"The decoded images could not be cached and will be decoded again: {problem}.", stacklevel=2)
+    images = _decode_all(listing.paths(), image_size, f"Decoding {listing.folder.name} images, this once")
+    try:
+        _write(file, images, stem)
+    except OSError as error:
+        warn(f"The decoded images could not be cached and will be decoded again: {error}.", stacklevel=2)
     return images
 
 
-def _user_cache(root: Path) -> Path:
+def _cache(root: Path) -> Path:
+    """The user's own folder for the images of ``root``: what comes along with a folder of images is not believed."""
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
     # Named by the root as well: copies of a data set in another format may agree in all that the key sees.
     return Path(base, "ablation-bench", blake2b(os.fsencode(root), digest_size=8).hexdigest())
@@ -181,18 +174,15 @@ def _read(file: Path) -> Pixels | None:
     return images if images.dtype == np.uint8 else None
 
 
-def _write(file: Path, images: Pixels) -> None:
-    """Write the array so that ``file`` is whole whenever it exists, whoever else is writing it."""
+def _write(file: Path, images: Pixels, stem: str) -> None:
+    """Write the array, and remove what other files of this stem were for, or killed processes left unfinished."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.{uuid4().hex}.part")
-    try:
-        with part.open("wb") as stream:
+    with FileLock(file.parent / ".lock"):
+        with write_whole(file, "wb") as stream:
             np.save(stream, images)
-            stream.flush()
-            os.fsync(stream.fileno())  # the bytes before the name, also through a power cut
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+        for outdated in {*file.parent.glob(f"{stem}*.npy"), *file.parent.glob(f".{stem}*.part")} - {file}:
+            with suppress(OSError):  # another run may hold it open (Windows)
+                outdated.unlink()
 
 
 # ---- Decoding ------------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def test_the_page_holds_every_configuration_and_effect(reported: tuple[Path, Run
     folder, run = reported
     assert run.code == 0 and run.err == ""
     page = (folder / "logs/report/study/report.md").read_text()
-    assert "digits; 200 training images; 1 epochs; seeds 1, 2;" in page
+    assert "digits; 200 training images; 1 epoch; seeds 1, 2;" in page
     assert page.count("| skip | off → on | init torch | ") == 1 and page.count("| skip | off → on | 2 | 2 |") == 1
     assert "| skip | off → on | init | torch → he | 2 |" in page
     with (folder / "logs/report/study/runs.csv").open() as file:

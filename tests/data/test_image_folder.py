@@ -1,4 +1,5 @@
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -57,7 +58,7 @@ def load(root: Path, image_size: int = 8) -> LabelledImages:
 
 
 def caches(folder: Path) -> list[str]:
-    return sorted(file.name for file in folder.rglob("*") if file.is_file())
+    return sorted(file.name for file in folder.rglob("*") if file.is_file() and file.name != ".lock")
 
 
 def only_train_image(root: Path, image_size: int = 8) -> Tensor:
@@ -167,66 +168,75 @@ def rewrite(file: Path) -> None:
         pytest.param(lambda train: (train / "cat/c.png").rename(train / "ant/c.png"), id="other class"),
     ],
 )
-def test_a_change_rebuilds_the_cache_and_removes_the_old_one(root: Path, change: Callable[[Path], object]) -> None:
+def test_a_change_rebuilds_the_cache_and_removes_the_old_one(
+    root: Path, user_cache: Path, change: Callable[[Path], object]
+) -> None:
     load(root)
-    before = caches(root / ".cache")
+    before = caches(user_cache)
     change(root / "train")
     data = load(root)
     fresh = [np.asarray(Image.open(file)) for file in sorted((root / "train").rglob("*.png"))]
     assert torch.equal(data.train.images, torch.from_numpy(np.stack(fresh)).permute(0, 3, 1, 2))
-    after = caches(root / ".cache")
+    after = caches(user_cache)
     assert len(after) == 2 and len(set(before) & set(after)) == 1, "the cache of the other half stays"
 
 
-def test_every_image_size_has_its_own_cache(root: Path) -> None:
+def test_every_image_size_has_its_own_cache(root: Path, user_cache: Path) -> None:
     assert only_train_image(root, 8).shape == (3, 8, 8)
     assert only_train_image(root, 4).shape == (3, 4, 4)
-    assert len(caches(root / ".cache")) == 4
+    assert len(caches(user_cache)) == 4
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, 300])
-def test_a_damaged_cache_is_rebuilt(root: Path, keep: int) -> None:
+def test_a_damaged_cache_is_rebuilt(root: Path, user_cache: Path, keep: int) -> None:
     whole = load(root).train.images
-    for name in caches(root / ".cache"):
-        file = root / ".cache" / name
+    for file in user_cache.rglob("*.npy"):
         file.write_bytes(file.read_bytes()[:keep])
     assert torch.equal(load(root).train.images, whole)
-    assert all((root / ".cache" / name).stat().st_size > 300 for name in caches(root / ".cache"))
+    assert all(file.stat().st_size > 300 for file in user_cache.rglob("*.npy"))
 
 
-def test_a_cache_is_never_unpickled(root: Path) -> None:
+def test_a_cache_is_never_unpickled(root: Path, user_cache: Path) -> None:
     whole = load(root).train.images
-    for name in caches(root / ".cache"):
-        np.save(root / ".cache" / name, np.array([{"an": "object"}], dtype=object), allow_pickle=True)
+    for file in user_cache.rglob("*.npy"):
+        np.save(file, np.array([{"an": "object"}], dtype=object), allow_pickle=True)
     assert torch.equal(load(root).train.images, whole)
 
 
-def test_an_interrupted_decode_leaves_no_cache(root: Path) -> None:
+def test_an_interrupted_decode_leaves_no_cache(root: Path, user_cache: Path) -> None:
     (root / "train/cat/z.png").write_bytes(b"broken")
     with pytest.raises(ValueError, match=r"z\.png cannot be read"):
         load(root)
-    assert not (root / ".cache").exists()
+    assert not user_cache.exists()
 
 
-def test_a_folder_that_cannot_be_written_is_cached_for_the_user(root: Path, user_cache: Path) -> None:
-    (root / ".cache").write_text("a file in the way: like a read-only folder, but for root as well")
+def test_a_cache_that_comes_along_with_the_images_is_not_believed(root: Path, user_cache: Path) -> None:
     first = load(root).train.images
-    assert len(caches(user_cache)) == 2
-    for file in (root / "train").rglob("*.png"):
-        stat = file.stat()
-        file.write_bytes(b"x" * stat.st_size)
-        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    shutil.copytree(user_cache, root / ".cache")  # what a stranger may have altered
+    shutil.rmtree(user_cache)
+    for file in (root / ".cache").rglob("*.npy"):
+        np.save(file, np.zeros_like(np.load(file)))
     assert torch.equal(load(root).train.images, first)
 
 
+@pytest.mark.parametrize("left", [".train-8px-0.npy.part", ".train-8px-{key}.npy.part"])
+def test_what_a_killed_process_left_is_removed(root: Path, user_cache: Path, left: str) -> None:
+    load(root)
+    (file,) = user_cache.rglob("train-8px-*.npy")
+    part = file.with_name(left.format(key=file.stem.rpartition("-")[2]))
+    part.write_bytes(b"half of it")
+    (root / "train/cat/a.png").unlink()
+    load(root)
+    assert not part.exists() and len(caches(user_cache)) == 2
+
+
 def test_without_any_place_for_a_cache_it_still_loads(root: Path, user_cache: Path) -> None:
-    (root / ".cache").touch()
     user_cache.touch()
     with pytest.warns(UserWarning, match="could not be cached and will be decoded again"):
         assert len(load(root).train) == 5
 
 
-def test_runs_that_start_together_do_not_disturb_each_other(root: Path) -> None:
+def test_runs_that_start_together_do_not_disturb_each_other(root: Path, user_cache: Path) -> None:
     together = Barrier(4)
 
     def run(_: int) -> Tensor:
@@ -236,7 +246,7 @@ def test_runs_that_start_together_do_not_disturb_each_other(root: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(run, range(4)))
     assert all(torch.equal(images, load(root).train.images) for images in results)
-    assert len(caches(root / ".cache")) == 2, "no partial files are left"
+    assert len(caches(user_cache)) == 2, "no partial files are left"
 
 
 # ---- What is refused -----------------------------------------------------------------------------------
