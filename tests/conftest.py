@@ -94,7 +94,7 @@ class Run:
 def to_bytes(state: Any) -> Any:
     """Tensors as bytes, so that ``==`` compares bit by bit."""
     if isinstance(state, torch.Tensor):
-        return state.shape, state.dtype, state.contiguous().numpy().tobytes()
+        return state.shape, state.dtype, state.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
     if isinstance(state, dict):
         return {key: to_bytes(value) for key, value in state.items()}
     return [to_bytes(value) for value in state] if isinstance(state, list | tuple) else state

@@ -101,7 +101,7 @@ class ImageDataModule(L.LightningDataModule):
         settings: the keys of the config that the source alone uses; not used here.
 
     Raises:
-        ValueError: a setting is out of its range, or asks for more images than there are.
+        ValueError: ``source`` is no source, or a setting is out of its range, or asks for more images than there are.
     """
 
     def __init__(
@@ -145,6 +145,11 @@ class ImageDataModule(L.LightningDataModule):
         self._normalise = Normalise(mean, std)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
 
+        if not hasattr(source, "load"):
+            kind = type(source).__name__
+            raise ValueError(
+                f"data.source is a {kind}, which has no method load(); write one as in src/data/digits.py."
+            )
         images = source.load()
         self.classes = images.classes
         self.image_size = images.train.images.shape[-1]

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
@@ -24,6 +23,7 @@ from src.data.normalise import Normalise
 from src.runs.checkpoints import load_checkpoint
 from src.runs.folder import RunFolder
 from src.runs.trust import trusted
+from src.training.build import build_network
 
 __all__ = ["Trained", "load", "read_image"]
 
@@ -66,7 +66,7 @@ def load(path: Path | str) -> Trained:
     checkpoint = load_checkpoint(file)
     config, image_size = trusted(checkpoint.config), checkpoint.image_size
     with torch.random.fork_rng(devices=[]):  # initial weights, at once replaced, are none of the caller's draws
-        network = instantiate(config.model, num_classes=len(checkpoint.classes), image_size=image_size)
+        network = build_network(config.model, len(checkpoint.classes), image_size)
     try:
         network.load_state_dict(checkpoint.weights)
     except RuntimeError as error:

@@ -4,15 +4,19 @@ import ctypes
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import lightning as L
 import rich
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder
@@ -46,6 +50,22 @@ def build_data(cfg: DictConfig) -> ImageDataModule:
     return instantiate(cfg.data, aug=instantiate(cfg.aug), seed=cfg.seed)
 
 
+def build_network(model: DictConfig, num_classes: int, image_size: int) -> nn.Module:
+    """The backbone of a config's ``model``; ``image_size`` is left out for one that has no such argument."""
+    try:
+        return instantiate(model, num_classes=num_classes, image_size=image_size)
+    except InstantiationException as error:
+        if "unexpected keyword argument 'image_size'" not in str(error):
+            raise
+        return instantiate(model, num_classes=num_classes)
+
+
+def _optimizer_factory(optim: DictConfig) -> Callable[..., torch.optim.Optimizer]:
+    """What makes the optimiser of a module. A class, such as torch's own, is given the module's parameters."""
+    factory = instantiate(optim, _partial_=True)
+    return (lambda module: factory(module.parameters())) if isinstance(factory.func, type) else factory
+
+
 def build_classifier(cfg: DictConfig, data: ImageDataModule) -> Classifier:
     """The backbone of ``cfg.model``, initialised from torch's global generator, in its LightningModule.
 
@@ -53,8 +73,8 @@ def build_classifier(cfg: DictConfig, data: ImageDataModule) -> Classifier:
         ValueError: a setting is out of its range, or the backbone does not admit images of this size.
     """
     return Classifier(
-        instantiate(cfg.model, num_classes=len(data.classes), image_size=data.image_size),
-        optimizer=instantiate(cfg.optim),
+        build_network(cfg.model, len(data.classes), data.image_size),
+        optimizer=_optimizer_factory(cfg.optim),
         schedule=instantiate(cfg.schedule),
         classes=data.classes,
         image_size=data.image_size,
@@ -111,6 +131,8 @@ def check_trainer(cfg: DictConfig) -> None:
             f"trainer.accelerator is {cfg.trainer.accelerator}, but torch finds no GPU here; "
             "use trainer=cpu or trainer=auto."
         )
+    if not _on_gpu(cfg) and str(cfg.trainer.precision) in ("16-mixed", "16"):  # Lightning would use bf16-mixed
+        raise ValueError("trainer.precision is 16-mixed, which needs a GPU; use bf16-mixed on the CPU.")
     for name in ("max_epochs", "log_every_n_steps"):
         value = cfg.trainer[name]
         if not isinstance(value, int) or value < 1:
@@ -128,12 +150,18 @@ def build_trainer(cfg: DictConfig, **settings: Any) -> L.Trainer:
     # The statistics of BatchNorm need to be the same in all processes only when they are used: see Classifier.
     strategy = DDPStrategy(broadcast_buffers=False) if processes > 1 else "auto"
     sync_batchnorm = processes > 1 and bool(cfg.trainer.get("sync_batchnorm")) and _on_gpu(cfg)
-    own = {"strategy": strategy, "sync_batchnorm": sync_batchnorm, "use_distributed_sampler": False}
+    own = {"strategy": strategy, "use_distributed_sampler": False} | settings
+    for name in own:
+        if cfg.trainer.get(name) is not None:
+            raise ValueError(
+                f"trainer.{name} cannot be chosen, as a run sets it itself: callbacks and loggers come from the groups "
+                "of these names, the strategy follows trainer.devices, and files are kept in the run folder."
+            )
     _keep_memory()
     # With deterministic algorithms torch would also fill whatever is allocated, in case a program reads it unwritten.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it; no effect on the CPU
-    return instantiate(cfg.trainer, **own, **settings)
+    return instantiate(cfg.trainer, sync_batchnorm=sync_batchnorm, **own)
 
 
 def _keep_memory() -> None:
@@ -160,12 +188,12 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
         ValueError: see ``check_trainer`` and ``Checkpoints``; or there is a validation set, but not every epoch would
             use it.
     """
-    usual = {"max_steps": (None, -1), "check_val_every_n_epoch": (None, 1)}
-    for name, values in usual.items():
-        if validates and cfg.trainer.get(name) not in values:
+    usual = {"max_steps": -1, "check_val_every_n_epoch": 1, "val_check_interval": 1.0}  # 1: after every batch
+    for name, value in usual.items():
+        if validates and cfg.trainer.get(name) is not None and repr(cfg.trainer[name]) != repr(value):
             raise ValueError(
-                f"trainer.{name} may leave an epoch without validation, by which the best one is chosen; "
-                "leave it out, or choose none with data.val_size=0."
+                f"trainer.{name} is {cfg.trainer[name]!r}: an epoch might be validated before its end or not at all, "
+                "while the best one is chosen by this; leave it out, or choose none with data.val_size=0."
             )
     for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
         if cfg.trainer.get(name) == 0:
@@ -174,10 +202,20 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
     files = CheckpointFiles(folder)
     checkpoints = Checkpoints(files, "val/accuracy" if validates else None, cfg.get("checkpoint_minutes"))
     watchers = [instantiate(callback) for callback in (cfg.get("callbacks") or {}).values() if callback is not None]
+    if any(isinstance(watcher, StochasticWeightAveraging) for watcher in watchers):
+        raise ValueError(
+            "StochasticWeightAveraging puts its average in place once all epochs are validated and saved, so that no "
+            "one would test it: use lightning.pytorch.callbacks.WeightAveraging or EMAWeightAveraging."
+        )
+    loggers = cfg.get("logger") or {}
     trainer = build_trainer(
         cfg,
         default_root_dir=folder.path,
-        logger=instantiate(cfg.logger, save_dir=folder.path) if cfg.get("logger") else False,
+        logger=[
+            instantiate(logger, save_dir=folder.path)
+            for logger in ([loggers] if "_target_" in loggers else loggers.values())
+            if logger is not None
+        ],
         enable_progress_bar=any(isinstance(watcher, ProgressBar) for watcher in watchers),
         callbacks=[*watchers, history, InterruptCheckpoint(folder.last), checkpoints],
         plugins=[files],

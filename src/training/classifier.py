@@ -1,5 +1,6 @@
 """The LightningModule: loss, metrics, optimiser. It knows nothing of where images come from."""
 
+import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -127,12 +129,18 @@ class Classifier(L.LightningModule):
         self.test_by_class = MulticlassStatScores(len(classes), average=None)
         # After a test: the share, 0 to 1, of each class's images that were recognised; None for a class without any.
         self.test_accuracy_by_class: dict[str, float | None] = {}
+        # The optimiser steps taken before the latest validation, and the weights that it looked at.
+        self._validated: tuple[int, dict[str, Tensor]] = -1, {}
+        self._sums: dict[str, Tensor] = {}  # of ``fit_metrics``, from a checkpoint
+        self.tested: Mapping[str, Tensor] | None = None  # the network's weights to test; None: those it has
         # Into the checkpoint: an epoch that is resumed half-way reports the whole of it.
         self.fit_metrics.loss.persistent(True)
         self.fit_metrics.accuracy.persistent(True)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.network(images.contiguous(memory_format=self.memory_format))
+        """float images ``[B, 3, S, S]`` to logits ``[B, num_classes]``, in float32 or what precision is higher."""
+        logits = self.network(images.to(self.dtype).contiguous(memory_format=self.memory_format))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def on_train_start(self) -> None:
         # A checkpoint brings the rate of the run's length back then; this run's may be another.
@@ -142,12 +150,37 @@ class Classifier(L.LightningModule):
             scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
         ):
             group["lr"] = base * factor(scheduler.last_epoch)
-        if not self.trainer.is_global_zero:  # the sums in a checkpoint are those of all processes
+        loader: Any = self.trainer.train_dataloader
+        self._batch_size = loader.batch_size * self.trainer.world_size
+        images = torch.tensor(len(loader.sampler), device=self.device)
+        self._images = int(self.trainer.strategy.reduce(images, reduce_op="sum"))  # of an epoch, in all processes
+        if self.trainer.is_global_zero:  # the sums in a checkpoint are those of all processes
+            sums = {name: value.to(self.device) for name, value in self._sums.items()}
+            self.fit_metrics.load_state_dict(sums, strict=False)
+        else:
             self.on_train_epoch_start()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         sums = self.fit_metrics.of_all_processes()
-        checkpoint["state_dict"].update({f"fit_metrics.{name}": value for name, value in sums.items()})
+        state, step, weights = checkpoint["state_dict"], *self._validated
+        state.update({f"fit_metrics.{name}": value for name, value in sums.items()})
+        # Other callbacks may validate weights that they leave out of the checkpoint, or change them after validation.
+        if step == self.global_step and not all(torch.equal(state[name], weights[name]) for name in weights):
+            checkpoint["resumed_weights"] = {name: state[name] for name in weights}
+            state.update(weights)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state, prefix = checkpoint["state_dict"], "fit_metrics."
+        state.update(checkpoint.get("resumed_weights", {}))
+        self._sums = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
+        self.network.to(dtype=next(value.dtype for value in state.values() if value.is_floating_point()))  # 64-true
+
+    def on_fit_start(self) -> None:
+        # A precision such as bf16-true is that of all modules, but no sum over thousands of images can be kept in it.
+        for metrics in (self.fit_metrics, self.val_metrics, self.test_metrics):
+            metrics.loss.set_dtype(torch.float32)
+
+    on_test_start = on_fit_start
 
     def on_train_epoch_start(self) -> None:
         # Lightning skips this hook when it resumes within an epoch: then the sums so far count.
@@ -173,32 +206,39 @@ class Classifier(L.LightningModule):
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/batch_loss", loss)
             self.log("optim/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
-        return loss * self._share(len(labels))
+        return loss * self._share(len(labels), batch_idx)
 
     def _rank(self) -> tuple[int, ...]:
         """What tells the random numbers of processes apart that train together; the first draws as one alone would."""
         return () if self.global_rank == 0 else (self.global_rank,)
 
-    def _share(self, size: int) -> float:
-        """What to weight this process's mean loss by, for the mean over processes to be that over images.
+    def _share(self, images: int, batch_idx: int) -> float:
+        """What to weight this process's mean loss by, for a step to follow the mean over all its images.
 
-        1 unless the last batch of an epoch did not divide evenly.
+        Lightning takes the mean over the batches of a step and over processes. The result is 1 unless the last batch of
+        an epoch is smaller, or the last step of an epoch has fewer batches.
         """
-        processes = self.trainer.world_size
-        if processes == 1 or not self.trainer.is_last_batch:
-            return 1.0
-        total = torch.tensor(size, device=self.device)
-        torch.distributed.all_reduce(total)
-        return size * processes / total.item()
+        group, processes = self.trainer.accumulate_grad_batches, self.trainer.world_size
+        first = batch_idx - batch_idx % group
+        end = min(first + group, int(self.trainer.num_training_batches))
+        total = min(end * self._batch_size, self._images) - first * self._batch_size
+        return images * processes * group / total
 
-    def on_validation_start(self) -> None:
+    def on_validation_epoch_start(self) -> None:
+        # After the callbacks' own, which may put other weights in place.
         # Each process has kept the running statistics of its own images; those of the first are what is saved.
         if self.trainer.world_size > 1:
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, src=0)
+        weights = self.network.state_dict(prefix="network.")
+        self._validated = self.global_step, {name: value.clone() for name, value in weights.items()}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self._evaluate("val", self.val_metrics, batch)
+
+    def on_test_epoch_start(self) -> None:
+        if self.tested is not None:  # after the callbacks' own, which may put other weights in place
+            self.network.load_state_dict(self.tested)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.test_by_class.update(self._evaluate("test", self.test_metrics, batch), batch[1])
@@ -239,13 +279,24 @@ class Classifier(L.LightningModule):
         self._check_finite(self.fit_metrics.loss.compute(), batch_idx=0)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        optimizer = self.optimizer(self.network)
+        # In mixed precision Lightning cannot clip the gradients of a fused optimiser.
+        clips = bool(self.trainer.gradient_clip_val) and isinstance(self.trainer.precision_plugin, MixedPrecision)
+        fuses = "fused" in inspect.signature(self.optimizer).parameters
+        optimizer = self.optimizer(self.network, **({"fused": False, "foreach": True} if clips and fuses else {}))
         steps = int(self.trainer.estimated_stepping_batches)
-        factor = partial(
-            self.schedule.factor,
-            steps=steps,
-            steps_per_epoch=max(1, steps // max(self.trainer.max_epochs or 1, 1)),
-        )
+        batches, group = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
+        if group > batches:
+            raise ValueError(
+                f"trainer.accumulate_grad_batches is {group}, but an epoch has only {batches} batches; lower it."
+            )
+        epoch = math.ceil(batches / group)
+        if (warmup := self.schedule.warmup_epochs) * epoch > steps:
+            log.warning(
+                "The warm-up (schedule.warmup_epochs=%s) is longer than the run (%g epochs): the learning rate never "
+                "reaches optim.lr.",
+                *(warmup, steps / epoch),
+            )
+        factor = partial(self.schedule.factor, steps=steps, steps_per_epoch=epoch)
         log.info("schedule %s over %d steps: %s", type(self.schedule).__name__, steps, self.schedule.on_length)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
         return {

@@ -9,7 +9,13 @@ from torch import nn
 
 
 def build_optimizer(
-    module: nn.Module, *, algorithm: str, lr: float, decay_norm_and_bias: bool = True, **settings: Any
+    module: nn.Module,
+    *,
+    algorithm: str,
+    lr: float,
+    decay_norm_and_bias: bool = True,
+    fused: bool | None = None,
+    **settings: Any,
 ) -> torch.optim.Optimizer:
     """An optimiser for the parameters of ``module``.
 
@@ -19,7 +25,9 @@ def build_optimizer(
         lr: learning rate, above 0; a schedule multiplies it.
         decay_norm_and_bias: whether weight decay also applies to parameters with fewer than two dimensions,
             that is to biases and to the scale and shift of normalisation layers.
-        settings: further arguments of that class. ``fused`` is chosen where it is not given.
+        fused: one pass over weights, gradients and momentum in place of one for every term of the formula. None: where
+            the class and the device can.
+        settings: further arguments of that class.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -41,8 +49,6 @@ def build_optimizer(
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
     cls = getattr(torch.optim, algorithm)
-    # One pass over weights, gradients and momentum in place of one for every term of the formula.
-    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
-    if fused and "fused" in inspect.signature(cls).parameters:
-        settings.setdefault("fused", True)
-    return cls(groups, lr=lr, **settings)
+    if fused is None and "fused" in inspect.signature(cls).parameters:
+        fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters) or None
+    return cls(groups, lr=lr, **({} if fused is None else {"fused": fused}), **settings)

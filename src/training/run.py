@@ -32,8 +32,8 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
     resumed = folder.last if folder.last.exists() else None
     trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
     results = summary.of_training(trainer, history)
-    load_checkpoint(folder.best)  # a damaged one gets a sentence
-    trainer.test(classifier, datamodule=data, ckpt_path=folder.best, weights_only=True, verbose=False)
+    classifier.tested = load_checkpoint(folder.best).weights
+    trainer.test(classifier, datamodule=data, verbose=False)
     results["metrics"] |= {name: value.item() for name, value in trainer.callback_metrics.items()}
     record(**results, test_accuracy_by_class=classifier.test_accuracy_by_class)
     rank_zero_only(summary.show)(folder)

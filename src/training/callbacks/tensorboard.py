@@ -43,7 +43,8 @@ class TensorBoardPage(L.Callback):
                 0,
                 f"{self.images} training images as the network sees them in the first epoch, before normalisation.",
             )
-            example = torch.zeros(1, 3, data.image_size, data.image_size, device=pl_module.device)
+            weight = next(pl_module.parameters())
+            example = torch.zeros(1, 3, data.image_size, data.image_size, dtype=weight.dtype, device=weight.device)
             network = deepcopy(pl_module.network)  # the copy of a compiled network is not compiled
             assert isinstance(network, torch.nn.Module)
             with warnings.catch_warnings():  # TensorBoard's graph needs torch.jit.trace, deprecated as it is
