@@ -1,26 +1,29 @@
 """Data parallel training: one run in several processes, each with its share of every batch (``trainer=ddp``).
 
-Hydra, the run folder and the last word belong to one process, which hands configuration and folder to those that train:
+One process runs Hydra and owns the run folder. It gives configuration and folder to the processes that train:
 
-- Started alone, be it by a user or as a job of any launcher, it starts them on this machine and watches over them.
-- Started by torchrun or srun beside others, it trains itself, as rank 0; the others wait for what it hands over.
+- Started alone, by a user or as a job of any launcher, it starts them on this machine and supervises them.
+- Started by torchrun or srun with others, it trains as rank 0; the others train what it broadcasts.
 
-Lightning's own way is to start the user's command anew for every process: of a multirun, all of it.
+Lightning's own way is to start the user's command again for every process: of a multirun, all of it.
 """
 
 import json
+import logging
+import multiprocessing
 import os
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from datetime import timedelta
 from functools import cache
 from itertools import count
-from multiprocessing import get_context, get_start_method, parent_process, set_start_method
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -34,7 +37,11 @@ if TYPE_CHECKING:
 
     from src.runs.folder import RunFolder
 
-_GRACE = 10.0  # seconds that processes have to end by themselves, once one of them has
+_HELPER_KILLED = (
+    "a helper process of this run was killed (multiprocessing's forkserver or resource tracker): the run was stopped, "
+    "and its last checkpoint is intact"
+)
+_GRACE = 10.0  # seconds that the other processes have to save and exit once the run cannot go on
 
 
 def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
@@ -44,15 +51,16 @@ def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
         What rank 0 returns.
 
     Raises:
-        ValueError: the processes that torchrun or srun started are not those that ``cfg.trainer`` asks for.
-        RuntimeError: a process died.
+        ValueError: the processes that torchrun or srun started are not those that ``cfg.trainer`` asks for, or this
+            system cannot start them.
+        RuntimeError: a process was killed.
         Exception: whatever the first process to fail raised, with its stack trace as a note.
     """
     from src.training.build import build_data, process_count
     from src.training.run import fit_and_test
 
     processes = process_count(cfg)
-    _, started = place()
+    _, started = rank_and_size()
     nodes = cfg.trainer.get("num_nodes", 1)
     if started > 1 and started != processes:
         raise ValueError(
@@ -64,14 +72,19 @@ def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
             f"trainer.num_nodes is {nodes}, but this process was started alone: start it on every machine with "
             "torchrun or srun (README, Many jobs, many machines)."
         )
+    if started < processes and "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
+        raise ValueError(
+            f"trainer.devices asks for {processes} processes, which this system cannot start (Linux and macOS can); "
+            "use trainer.devices=1."
+        )
     if processes == 1:
         return fit_and_test(cfg, folder)
-    build_data(cfg)  # what is wrong with them is told once, and only one process downloads and decodes
+    build_data(cfg)  # so that an error in them is shown once, and only one process downloads and decodes
     plain = OmegaConf.to_container(cfg, resolve=True)
     if started > 1:
-        _hand_over({"config": plain, "folder": str(folder.path)})
+        _broadcast({"config": plain, "folder": str(folder.path)})
         return fit_and_test(cfg, folder)
-    return _start_and_watch(processes, plain, folder.path)
+    return _start_and_supervise(processes, plain, folder.path)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -79,8 +92,8 @@ def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def place() -> tuple[int, int]:
-    """This process's rank, and how many torchrun or srun started together; 0 and 1 for one that was started alone."""
+def rank_and_size() -> tuple[int, int]:
+    """This process's rank, and how many processes torchrun or srun started; 0 and 1 for one that was started alone."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if "SLURM_STEP_NUM_TASKS" in os.environ:  # not in a batch script, which runs once
@@ -89,79 +102,95 @@ def place() -> tuple[int, int]:
 
 
 def run_on_rank_0(main: Callable[[], Any]) -> None:
-    """Call ``main`` in the first of the processes that torchrun or srun started; the others train what it broadcasts."""
-    rank, processes = place()
+    """Call ``main`` in the first of the processes that torchrun or srun started; the others train what it broadcasts.
+
+    Only rank 0 may run Hydra: each process would name a folder of its own, by its own clock.
+    """
+    rank, processes = rank_and_size()
     if rank > 0:
         return _follow()
     try:
         main()
     finally:
         if processes > 1:
-            _hand_over(None)
-            # The store may end with this process: not before all have read that. Those that hang will not.
+            _broadcast(None)
+            # Rank 0 may hold the store: it stays until the others have read that, unless one of them hangs.
             with suppress(RuntimeError):
                 _store().wait([f"left {other}" for other in range(1, processes)], timedelta(seconds=_GRACE))
 
 
 @cache
 def _store() -> "Store":
-    """What all processes can write to and read from: torchrun's, or one that rank 0 keeps."""
+    """Key-value store of all processes: torchrun's, or one that rank 0 holds."""
     from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
     from torch.distributed import PrefixStore, rendezvous
 
     torchrun = TorchElasticEnvironment.detect()
     environment = TorchElasticEnvironment() if torchrun else SLURMEnvironment(auto_requeue=False)
     url = f"tcp://{environment.main_address}:{environment.main_port}"
-    store, *_ = next(rendezvous(url, *place()))
+    store, *_ = next(rendezvous(url, *rank_and_size()))
     return PrefixStore("ablation-bench", store)
 
 
-_handed_over = count()
+_broadcasts = count()
 
 
-def _hand_over(run: Mapping[str, Any] | None) -> None:
-    """Tell the other processes what to train next; None: nothing more."""
-    _store().set(f"run {next(_handed_over)}", json.dumps(run))
+def _broadcast(run: Mapping[str, Any] | None) -> None:
+    """Send the next run to the other processes; None: there is no other.
+
+    By the store, as torch's own broadcast needs a process group, which Lightning creates in every run.
+    """
+    _store().set(f"run {next(_broadcasts)}", json.dumps(run))
 
 
 def _follow() -> None:
-    """Train what rank 0 hands over, until there is nothing more."""
+    """Train every run that rank 0 broadcasts."""
     from src.runs.errors import sentence
     from src.runs.folder import RunFolder
     from src.training.callbacks.interrupt import Interrupted
     from src.training.run import fit_and_test
 
-    _be_silent()
+    _silence()
     store = _store()
     for number in count():
         try:
-            store.wait([f"run {number}"], timedelta(days=30))
+            store.wait([f"run {number}"], timedelta(days=30))  # rank 0 may skip many completed jobs, or load data
             run = json.loads(store.get(f"run {number}"))
         except RuntimeError:
-            raise SystemExit(f"process {place()[0]}: the first process has ended.") from None
+            raise SystemExit(f"process {rank_and_size()[0]}: the first process has ended.") from None
         if run is None:
-            store.set(f"left {place()[0]}", "")
+            store.set(f"left {rank_and_size()[0]}", "")
             return
         try:
             fit_and_test(OmegaConf.create(run["config"]), RunFolder(run["folder"]))
         except (Interrupted, KeyboardInterrupt):
             raise SystemExit(130) from None
         except Exception as error:  # ends the others, too: torchrun and srun see to it
-            raise SystemExit(f"process {place()[0]}: {sentence(error)}") from None
+            raise SystemExit(f"process {rank_and_size()[0]}: {sentence(error)}") from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Started alone
+#
+# torch.multiprocessing.start_processes and elastic_launch return an error as text, not the exception; both let the
+# workers train on when this process is killed, and elastic_launch names a failed peer 10 s after the process killed.
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _start_and_watch(processes: int, config: Any, folder: Path) -> float:
+def _start_and_supervise(processes: int, config: Any, folder: Path) -> float:
+    """Train in new processes, the workers. Whichever process ends, all do: a worker, this one, or a helper of
+    multiprocessing.
+
+    Each worker has a pipe to this process, which carries stop signals there and the outcome back, and which the
+    system closes when either end dies. Process ids would not do: they reach no worker once the forkserver is gone.
+    """
     import rich
     import torch
     from hydra.core.hydra_config import HydraConfig
     from torch.distributed import TCPStore
 
     from src.runs.screen import beside_others
+    from src.training.callbacks.interrupt import STOP_SIGNALS
 
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     environment = dict(os.environ) | {
@@ -170,7 +199,7 @@ def _start_and_watch(processes: int, config: Any, folder: Path) -> float:
         "GROUP_RANK": "0",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port),
-        # As torchrun says it: the processes exist already, and so does the store.
+        # To Lightning the workers look like torchrun's: they exist already, and so does the store.
         "TORCHELASTIC_RUN_ID": "ablation-bench",
         "TORCHELASTIC_USE_AGENT_STORE": "True",
     }
@@ -181,61 +210,90 @@ def _start_and_watch(processes: int, config: Any, folder: Path) -> float:
         "terminal": rich.get_console().is_terminal,
         "job": beside_others(hydra),
     }
-    # Imports take seconds: one process does them, and is there to be copied for every run of a sweep.
-    if get_start_method(allow_none=True) == "loky":  # joblib's, in its jobs; processes of another kind do not know it
-        set_start_method("forkserver", force=True)
-    context = get_context("forkserver")
+    # Imports take seconds: the forkserver does them once, and workers are forked from it for every run of a sweep.
+    if multiprocessing.get_start_method(allow_none=True) == "loky":  # joblib's, whose name a worker would not know
+        multiprocessing.set_start_method("forkserver", force=True)
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["src.training.run"])
+    pipes = [context.Pipe() for _ in range(processes)]  # stop signals that arrive before a worker starts wait in them
     workers: dict[Connection, BaseProcess] = {}
-    asked: list[int] = []
+    received: list[int] = []
 
-    def ask(number: int) -> None:
-        asked.append(number)
-        for worker in workers.values():
-            if worker.is_alive():
-                os.kill(worker.pid or 0, number)
+    def forward(number: int, frame: FrameType | None) -> None:
+        at_once = bool(received) and number == signal.SIGINT
+        received.append(number)
+        _send(number, [ours for ours, _ in pipes])
+        if at_once:  # also where workers wait for each other in vain
+            raise KeyboardInterrupt
 
+    in_main_thread = threading.current_thread() is threading.main_thread()  # no other one may have handlers
+    former = {number: signal.signal(number, forward) for number in STOP_SIGNALS if in_main_thread}
     try:
-        with _passing_on(ask):
-            for rank in range(processes):
-                receiver, sender = context.Pipe(duplex=False)
-                ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-                arguments = (sender, environment | ranks, threads, config, folder, screen)
-                worker: BaseProcess = context.Process(target=_work, args=arguments)
-                worker.start()
-                sender.close()  # this copy of it: the other end is to notice when the worker's is gone
-                workers[receiver] = worker
-            return _first_result(workers, asked)
+        for rank, (ours, theirs) in enumerate(pipes):
+            ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+            arguments = (theirs, environment | ranks, threads, config, folder, screen)
+            worker: BaseProcess = context.Process(target=_work, args=arguments)
+            worker.start()
+            theirs.close()  # the worker has the only copy now: the pipe closes when it dies
+            workers[ours] = worker
+        return _first_result(workers, received)
+    except EOFError:  # from starting a worker
+        raise RuntimeError(_HELPER_KILLED) from None
     finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
         until = time.monotonic() + _GRACE
+        for ours, theirs in pipes:
+            theirs.close()
+            with suppress(EOFError, OSError):  # the worker has exited
+                while ours.poll(max(0.0, until - time.monotonic())):
+                    ours.recv()
+            ours.close()  # a worker that is still there exits, see _obey
         for worker in workers.values():
-            worker.join(max(0.0, until - time.monotonic()))
-            worker.kill()
+            worker.join(1)
+            worker.kill()  # one that is suspended does not
 
 
-def _first_result(workers: Mapping[Connection, BaseProcess], asked: list[int]) -> float:
-    """Wait for every worker, and for none once one has failed."""
+def _first_result(workers: Mapping[Connection, BaseProcess], received: Sequence[int]) -> float:
+    """Wait for all workers, or for the first to fail. Return the result of rank 0.
+
+    Args:
+        received: stop signals that were forwarded; grows meanwhile.
+    """
     from src.training.callbacks.interrupt import Interrupted
 
-    results: dict[Any, float] = {}
-    while len(results) < len(workers):
-        for receiver in wait([receiver for receiver in workers if receiver not in results]):
-            assert isinstance(receiver, Connection)
+    tracker = resource_tracker.getfd()  # a pipe that only the resource tracker reads: ready once that has died
+    results: dict[Connection, float] = {}
+    while waiting := [worker for worker in workers if worker not in results]:
+        # The forkserver tells when a worker exits: to hear that before the worker's own last word, it must have died.
+        helpers: list[Any] = [] if received else [tracker, *(workers[worker].sentinel for worker in waiting)]
+        ready = [worker for worker in wait([*waiting, *helpers]) if worker in workers]
+        if not ready:
+            time.sleep(1)  # a stop signal to the whole job, such as Slurm's, kills helpers but reaches this process too
+            if received or wait(waiting, 0):
+                continue
+            _send(signal.SIGTERM, waiting)  # save
+            raise RuntimeError(_HELPER_KILLED)
+        for worker in ready:
+            assert isinstance(worker, Connection)
             try:
-                outcome = receiver.recv()
-            except EOFError:
-                workers[receiver].join()
-                outcome = Interrupted(asked[0]) if asked else RuntimeError("a process ended without a word")
+                outcome = worker.recv()
+            except (EOFError, ConnectionResetError):
+                workers[worker].join()
+                outcome = Interrupted(received[0]) if received else RuntimeError("a process ended without a word")
             if isinstance(outcome, BaseException):
-                if not asked:
+                if not received:
                     _check_alive(list(workers.values()))  # that another one was killed explains all else
                 raise outcome
-            results[receiver] = outcome
+            results[worker] = outcome
     return results[next(iter(workers))]
 
 
 def _check_alive(workers: Sequence[BaseProcess]) -> None:
-    """Raise a RuntimeError that names a process which was killed. The others may miss it before it is quite gone."""
+    """Raise a RuntimeError that names a worker which was killed, if one was.
+
+    The others fail in the next exchange with it, and may say so before it has exited: wait for that.
+    """
     until = time.monotonic() + 1
     while time.monotonic() < until and {worker.exitcode for worker in workers} <= {None, 0}:
         time.sleep(0.02)
@@ -245,39 +303,18 @@ def _check_alive(workers: Sequence[BaseProcess]) -> None:
             raise RuntimeError(f"process {rank} of {len(workers)} was killed by {signal.Signals(-code).name}{why}")
 
 
-@contextmanager
-def _passing_on(ask: Callable[[int], None]) -> Iterator[None]:
-    """Call ``ask`` with the signals that ask a run to stop."""
-    from src.training.callbacks.interrupt import SIGNALS
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = {number: signal.getsignal(number) for number in SIGNALS}
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        ask(number)
-
-    for number in former:
-        signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+def _send(number: int, workers: Iterable[Connection]) -> None:
+    for worker in workers:
+        with suppress(OSError):  # it has exited
+            worker.send(number)
 
 
 def _work(
-    sender: Connection,
-    environment: dict[str, str],
-    threads: int,
-    config: dict[str, Any],
-    folder: Path,
-    screen: dict[str, Any],
+    supervisor: Connection, environment: dict[str, str], threads: int, config: Any, folder: Path, screen: Any
 ) -> None:
-    """Be one of the processes; send what ``fit_and_test`` returns or raises."""
-    os.setsid()  # Ctrl-C reaches the one who started this, who passes it on
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    """Be a worker: send what ``fit_and_test`` returns or raises."""
+    os.setsid()  # a terminal's Ctrl-C reaches the supervisor only, which forwards it: twice would mean at once
+    threading.Thread(target=_obey, args=(supervisor,), daemon=True).start()
     os.environ.update(environment)
     try:
         import rich
@@ -289,45 +326,43 @@ def _work(
         from src.runs.screen import share_screen
         from src.training.run import fit_and_test
 
-        rank_zero_only.rank = place()[0]  # type: ignore[attr-defined]  # which Lightning looked up when it was imported
+        rank, _ = rank_and_size()
+        rank_zero_only.rank = rank  # type: ignore[attr-defined]  # Lightning read it when it was imported
         torch.set_num_threads(threads)
-        if place()[0] == 0:
+        if rank == 0:
             rich.reconfigure(force_terminal=screen["terminal"], width=None if screen["terminal"] else 200)
             configure_log(OmegaConf.create(screen["logging"]))
             if screen["job"] is not None:
                 share_screen(screen["job"])
         else:
-            _be_silent()
+            _silence()
         outcome: float | BaseException = fit_and_test(OmegaConf.create(config), RunFolder(folder))
     except BaseException as error:
         outcome = _portable(error)
-        outcome.add_note(f"In process {place()[0]}:\n{traceback.format_exc()}")
-    sender.send(outcome)
+        outcome.add_note(f"In process {rank_and_size()[0]}:\n{traceback.format_exc()}")
+    supervisor.send(outcome)
+
+
+def _obey(supervisor: Connection) -> None:
+    """Raise the stop signals that the supervisor sends, and exit when it has died: the folder is then another's."""
+    with suppress(EOFError, OSError):
+        while True:
+            os.kill(os.getpid(), supervisor.recv())
+    os._exit(1)
 
 
 def _portable(error: BaseException) -> BaseException:
-    """The error, or what it says, where another process could not make it anew."""
+    """The error, or its sentence where another process could not build it again."""
     from src.runs.errors import sentence
 
     try:
-        deepcopy(error)  # which takes it apart and makes it anew, as sending it does
+        deepcopy(error)  # takes it apart and builds it again, as pickle does
     except Exception:
         return RuntimeError(sentence(error))
     return error
 
 
-def _end_with_parent() -> None:
-    """A run whose first process was killed does not go on without it: the folder is no longer its own."""
-    parent = parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _be_silent() -> None:
-    """One process of those that train together speaks."""
-    import logging
-    import warnings
-
+def _silence() -> None:
+    """Neither log nor warn: rank 0 does, for all."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")

@@ -1,19 +1,26 @@
 """One run in two processes: the result of one, whatever becomes of them, alone and in a multirun."""
 
+import contextlib
 import json
 import math
 import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+
+from src.runs.folder import RunFolder
+from tests.conftest import Run
+from tests.launched import ROOT
 
 Launch = Callable[..., Any]
 
@@ -47,6 +54,12 @@ def assert_equal(run: Any, reference: Any) -> None:
     assert metrics.keys() == expected_metrics.keys()
     assert metrics["test/accuracy"] == expected_metrics["test/accuracy"]
     assert math.isclose(metrics["test/loss"], expected_metrics["test/loss"], rel_tol=1e-5)
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes find the code from any folder."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
 @pytest.fixture
@@ -123,6 +136,76 @@ def test_a_process_that_dies_ends_the_run_in_a_sentence(train: Launch, tmp_path:
     results = json.loads((folder / "results.json").read_text())
     assert results["status"] == "failed" and "process 1 of 2 was killed" in results["error"]
     assert not multiprocessing.active_children()
+
+
+def descendants(pid: int) -> dict[str, int]:
+    """All processes below one, by what they are."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = {}
+    for child in sorted(child for child, parent in parents.items() if parent == pid):
+        command = Path(f"/proc/{child}/cmdline").read_text()
+        (kind,) = (name for name in ("resource_tracker", "forkserver") if f"multiprocessing.{name} import" in command)
+        found[kind] = child
+        found |= {f"worker {n}": worker for n, worker in enumerate(sorted(c for c, p in parents.items() if p == child))}
+    return found
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+HELPERS = ("resource_tracker", "forkserver")
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_whichever_process_dies_the_run_ends_in_seconds_and_goes_on_when_it_is_launched_again(
+    train: Launch, tmp_path: Path
+) -> None:
+    sweep = ("trainer.devices=2", "seed=1,2,3,4", "trainer.max_epochs=15", "callbacks=none", "logger=none")
+    place = tmp_path / "logs" / "train" / "sweeps"
+    command = [sys.executable, "-m", "src.train", *TINY, *sweep, "sweep=killed", "--multirun"]
+    jobs = [RunFolder(place / "killed" / f"aug=trivialaugment,model=simplecnn,seed={seed}") for seed in range(1, 5)]
+    with (tmp_path / "out").open("w") as out:
+        main = subprocess.Popen(command, cwd=tmp_path, stdout=out)
+
+    def end(job: RunFolder, kinds: Sequence[str], by: int) -> None:
+        wait_until(job.metrics_file.exists)
+        processes = descendants(main.pid)
+        assert processes.keys() == {*HELPERS, "worker 0", "worker 1"}  # another kind of process has to be tried as well
+        for kind in kinds:
+            os.kill(({"main": main.pid} | processes)[kind], by)
+        wait_until(lambda: main.poll() is not None or job.results()["status"] != "running", 15)
+        wait_until(lambda: not Path(f"/proc/{processes['worker 0']}").exists(), 5)
+        assert "Traceback" not in (tmp_path / "out").read_text()
+
+    for job, kind in zip(jobs, (*HELPERS, "worker 0"), strict=False):
+        end(job, [kind], signal.SIGKILL)
+        error = (
+            "a helper process of this run was killed" if "worker" not in kind else f"process {kind[-1]} of 2 was killed"
+        )
+        assert job.results()["status"] == "failed" and error in job.results()["error"]
+    end(jobs[3], ["forkserver", "main", "worker 0", "worker 1"], signal.SIGTERM)  # as Slurm does
+    assert main.wait() == 128 + signal.SIGTERM and jobs[3].results()["error"] == "terminated (SIGTERM)"
+
+    assert train(*sweep, "sweep=killed", "--multirun").code == 0
+    assert all(job.results()["status"] == "completed" for job in jobs)
+    assert train(*sweep, "seed=1,2", "sweep=undisturbed", "--multirun").code == 0
+    for job in jobs[:2]:
+        run, reference = (Run(0, "", "", place / name / job.path.name) for name in ("killed", "undisturbed"))
+        assert run.trained() == reference.trained() and run.results["metrics"] == reference.results["metrics"]
+
+
+def test_a_system_without_a_forkserver_gets_a_sentence(train: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])  # as on Windows
+    run = train("trainer.devices=2")
+    assert run.code == 1 and run.err.count("\n") == 1
+    assert run.err.startswith("trainer.devices asks for 2 processes, which this system cannot start")
 
 
 def test_what_fails_in_every_process_is_told_once(train: Launch, tmp_path: Path) -> None:

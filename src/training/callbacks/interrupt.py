@@ -15,10 +15,10 @@ from src.training.callbacks.checkpoints import resumable_after
 
 log = logging.getLogger(__name__)
 
-# What asks a run to stop, and how that is told.
-SIGNALS = {signal.SIGINT: "interrupted by the user", signal.SIGTERM: "terminated (SIGTERM)"}
+# What asks a run to stop, and how results.json puts it.
+STOP_SIGNALS = {signal.SIGINT: "interrupted by the user", signal.SIGTERM: "terminated (SIGTERM)"}
 if sys.platform != "win32":  # Slurm's and submitit's, before time runs out
-    SIGNALS |= {number: f"told to stop ({number.name})" for number in (signal.SIGUSR1, signal.SIGUSR2)}
+    STOP_SIGNALS |= {number: f"told to stop ({number.name})" for number in (signal.SIGUSR1, signal.SIGUSR2)}
 
 
 class Interrupted(Exception):
@@ -29,15 +29,15 @@ class Interrupted(Exception):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(number)  # from which pickle makes it anew, in another process
+        super().__init__(number)  # pickle builds it again from this, in another process
         self.number = number
 
     def __str__(self) -> str:
-        return SIGNALS[signal.Signals(self.number)]
+        return STOP_SIGNALS[signal.Signals(self.number)]
 
 
 class InterruptCheckpoint(L.Callback):
-    """On the first of the ``SIGNALS``, finish the batch at hand, save a checkpoint and raise ``Interrupted``.
+    """On the first of the ``STOP_SIGNALS``, finish the batch at hand, save a checkpoint and raise ``Interrupted``.
 
     A second Ctrl-C stops at once; the checkpoint of the last epoch remains.
 
@@ -47,43 +47,43 @@ class InterruptCheckpoint(L.Callback):
 
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
-        self.asked: int | None = None  # the signal's number
+        self.received: int | None = None  # a stop signal's number
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # Not before: from here on, Lightning puts the former handler back, whatever happens.
-        # Signals reach the main thread alone; in a thread of a launcher there is nothing to listen to.
+        # Python calls handlers in the main thread only; in a launcher's other threads none can be installed.
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                signal.signal(number, self._ask)
+            for number in STOP_SIGNALS:
+                signal.signal(number, self._receive)
 
     on_test_start = on_train_start
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and number == signal.SIGINT:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = number
+        self.received = number
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         log.warning("%s: stopping after this batch (Ctrl-C stops at once).", name)
 
-    def _asked(self, trainer: L.Trainer) -> int:
-        """The signal's number, 0 for none. Processes that train together stop together, whichever was asked."""
+    def _received_by_any(self, trainer: L.Trainer) -> int:
+        """The stop signal's number, 0 for none. Processes that train together stop together, whichever received it."""
         if trainer.world_size == 1:
-            return self.asked or 0
+            return self.received or 0
         device = trainer.strategy.root_device
-        return int(trainer.strategy.reduce(torch.tensor(self.asked or 0, device=device), reduce_op="max"))
+        return int(trainer.strategy.reduce(torch.tensor(self.received or 0, device=device), reduce_op="max"))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if resumable_after(trainer, batch_idx) and (number := self._asked(trainer)):
+        if resumable_after(trainer, batch_idx) and (number := self._received_by_any(trainer)):
             trainer.save_checkpoint(self.checkpoint)
             raise Interrupted(number)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Asked during the last batch or the validation: the epoch's own checkpoint has just been written.
-        if number := self._asked(trainer):
+        # Received during the last batch or the validation: the epoch's own checkpoint has just been written.
+        if number := self._received_by_any(trainer):
             raise Interrupted(number)
 
     def on_test_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, *_: Any) -> None:
-        if self.asked:
-            raise Interrupted(self.asked)
+        if self.received:
+            raise Interrupted(self.received)
