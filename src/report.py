@@ -73,7 +73,9 @@ def report(cfg: DictConfig, folder: Path) -> "Page":
         baselines=dict(cfg.baseline),
         commands=[command for sweep in sweeps for command in commands(sweep)],
     )
-    cells = everything.drop(columns=["by_class", "classes"]).rename(columns=csv_cell).map(csv_cell)
+    cells = (
+        everything.drop(columns=["by_class", "classes", "settings", "choices"]).rename(columns=csv_cell).map(csv_cell)
+    )
     cells.to_csv(folder / "runs.csv", index=False)
     (folder / "figures").mkdir(exist_ok=True)
     for drawing in page.drawings():

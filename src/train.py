@@ -23,7 +23,7 @@ from src.training.distributed import distribute, run_on_rank_0
 def main(cfg: DictConfig) -> float:
     from src.runs.errors import stop
     from src.runs.folder import RunFolder, RunningElsewhere
-    from src.sweeps.relaunch import refuse, take_up
+    from src.sweeps.relaunch import as_begun, refuse, take_up
     from src.training.job import run_job
 
     hydra_cfg = HydraConfig.get()
@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> float:
                 cfg = resumed_config(cfg, hydra_cfg.overrides.task)
                 folder.begin(**folder.results())
             elif not multirun:
-                folder.claim()
+                folder.claim(**as_begun(cfg))
             elif (done := take_up(folder, cfg)) is not None:
                 return done
             from src.runs.checkpoints import last_good_checkpoint

@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+GROUPS = ("data", "model", "optim", "schedule", "aug")
+KEYS = {"lr": "optim.lr", "momentum": "optim.momentum", "weight_decay": "optim.weight_decay", "skip": "model.skip",
+        "norm": "model.norm", "init": "model.init", "batch_size": "data.batch_size"}  # fmt: skip
+
 
 def write_run(
     sweep: Path,
@@ -15,7 +19,7 @@ def write_run(
     curve: Sequence[float] = (),
     status: str = "completed",
     error: str | None = None,
-    settings: dict[str, Any] | None = None,
+    content: str | None = "0" * 64,
     by_class: dict[str, float | None] | None = None,
     commit: str = "c0ffee",
     torch: str = "2.0",
@@ -27,7 +31,8 @@ def write_run(
         sweep: the sweep's folder.
         validation: of the best epoch.
         curve: validation accuracies by epoch, of 10 steps and 2 seconds each.
-        settings: of group optim, besides ``factors``, in the config.
+        content: of the images.
+        factors: choices of groups, and settings by the last part of their keys.
         torch: the version.
     """
     number = len(list(sweep.glob("*"))) if sweep.exists() else 0
@@ -36,14 +41,21 @@ def write_run(
     metrics = {"test/accuracy": score, "test/loss": 1.0, "train/loss": 1.5}
     if validation is not None:
         metrics |= {"val/accuracy": validation, "val/loss": 1.1}
+    choices = {name: factors.pop(name) for name in GROUPS if name in factors}
+    settings = {f"{group}._target_": choice for group, choice in choices.items()}
+    settings |= {KEYS.get(name, name): value for name, value in factors.items()}
+    settings |= {"model._target_": "net", "trainer.max_epochs": 3, "seed": seed} | settings
+    if content:
+        settings["data.content"] = content
     results = {
+        "schema": 2,
         "status": status,
         "error": error,
         "seed": seed,
-        "fingerprint": json.dumps([factors, settings, seed], sort_keys=True, default=str),
         "started": f"2026-01-01T00:{number // 60:02}:{number % 60:02}",
-        "factors": {"model": "net", "train_size": None, "epochs": 3, **factors, "seed": seed},
-        "config": {"optim": settings or {}, "trainer": {"max_epochs": 3}},
+        "choices": choices,
+        "settings": settings,
+        "config": {"trainer": {"max_epochs": 3}},
         "metrics": metrics if status == "completed" else {},
         "epochs": 3,
         "steps": 30,

@@ -13,7 +13,7 @@ ROOMS = {
     "augment": set(),
     "runs": set(),
     "data": {"augment", "runs"},
-    "sweeps": {"runs"},
+    "sweeps": {"runs", "data"},
     "training": {"runs", "data", "augment", "models"},
     "analysis": {"runs", "sweeps"},
     "inference": {"runs", "data", "augment", "models", "training"},

@@ -306,8 +306,9 @@ def test_names_of_factors_are_not_evaluated(strangers_run: Path, tmp_path: Path,
             folder = sweep / f"{seed}{level[0]}"
             shutil.copytree(strangers_run, folder)
             results = json.loads((folder / "results.json").read_text())
-            results["seed"] = results["factors"]["seed"] = seed
-            results["factors"] |= {code: level, f"C({code})": level, "model": level}
+            results["seed"] = results["settings"]["seed"] = seed
+            results["settings"] |= {code: level, f"C({code})": level, "model._target_": level}
+            results["choices"]["model"] = level
             (folder / "results.json").write_text(json.dumps(results))
     run = launch(src.report.main, tmp_path, f"sweep={sweep}")
     assert run.code == 0, run.err

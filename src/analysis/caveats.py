@@ -6,7 +6,8 @@ import pandas as pd
 
 from src.analysis.effects import settings_of
 from src.analysis.figures import label, level_name
-from src.analysis.table import companions, factors_of
+from src.analysis.table import companions
+from src.runs.identity import CONTENT
 
 
 def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -21,7 +22,7 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         *_incomplete(everything),
         *_unequal_seeds(runs, factors),
         *_few_seeds(runs, factors),
-        *_unnamed(runs),
+        *_other_images(runs),
         *_confounded(runs, factors),
         *_judged_on_what_chose(runs),
         *_code(runs),
@@ -62,10 +63,16 @@ def _few_seeds(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _unnamed(runs: pd.DataFrame) -> Iterator[str]:
-    names = [name for name in factors_of(runs) if "." in name and runs[name].map(repr).nunique() > 1]
-    if names:
-        yield f"{', '.join(names)} varies, though it is none of the factors on record; it is treated as one."
+def _other_images(runs: pd.DataFrame) -> Iterator[str]:
+    contents = pd.Series([settings.get(CONTENT) for settings in runs.settings])
+    if "images" in runs and (counts := contents.value_counts()).size > 1:
+        parts = ", ".join(f"{count} on {content[:8]}" for content, count in counts.items())
+        yield f"The images, labels or classes are not the same in all runs, though their names are: {parts}."
+    if unknown := int(contents.isna().sum()):
+        yield (
+            f"{unknown} of {len(runs)} runs did not record the content of their images: that they saw the same as the "
+            "others is not certain."
+        )
 
 
 def _confounded(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
@@ -105,9 +112,8 @@ def _repeated(everything: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _stopped_early(runs: pd.DataFrame) -> Iterator[str]:
-    if "epochs" not in runs:
-        return
-    early = int((runs.epochs_done.astype(float) < runs.epochs.astype(float)).sum())
+    asked = pd.Series([settings.get("trainer.max_epochs") for settings in runs.settings], runs.index, dtype=float)
+    early = int((runs.epochs_done.astype(float) < asked).sum())
     if early:
         yield f"{early} of {len(runs)} runs were ended before their last epoch."
 

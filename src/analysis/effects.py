@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, product
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from src.analysis.statistics import hedges_g_av, holm, mean_over_seeds, seeds_needed
 from src.analysis.table import SCORE
+from src.runs.identity import NOT_THERE
 
 SELECTION = "val/accuracy"
 
@@ -20,12 +22,21 @@ class Grid(NamedTuple):
     Args:
         levels: of each factor, in the order of the axes; the first is its baseline.
         seeds: the last axis.
-        scores: ``[*levels, seeds]``, NaN where there is no run.
+        scores: ``[*levels, seeds]``, NaN where there is no run. A run without one of the factors (a network that has no
+            width to choose) stands at all of its levels.
+        lacking: by factor, where ``scores`` has runs without it, bool of the same shape.
     """
 
     levels: dict[str, list[Any]]
     seeds: list[Any]
     scores: NDArray[np.float64]
+    lacking: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})
+
+    def of(self, *factors: str) -> NDArray[np.float64]:
+        """The scores of runs that have these factors, NaN elsewhere."""
+        return np.where(
+            np.any([self.lacking.get(factor, np.False_) for factor in factors], axis=0), np.nan, self.scores
+        )
 
 
 def grid(runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any] | None = None) -> Grid:
@@ -39,7 +50,10 @@ def grid(runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any
     Raises:
         ValueError: two runs have the same place, or a baseline is not among the levels.
     """
-    levels = {factor: list({repr(level): level for level in runs[factor]}.values()) for factor in factors}
+    levels = {
+        factor: [level for level in {repr(level): level for level in runs[factor]}.values() if level != NOT_THERE]
+        for factor in factors
+    }
     for factor, baseline in (baselines or {}).items():
         if factor in levels:
             if baseline not in levels[factor]:
@@ -49,12 +63,16 @@ def grid(runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any
     seeds = list(dict.fromkeys(runs.seed))
     places = {factor: {repr(level): place for place, level in enumerate(levels[factor])} for factor in factors}
     scores = np.full([*(len(levels[factor]) for factor in factors), len(seeds)], np.nan)
+    lacking = {factor: np.zeros(scores.shape, bool) for factor in factors}
     for _, run in runs.iterrows():
-        place = (*(places[factor][repr(run[factor])] for factor in factors), seeds.index(run.seed))
-        if not np.isnan(scores[place]):
+        there = (places[factor].get(repr(run[factor]), slice(None)) for factor in factors)
+        place = (*there, seeds.index(run.seed))
+        if not np.isnan(scores[place]).all():
             raise ValueError(f"Two runs have the same factors and seed; one of them is {run.folder}.")
         scores[place] = run[SCORE]
-    return Grid(levels, seeds, scores)
+        for factor in factors:
+            lacking[factor][place] = run[factor] == NOT_THERE
+    return Grid(levels, seeds, scores, lacking)
 
 
 def without_repetitions(runs: pd.DataFrame) -> pd.DataFrame:
@@ -78,7 +96,7 @@ def configurations(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
             | {name: group[name].astype(float).mean() for name in also if name in group}
             | {"verdicts": list(dict.fromkeys(group.verdict.dropna()))}
         )
-    order = {factor: [repr(level) for level in dict.fromkeys(runs[factor])] for factor in factors}
+    order = {factor: list(dict.fromkeys(map(repr, runs[factor]))) for factor in factors}
     rows.sort(key=lambda row: [order[factor].index(repr(row[factor])) for factor in factors])
     return pd.DataFrame(rows, dtype=object)
 
@@ -116,7 +134,7 @@ def simple_effects(table: Grid) -> pd.DataFrame:
     rows = []
     for axis, factor in enumerate(table.levels):
         others = [name for name in table.levels if name != factor]
-        by_level = np.moveaxis(table.scores, axis, 0)
+        by_level = np.moveaxis(table.of(factor), axis, 0)
         for place in range(1, len(by_level)):
             for held in product(*(range(len(table.levels[name])) for name in others)):
                 baseline, treated = by_level[0][held], by_level[place][held]
@@ -144,7 +162,7 @@ def main_effects(table: Grid) -> pd.DataFrame:
     """
     rows = []
     for axis, factor in enumerate(table.levels):
-        by_level = np.moveaxis(table.scores, axis, 0).reshape(len(table.levels[factor]), -1, len(table.seeds))
+        by_level = np.moveaxis(table.of(factor), axis, 0).reshape(len(table.levels[factor]), -1, len(table.seeds))
         for place in range(1, len(by_level)):
             differences = by_level[place] - by_level[0]
             used = ~np.isnan(differences).all(1)
@@ -175,7 +193,7 @@ def interactions(table: Grid) -> pd.DataFrame:
     """
     rows = []
     for (i, first), (j, second) in combinations(enumerate(table.levels), 2):
-        cells = np.moveaxis(table.scores, (i, j), (0, 1))
+        cells = np.moveaxis(table.of(first, second), (i, j), (0, 1))
         cells = cells.reshape(*cells.shape[:2], -1, len(table.seeds))
         for a, b in product(range(1, cells.shape[0]), range(1, cells.shape[1])):
             differences = (cells[a, b] - cells[0, b]) - (cells[a, 0] - cells[0, 0])

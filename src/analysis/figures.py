@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from src.analysis.effects import SELECTION, configurations, settings_of
 from src.analysis.table import SCORE, load_curves
+from src.runs.identity import NOT_THERE
 from src.runs.text import printable
 
 # Legible on white and on black; neighbours differ in lightness as well, for eyes that see few colours.
@@ -38,7 +39,8 @@ def level_name(level: object) -> str:
 
 def label(levels: pd.Series | dict[str, Any], factors: Sequence[str]) -> str:
     """A configuration in words: its level of each varying factor."""
-    return ", ".join(f"{name} {level_name(levels[name])}" for name in factors) or "all runs"
+    there = (name for name in factors if levels[name] != NOT_THERE)
+    return ", ".join(f"{name} {level_name(levels[name])}" for name in there) or "all runs"
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -6,17 +6,16 @@ from typing import Any
 
 import pandas as pd
 
+from src.runs import identity
 from src.runs.folder import RunFolder
-from src.runs.provenance import settings
+from src.runs.identity import NOT_THERE, follows
 from src.sweeps.jobs import jobs
 
 SCORE = "test/accuracy"
 
-# What results.json says of a run besides its factors and metrics.
-_RECORDED = ("fingerprint", "started", "device", "parameters", "flops_per_image", "best_epoch", "steps", "seconds",
+# What results.json says of a run besides its settings and metrics.
+_RECORDED = ("started", "device", "parameters", "flops_per_image", "best_epoch", "steps", "seconds",
              "images_per_second")  # fmt: skip
-_FIXED = {"sweep", "job", "folder", "status", "error", "seed", "epochs_done", "verdict", "classes", "by_class",
-          "commit", "modified", "versions", *_RECORDED}  # fmt: skip
 
 
 def load_runs(*sweeps: Path | str) -> pd.DataFrame:
@@ -28,15 +27,15 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
     Returns:
         ``sweep`` (name), ``job`` (its overrides), ``folder`` (None for one that never started), ``status``
         (``completed``, ``running``, ``interrupted``, ``failed``, ``missing``), ``error`` and what results.json says:
-        ``seed``, the factors by their names, the metrics by theirs (accuracies 0 to 1), ``parameters``,
-        ``flops_per_image`` (forward), ``seconds``, ``images_per_second``, ``epochs_done``, ``verdict``, ``classes``,
-        ``by_class`` (test accuracy by class), ``commit``, ``modified``, ``versions``, where known. A setting that
-        affects results, is no factor, and yet varies, is a column by its key, such as ``optim.momentum``.
+        ``seed``, ``fingerprint``, the metrics by their names (accuracies 0 to 1), ``parameters``, ``flops_per_image``
+        (forward), ``seconds``, ``images_per_second``, ``epochs_done``, ``verdict``, ``classes``, ``by_class`` (test
+        accuracy by class), ``commit``, ``modified``, ``versions``, ``settings`` and ``choices`` (see
+        ``src.runs.identity``), where known; then every factor by its name, which ``attrs["factors"]`` lists.
 
     Raises:
         FileNotFoundError: there is no run folder in one of them.
     """
-    rows, configs = [], []
+    rows, runs = [], []
     for sweep in map(Path, sweeps):
         found = jobs(sweep) if sweep.is_dir() else []
         if not any(job.folder for job in found):
@@ -45,65 +44,60 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
                 "sweep=<name>, as in python -m src.train --multirun sweep=<name> ..."
             )
         for job in found:
-            results = job.results
+            results, run = job.results, identity.run_of(job.results)
             row: dict[str, Any] = {"sweep": sweep.name, "job": ", ".join(job.overrides), "folder": job.folder}
             row |= {"status": job.state, "error": job.error, "seed": results.get("seed"), "epochs_done": job.epochs}
             row |= {key: results.get(key) for key in _RECORDED}
             row["verdict"] = (results.get("verdict") or {}).get("kind")
             row |= {"classes": results.get("classes"), "by_class": results.get("test_accuracy_by_class")}
             row |= results.get("revision", {}) | {"versions": results.get("versions", {})}
-            rows.append(row | results.get("factors", {}) | results.get("metrics", {}))
-            configs.append(settings(results["config"]) if "config" in results else {})
+            row |= {"settings": run.settings, "choices": run.choices}
+            row["fingerprint"] = identity.fingerprint(run.settings) if run.settings else None
+            rows.append(row | results.get("metrics", {}))
+            runs.append(run)
     # As objects: pandas would turn None, which is a factor's level like any other, into a number that equals nothing.
     columns = dict.fromkeys(name for row in rows for name in row)
     table = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}
     numbers = [name for name in columns if "/" in name]
-    runs = pd.DataFrame(table).astype(dict.fromkeys(numbers, float))
-    return _with_unnamed_settings(runs, configs)
-
-
-def _with_unnamed_settings(runs: pd.DataFrame, configs: list[dict[str, Any]]) -> pd.DataFrame:
-    """Add the settings that vary and that no factor stands for: optim.momentum, but not optim.lr."""
-    known = [place for place, config in enumerate(configs) if config]
-    for key in dict.fromkeys(key for config in configs for key in config):
-        group, leaf = key.split(".")[0], key.split(".")[-1]
-        values = pd.Series([config.get(key) for config in configs], dtype=object)
-        if values[known].map(repr).nunique() > 1 and not any(
-            name in runs and _follows(values[known], runs[name][known])
-            for name in (group, leaf, {"max_epochs": "epochs"}.get(leaf, leaf))
-        ):
-            runs[key] = values
-    return runs
+    known = [place for place, run in enumerate(runs) if run.settings]
+    found_factors = identity.factors([runs[place] for place in known], reserved=columns)
+    for name, levels in found_factors.items():
+        table[name] = pd.Series(levels, index=known, dtype=object).reindex(range(len(rows)), fill_value=None)
+    everything = pd.DataFrame(table).astype(dict.fromkeys(numbers, float))
+    everything.attrs["factors"] = list(found_factors)
+    return everything
 
 
 def factors_of(runs: pd.DataFrame) -> list[str]:
-    """The columns that may be factors, the seed left out."""
-    return [name for name in runs.columns if name not in _FIXED and "/" not in name]
+    """The factors that differ among ``runs``, of all that ``load_runs`` found: groups before their settings."""
+    return [name for name in runs.attrs["factors"] if runs[name].map(repr).nunique() > 1]
 
 
 def varying_factors(runs: pd.DataFrame) -> list[str]:
-    """The factors that differ among ``runs``, the seed left out, in the order results.json gives them.
+    """The factors of ``runs`` that are choices of their own.
 
     A factor that follows from an earlier one goes with it: where every optimiser has its own learning rate, they are
     one choice, and no two runs differ in the rate alone.
     """
-    varying = [name for name in factors_of(runs) if runs[name].map(repr).nunique() > 1]
+    varying = factors_of(runs)
     return [
         name
         for place, name in enumerate(varying)
-        if not any(_follows(runs[name], runs[earlier]) for earlier in varying[:place])
+        if not any(follows(runs[name].tolist(), runs[earlier].tolist()) for earlier in varying[:place])
     ]
 
 
 def companions(runs: pd.DataFrame, factor: str) -> list[str]:
-    """What changes along with ``factor``, so that its effect is theirs as well."""
-    followers = [name for name in factors_of(runs) if name != factor and runs[name].map(repr).nunique() > 1]
-    return [name for name in followers if _follows(runs[name], runs[factor])]
-
-
-def _follows(values: pd.Series, factor: pd.Series) -> bool:
-    """Whether ``factor`` determines ``values``."""
-    return bool(values.map(repr).groupby(factor.map(repr)).nunique().eq(1).all())
+    """What changes along with ``factor``, so that its effect is theirs as well. What only some of the runs have is
+    part of what it is to be one of its levels."""
+    levels = runs[factor].tolist()
+    found = []
+    for name in factors_of(runs):
+        values = runs[name].tolist()
+        same = name == factor or [str(value).lower() for value in values] == [str(level).lower() for level in levels]
+        if not same and NOT_THERE not in values and follows(values, levels):
+            found.append(name)
+    return found
 
 
 def load_curves(runs: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:

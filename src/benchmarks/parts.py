@@ -45,9 +45,7 @@ def parts(cfg: DictConfig) -> list[Part]:
 
 def compose(*overrides: str) -> DictConfig:
     """The configuration that ``python -m src.train`` would have."""
-    config = hydra.compose("train", list(overrides))
-    config.factors = {}  # they ask Hydra for this application's choices, which are others
-    return config
+    return hydra.compose("train", list(overrides))
 
 
 def _check(cfg: DictConfig) -> None:

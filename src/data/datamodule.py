@@ -100,6 +100,9 @@ class ImageDataModule(L.LightningDataModule):
         train_fraction, train_size: train on a stratified part of what is left; at most one of the two.
         settings: the keys of the config that the source alone uses; not used here.
 
+    Attributes:
+        content: of the source's images, see ``LabelledImages``.
+
     Raises:
         ValueError: ``source`` is no source, or a setting is out of its range, or asks for more images than there are.
     """
@@ -152,6 +155,7 @@ class ImageDataModule(L.LightningDataModule):
             )
         images = source.load()
         self.classes = images.classes
+        self.content = images.content
         self.image_size = images.train.images.shape[-1]
         self.test = images.test
         labels = images.train.labels

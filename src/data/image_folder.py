@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
 from src.data.decode import SUFFIXES, THREADS, Pixels, decode
-from src.data.image_set import ImageSet, LabelledImages
+from src.data.image_set import ImageSet, LabelledImages, digest
 from src.runs.folder import write_whole
 from src.runs.text import printable
 
@@ -70,9 +70,10 @@ class ImageFolder:
         return LabelledImages(self._image_set(train), self._image_set(test), tuple(map(printable, train.classes)))
 
     def _image_set(self, listing: "_Listing") -> ImageSet:
-        images = _read_or_decode(listing, self.image_size)
+        images, content = _read_or_decode(listing, self.image_size)
         sizes = torch.tensor([len(files) for files in listing.classes.values()])
-        return ImageSet(torch.from_numpy(images), torch.arange(len(sizes)).repeat_interleave(sizes))
+        labels = torch.arange(len(sizes)).repeat_interleave(sizes)
+        return ImageSet(torch.from_numpy(images), labels, content=content)
 
 
 # ---- What is there -------------------------------------------------------------------------------------
@@ -142,19 +143,25 @@ def _image_files(folder: Path) -> Iterator[_File]:
 # ---- The cache -----------------------------------------------------------------------------------------
 
 
-def _read_or_decode(listing: _Listing, image_size: int) -> Pixels:
+def _read_or_decode(listing: _Listing, image_size: int) -> tuple[Pixels, str]:
+    """The images, and their digest, which is kept beside them."""
     shape = (sum(len(files) for files in listing.classes.values()), 3, image_size, image_size)
     stem = f"{listing.folder.name}-{image_size}px-"
     file = _cache(listing.folder.parent) / f"{stem}{listing.key(image_size)}.npy"
+    kept = file.with_suffix(".sha256")
     images = _read(file)
-    if images is not None and images.shape == shape:
-        return images
-    images = _decode_all(listing.paths(), image_size, f"Decoding {listing.folder.name} images, this once")
-    try:
-        _write(file, images, stem)
-    except OSError as error:
-        warn(f"The decoded images could not be cached and will be decoded again: {error}.", stacklevel=2)
-    return images
+    if images is None or images.shape != shape:
+        images = _decode_all(listing.paths(), image_size, f"Decoding {listing.folder.name} images, this once")
+        try:
+            _write(file, images, stem)
+        except OSError as error:
+            warn(f"The decoded images could not be cached and will be decoded again: {error}.", stacklevel=2)
+    elif kept.is_file() and len(content := kept.read_text()) == 64:
+        return images, content
+    content = digest(torch.from_numpy(images))
+    with suppress(OSError):  # told already
+        kept.write_text(content)
+    return images, content
 
 
 def _cache(root: Path) -> Path:
@@ -180,7 +187,7 @@ def _write(file: Path, images: Pixels, stem: str) -> None:
     with FileLock(file.parent / ".lock"):
         with write_whole(file, "wb") as stream:
             np.save(stream, images)
-        for outdated in {*file.parent.glob(f"{stem}*.npy"), *file.parent.glob(f".{stem}*.part")} - {file}:
+        for outdated in {*file.parent.glob(f"{stem}*"), *file.parent.glob(f".{stem}*.part")} - {file}:
             with suppress(OSError):  # another run may hold it open (Windows)
                 outdated.unlink()
 

@@ -1,13 +1,26 @@
 """The one form in which images leave a source: a uint8 tensor that is fetched a batch at a time."""
 
+import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 Batch = tuple[Tensor, Tensor, Tensor]
+
+
+def digest(tensor: Tensor) -> str:
+    """SHA-256 of a tensor's shape and bytes, 64 hexadecimal digits; over parts of 16 MiB, which threads share."""
+    content: Any = memoryview(tensor.cpu().contiguous().flatten().numpy()).cast("B")  # type: ignore[arg-type]
+    with ThreadPoolExecutor() as pool:
+        starts = range(0, len(content), 1 << 24)
+        parts = pool.map(lambda start: hashlib.sha256(content[start : start + (1 << 24)]).digest(), starts)
+        return hashlib.sha256(repr(tuple(tensor.shape)).encode() + b"".join(parts)).hexdigest()
 
 
 class ImageSet(Dataset[Batch]):
@@ -17,12 +30,16 @@ class ImageSet(Dataset[Batch]):
         images: uint8 ``[N, 3, H, W]``, values 0 to 255.
         labels: int64 ``[N]``, class indices, on the same device.
         positions: int64 ``[M]`` on the CPU, which images of the store belong to this set; all of them when omitted.
+        content: ``digest(images)``, where it is known.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, positions: Tensor | None = None) -> None:
+    def __init__(
+        self, images: Tensor, labels: Tensor, positions: Tensor | None = None, content: str | None = None
+    ) -> None:
         self.images = images
         self.labels = labels
         self.positions = torch.arange(len(images)) if positions is None else positions
+        self.content = content
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -62,3 +79,9 @@ class LabelledImages:
     train: ImageSet
     test: ImageSet
     classes: tuple[str, ...]
+
+    @cached_property
+    def content(self) -> str:
+        """What the data are, wherever they lie: 64 hexadecimal digits that follow from images, labels, classes."""
+        halves = [(half.content or digest(half.images), digest(half.labels)) for half in (self.train, self.test)]
+        return hashlib.sha256(repr((halves, self.classes)).encode()).hexdigest()

@@ -20,11 +20,11 @@ from src.inference.load import Trained
 from src.inference.measures import wilson
 from src.runs.checkpoints import load_checkpoint
 from src.runs.folder import RunFolder
+from src.runs.identity import differences, settings
 from src.runs.text import markdown
 
 EVALUATIONS = Path("logs/eval")
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
-_RECIPE = ("model", "data", "optim", "schedule", "aug", "seed", "label_smoothing")  # what makes it this network
 
 Rows = list[tuple[str, object]]  # the names and values of a table
 
@@ -64,7 +64,7 @@ def model_card(
         keep_trailing_newline=True,
     )
     return environment.get_template(TEMPLATE.name).render(
-        title=config.get("factors", {}).get("model") or _name(config["model"]),
+        title=results.get("choices", {}).get("model") or _name(config["model"]),
         source=_source(config),
         network=_network(trained, config, format),
         usage=Markup(_usage(trained, format, file)),
@@ -127,7 +127,7 @@ def _results_of(trained: Trained, config: Mapping[str, Any]) -> dict[str, Any]:
         return {}
     results = folder.results()
     recorded = results.get("config")
-    same = isinstance(recorded, dict) and all(recorded.get(key) == config.get(key) for key in _RECIPE)
+    same = isinstance(recorded, dict) and not differences(settings(recorded), settings(config))
     return results | {"folder": folder.path.name} if same else {}
 
 

@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from src.runs.schema import Amount, Results, parse, parse_metrics, read_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @contextmanager
@@ -113,8 +113,8 @@ class RunFolder:
         except (OSError, ValueError, KeyError):
             return "another process"
 
-    def claim(self) -> None:
-        """Make the folder this run's own.
+    def claim(self, **known: Any) -> None:
+        """Make the folder this run's own; ``known`` is recorded.
 
         Raises:
             FileExistsError: the folder already holds a run.
@@ -127,7 +127,7 @@ class RunFolder:
                 f"{self.path} already holds a run, which is never overwritten; "
                 f"continue it with resume={self.path}, or choose another folder."
             ) from None
-        self.begin()
+        self.begin(**known)
 
     def begin(self, **known: Any) -> None:
         """Write results.json anew: this process runs the run, and no more than ``known`` is known of it."""

@@ -32,11 +32,13 @@ class Verdict(TypedDict, total=False):
 
 
 class TrainerConfig(TypedDict, total=False):
-    max_epochs: Count | None
+    max_epochs: Any  # as it was asked for, which may be what it was refused for
 
 
 class Config(TypedDict, total=False):
     trainer: TrainerConfig
+    data: dict[str, Any]
+    callbacks: dict[str, Any] | None
 
 
 class Results(TypedDict, total=False):
@@ -48,7 +50,9 @@ class Results(TypedDict, total=False):
     process: str
     overrides: list[str]
     config: Config
-    factors: dict[str, Any]
+    choices: dict[str, str]
+    settings: dict[str, Any]
+    factors: dict[str, Any]  # of schema 1, in place of the two above
     seed: Count
     fingerprint: str
     started: str

@@ -20,10 +20,12 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
 import src.sweeps.naming  # noqa: F401  (the resolvers that conf/train.yaml uses)
+from src.data.content import forget
+from src.runs.identity import is_neutral
 from src.runs.screen import beside_others, share_screen
 from src.sweeps.jobs import jobs, record_launch, refusal, show
 
-_FACTORS = ("model", "optim", "lr_multiplier", "schedule", "aug", "label_smoothing", "seed")
+_SHARED = ("experiment", "scale", "data", "trainer", "callbacks")  # what all jobs of a sweep usually have in common
 
 
 class SweepSummary(Callback):
@@ -41,18 +43,19 @@ class SweepSummary(Callback):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers otherwise
         # Under "uv run", Ray would start its workers by "uv run" as well, in a folder where that finds no project.
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        forget()  # images may have changed since this process looked at them
         self._name_jobs(config)
 
     def _name_jobs(self, config: DictConfig) -> None:
-        """Leave out of the jobs' folder names what is the same for all and no factor: data.root, scale, and so on.
+        """Leave out of the jobs' folder names what is the same for all, if it is neutral or one of ``_SHARED``.
 
-        A factor stays even where the sweep has one level of it, so that a wider grid later finds its folder.
+        Anything else stays even where the sweep has one level of it, so that a wider grid later finds its folder.
         """
         fixed = list(config.hydra.job.config.override_dirname.exclude_keys)
         fixed += [
             override.key_or_group
             for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-            if not override.is_sweep_override() and override.key_or_group.split(".")[0] not in _FACTORS
+            if not override.is_sweep_override() and _is_shared(override.key_or_group)
         ]
         # Hydra composes every job's config anew, from the overrides recorded here.
         with read_write(config.hydra):
@@ -79,6 +82,10 @@ class SweepSummary(Callback):
         asked = self.asked or [job.name for job in found]
         if any(name not in done or refusal(sweep / name).exists() for name in asked):
             raise SystemExit(1)
+
+
+def _is_shared(key: str) -> bool:
+    return key.split(".")[0] in _SHARED or (is_neutral(key) and key != "lr_multiplier")  # which is swept in place of lr
 
 
 def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:

@@ -4,15 +4,17 @@ import json
 import logging
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from src.data.content import content_of
+from src.runs import identity
 from src.runs.errors import sentence
 from src.runs.folder import RunFolder, score
-from src.runs.provenance import differences
 from src.sweeps.jobs import refusal
 from src.sweeps.naming import run_id
 
@@ -35,7 +37,7 @@ def take_up(folder: RunFolder, cfg: DictConfig) -> float | None:
     Raises:
         ValueError: the folder holds a run with other settings, or ``on_conflict`` is none of the three.
     """
-    on_conflict, overrides = cfg.on_conflict, list(HydraConfig.get().overrides.task)
+    on_conflict, begun = cfg.on_conflict, as_begun(cfg)
     if on_conflict not in ("error", "rerun", "keep"):
         raise ValueError(f"on_conflict is {on_conflict!r}; expected error, rerun or keep.")
     try:
@@ -45,20 +47,19 @@ def take_up(folder: RunFolder, cfg: DictConfig) -> float | None:
         results = {}
     completed = results.get("status") == "completed"
     trained = completed or folder.last.exists() or folder.previous.exists()
-    former = results.get("config") or (_config_of_checkpoint(folder) if trained else None)
-    config: Any = OmegaConf.to_container(cfg, resolve=True)
-    changed = differences(former, config) if former and trained else {}
+    config = results.get("config") or (_config_of_checkpoint(folder) if trained else None)
+    changed = _changed({**results, "config": config}, cfg) if trained and config else {}
     if not changed:
         if completed:
             print(f"{folder.path.name}: completed before, accuracy {score(results):.2%}")
             return score(results)
-        folder.begin(**({"overrides": overrides} | (results if trained else {})))
+        folder.begin(**(begun | (results if trained else {})))
         return None
     told = "; ".join(f"{key} was {json.dumps(old)} and is now {json.dumps(new)}" for key, (old, new) in changed.items())
     if on_conflict == "rerun":
         aside = _move_aside(folder)
         _record(folder, cfg)
-        folder.begin(overrides=overrides)
+        folder.begin(**begun)
         log.info("%s: the former run, with other settings (%s), is now in %s", folder.path.name, told, aside)
         return None
     if on_conflict == "keep" and completed:
@@ -69,6 +70,27 @@ def take_up(folder: RunFolder, cfg: DictConfig) -> float | None:
         f"{folder.path} holds a run with other settings: {told}. Choose another sweep=NAME; "
         f"on_conflict=rerun moves it aside and runs it anew{keep}."
     )
+
+
+def as_begun(cfg: DictConfig) -> dict[str, Any]:
+    """What Hydra alone knows of a run: its overrides, and the choices of the groups."""
+    hydra_cfg = HydraConfig.get()
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    choices = identity.built(hydra_cfg.runtime.choices, config)
+    return {"overrides": list(hydra_cfg.overrides.task), "choices": choices}
+
+
+def _changed(results: Mapping[str, Any], cfg: DictConfig) -> dict[str, tuple[Any, Any]]:
+    """In what the run of results.json differs from the one that ``cfg`` describes, the images included."""
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    former, now = dict(identity.run_of(results).settings), identity.settings(config, own=True)
+    if content := former.get(identity.CONTENT):
+        try:
+            now[identity.CONTENT] = content_of(config["data"]["source"])
+        except (OSError, ValueError) as error:
+            log.warning("The images cannot be compared with those of the former run: %s", error)
+            now[identity.CONTENT] = content
+    return identity.differences(former, now)
 
 
 def refuse(folder: RunFolder, error: Exception, *, debug: bool) -> None:

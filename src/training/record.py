@@ -1,5 +1,6 @@
 """What results.json says of a run, and the last screen."""
 
+from collections.abc import Mapping
 from copy import deepcopy
 from datetime import UTC, datetime
 from statistics import median
@@ -16,30 +17,41 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.data.datamodule import ImageDataModule
+from src.runs import identity
 from src.runs.folder import RunFolder
-from src.runs.provenance import device_name, fingerprint, revision, versions
+from src.runs.provenance import device_name, revision, versions
 from src.runs.text import printable
 from src.training.callbacks.history import History
 
 
-def before(cfg: DictConfig) -> dict[str, Any]:
-    """What is known before training: who the run is, and what it was made with."""
-    config = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(config, dict)
+def before(cfg: DictConfig, content: str | None) -> dict[str, Any]:
+    """What is known before training: what the run is, and what it was made with.
+
+    Args:
+        content: of the images that it was trained on before it was interrupted; None for a new run.
+    """
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
     return {
-        "factors": config["factors"],
-        "seed": cfg.seed,
-        "fingerprint": fingerprint(config),  # type: ignore[arg-type]
+        "config": config,
+        "settings": identity.settings(config, own=True) | ({identity.CONTENT: content} if content else {}),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "revision": revision(),
     }
 
 
-def of_data(data: ImageDataModule) -> dict[str, Any]:
-    """The classes, and how many images there are to train on, to validate on and to test on."""
+def of_data(data: ImageDataModule, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The classes, how many images there are to train on, to validate on and to test on, and, as the images are
+    known now, the run's identity: ``settings`` and their fingerprint."""
     images = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
-    return {"classes": list(data.classes), "images": images}
+    settings = {**settings, identity.CONTENT: data.content}
+    return {
+        "seed": data.seed,
+        "classes": list(data.classes),
+        "images": images,
+        "settings": settings,
+        "fingerprint": identity.fingerprint(settings),
+    }
 
 
 def of_network(network: nn.Module, image_size: int) -> dict[str, int]:

@@ -57,5 +57,4 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     if results["status"] == "completed":  # it is not to be trained again from the beginning
         load_checkpoint(folder.last), load_checkpoint(folder.best)
     resumed.resume, resumed.debug = cfg.resume, cfg.debug
-    resumed.factors.epochs = resumed.trainer.max_epochs
     return resumed

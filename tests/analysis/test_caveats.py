@@ -46,10 +46,17 @@ def test_few_seeds_are_told(tmp_path: Path) -> None:
     assert "Two seeds: their spread is known to one degree of freedom" in said(tmp_path)
 
 
-def test_a_setting_that_varies_unnamed_is_told(tmp_path: Path) -> None:
-    for momentum in (0.8, 0.9):
-        write_run(tmp_path, 0.5, optim="sgd", seed=1, settings={"momentum": momentum})
-    assert "optim.momentum varies, though it is none of the factors on record; it is treated as one." in said(tmp_path)
+def test_images_that_are_not_the_same_are_told(tmp_path: Path) -> None:
+    for seed, content in ((1, "a" * 64), (2, "b" * 64), (3, "b" * 64)):
+        write_run(tmp_path, 0.5, seed=seed, content=content)
+    assert "The images, labels or classes are not the same in all runs" in said(tmp_path)
+    assert "2 on bbbbbbbb, 1 on aaaaaaaa" in said(tmp_path)
+
+
+def test_runs_that_do_not_know_their_images_are_told(tmp_path: Path) -> None:
+    for seed, content in ((1, None), (2, "b" * 64), (3, "b" * 64)):
+        write_run(tmp_path, 0.5, seed=seed, content=content)
+    assert "1 of 3 runs did not record the content of their images" in said(tmp_path)
 
 
 def test_what_changes_along_with_a_factor_is_told(tmp_path: Path) -> None:

@@ -23,14 +23,13 @@ def test_a_factor_that_follows_from_another_is_not_one_of_its_own(tmp_path: Path
     assert companions(runs, "optim") == ["lr"] and companions(runs, "batch_size") == []
 
 
-def test_a_setting_that_varies_without_being_a_factor_becomes_one(tmp_path: Path) -> None:
+def test_whatever_varies_is_a_factor(tmp_path: Path) -> None:
     for momentum in (0.9, 0.95):
         for lr in (0.1, 0.2):
-            settings = {"lr": lr, "momentum": momentum, "eps": 1e-8}
-            write_run(tmp_path, 0.5, optim="sgd", lr=lr, seed=1, settings=settings)
+            write_run(tmp_path, 0.5, optim="sgd", lr=lr, momentum=momentum, eps=1e-8, seed=1)
     runs = load_runs(tmp_path)
-    assert varying_factors(runs) == ["lr", "optim.momentum"]
-    assert list(runs["optim.momentum"]) == [0.9, 0.9, 0.95, 0.95] and "optim.lr" not in runs
+    assert varying_factors(runs) == ["lr", "momentum"]
+    assert list(runs.momentum) == [0.9, 0.9, 0.95, 0.95] and "eps" not in runs
 
 
 def test_several_sweeps_make_one_table(tmp_path: Path) -> None:
@@ -42,11 +41,11 @@ def test_several_sweeps_make_one_table(tmp_path: Path) -> None:
 
 
 def test_curves_are_told_apart_by_run(tmp_path: Path) -> None:
-    write_run(tmp_path, 0.5, aug="none", seed=1, curve=[0.2, 0.5])
-    write_run(tmp_path, 0.6, aug=None, seed=2, curve=[0.3, 0.6])
-    curves = load_curves(load_runs(tmp_path), ["aug"])
+    write_run(tmp_path, 0.5, lr=0.1, seed=1, curve=[0.2, 0.5])
+    write_run(tmp_path, 0.6, lr=None, seed=2, curve=[0.3, 0.6])
+    curves = load_curves(load_runs(tmp_path), ["lr"])
     assert list(curves["val/accuracy"]) == [0.2, 0.5, 0.3, 0.6] and list(curves.seconds) == [2, 4, 2, 4]
-    assert list(curves.aug) == ["none", "none", None, None] and list(curves.seed) == [1, 1, 2, 2]
+    assert list(curves.lr) == [0.1, 0.1, None, None] and list(curves.seed) == [1, 1, 2, 2]
 
 
 def test_a_folder_without_runs_is_told(tmp_path: Path) -> None:

@@ -58,7 +58,11 @@ def load(root: Path, image_size: int = 8) -> LabelledImages:
 
 
 def caches(folder: Path) -> list[str]:
-    return sorted(file.name for file in folder.rglob("*") if file.is_file() and file.name != ".lock")
+    """The decoded arrays. Each has its digest beside it, and nothing else is there."""
+    files = sorted(file.name for file in folder.rglob("*") if file.is_file() and file.name != ".lock")
+    arrays = [name for name in files if name.endswith(".npy")]
+    assert files == sorted([*arrays, *(name.replace(".npy", ".sha256") for name in arrays)])
+    return arrays
 
 
 def only_train_image(root: Path, image_size: int = 8) -> Tensor:
@@ -194,6 +198,14 @@ def test_a_damaged_cache_is_rebuilt(root: Path, user_cache: Path, keep: int) -> 
         file.write_bytes(file.read_bytes()[:keep])
     assert torch.equal(load(root).train.images, whole)
     assert all(file.stat().st_size > 300 for file in user_cache.rglob("*.npy"))
+
+
+def test_the_content_is_known_without_looking_at_every_image_again(
+    root: Path, user_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load(root).content
+    monkeypatch.setattr("src.data.image_folder.digest", None)  # not called
+    assert load(root).content == first
 
 
 def test_a_cache_is_never_unpickled(root: Path, user_cache: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_run_folder_tells_everything(finished: Any, card: Card) -> None:
     assert counts == ["200", "144", "359"]
     assert row(text, "optimiser")[1].startswith("SGD, lr 0.02, momentum 0.9, nesterov True, weight_decay 0.0005")
     assert row(text, "epochs")[1] == f"3; these weights are from epoch {results['best_epoch']}"
-    assert row(text, "run")[1] == escape(results["factors"] and finished.folder.name)
+    assert row(text, "run")[1] == escape(finished.folder.name)
     assert results["fingerprint"] in text and results["revision"]["commit"] in text
     assert "model.pt2, torch_export" in text and "by at most 1.5e-06" in text
     assert "Calibration was not measured" in text and "unknown" not in text
@@ -208,8 +208,9 @@ def test_a_strangers_names_change_nothing_in_the_card(copy_of_finished: Any, car
     content = torch.load(best, weights_only=True)
     content["hyper_parameters"]["classes"] = [f"{evil}{i}" for i in range(10)]
     for config in (content["hyper_parameters"]["config"], results["config"]):
-        config["factors"]["model"] = config["trainer"]["precision"] = config["schedule"]["name"] = evil
+        config["trainer"]["precision"] = config["schedule"]["name"] = evil
     torch.save(content, best)
+    results["choices"]["model"] = evil
     results["revision"]["commit"] = results["started"] = results["device"] = results["fingerprint"] = evil
     (folder / "results.json").write_text(json.dumps(results))
     assert re.sub(r">[^<]*<", "><", render(card(folder))) == before
@@ -218,7 +219,6 @@ def test_a_strangers_names_change_nothing_in_the_card(copy_of_finished: Any, car
 def test_a_model_named_like_a_path_leads_nowhere(copy_of_finished: Any, tmp_path: Path) -> None:
     best = copy_of_finished.folder / "checkpoints" / "best.ckpt"
     content = torch.load(best, weights_only=True)
-    content["hyper_parameters"]["config"]["factors"]["model"] = "../../escaped"
     content["hyper_parameters"]["classes"] = [f"../../escaped{i}" for i in range(10)]
     torch.save(content, best)
     cwd = tmp_path / "a" / "b" / "c"

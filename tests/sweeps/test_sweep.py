@@ -29,11 +29,11 @@ def sweep(launch_in: Launch) -> Any:
 def test_every_job_has_its_own_folder_and_results(sweep: Any) -> None:
     results = jobs(sweep.folder)
     assert len(results) == 6
-    assert {(r["factors"]["optim"], r["factors"]["lr"]) for r in results.values()} == {
+    assert {(r["choices"]["optim"], r["settings"]["optim.lr"]) for r in results.values()} == {
         (optim, lr) for optim in ("sgd", "adam", "adamw") for lr in (0.003, -1)
     }
     for name, result in results.items():
-        assert f"optim={result['factors']['optim']}" in name and f"optim.lr={result['factors']['lr']}" in name
+        assert f"optim={result['choices']['optim']}" in name and f"optim.lr={result['settings']['optim.lr']}" in name
     completed = [r for r in results.values() if r["status"] == "completed"]
     assert len({r["metrics"]["test/loss"] for r in completed}) == len({r["fingerprint"] for r in completed}) == 3
     assert len({r["metrics"]["train/loss"] for r in completed}) == 3
@@ -41,7 +41,7 @@ def test_every_job_has_its_own_folder_and_results(sweep: Any) -> None:
 
 def test_a_failing_job_does_not_stop_the_rest(sweep: Any) -> None:
     for result in jobs(sweep.folder).values():
-        if result["factors"]["lr"] == -1:
+        if result["settings"]["optim.lr"] == -1:
             assert result["status"] == "failed" and result["error"].startswith("optim.lr is -1")
         else:
             assert result["status"] == "completed" and result["error"] is None
@@ -69,7 +69,7 @@ def test_a_sweep_without_failures_exits_with_0(train: Launch, tmp_path: Path) ->
 
 
 def test_jobs_may_be_named_after_what_they_train(train: Launch, tmp_path: Path) -> None:
-    names = "hydra.sweep.subdir=${factors.model}-${seed}"
+    names = "hydra.sweep.subdir=${hydra:runtime.choices.model}-${seed}"
     run = train("trainer.max_epochs=1", "sweep=named", "seed=1,2", names, "--multirun")
     assert run.code == 0 and "2 of 2 jobs completed." in run.out
     assert set(jobs(tmp_path)) == {"simplecnn-1", "simplecnn-2"}

@@ -135,7 +135,7 @@ def test_every_optimizer_has_rates_of_its_own(train: Launch, tmp_path: Path) -> 
     run = train(*grid, "trainer.limit_train_batches=1", "callbacks=none", "logger=none", "--multirun")
     assert run.code == 0, run.err
     results = [json.loads(file.read_text()) for file in tmp_path.glob("logs/train/sweeps/*/*/results.json")]
-    assert {(r["factors"]["optim"], r["factors"]["lr"], r["config"]["optim"]["lr"]) for r in results} == {
+    assert {(r["choices"]["optim"], r["settings"]["optim.lr"], r["config"]["optim"]["lr"]) for r in results} == {
         ("sgd", 0.3, 0.3),
         ("adam", 0.003, 0.003),
     }

@@ -199,9 +199,9 @@ def test_a_completed_run_trains_longer_as_if_that_had_been_asked_for(launch_in: 
     longer = launch_in("schedule=constant", "trainer.max_epochs=3")
     run = launch_in("schedule=constant", "trainer.max_epochs=2")
     run = resume(run.folder, "trainer.max_epochs=3")
-    assert run.code == 0 and run.results["factors"]["epochs"] == 3
+    assert run.code == 0 and run.results["settings"]["trainer.max_epochs"] == 3
     assert run.trained() == longer.trained()
-    for name in ("metrics", "best_epoch", "epochs", "steps", "fingerprint", "factors"):
+    for name in ("metrics", "best_epoch", "epochs", "steps", "fingerprint", "settings"):
         assert run.results[name] == longer.results[name]
 
 

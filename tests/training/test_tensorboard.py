@@ -10,6 +10,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 
+from src.runs import identity
 from src.training.classifier import Classifier
 
 Launch = Callable[..., Any]
@@ -81,17 +82,18 @@ def hparams(run: Any, tag: str) -> HParamsPluginData:
     return HParamsPluginData.FromString(run.events.SummaryMetadata(f"_hparams_/{tag}").plugin_data.content)
 
 
-def test_hparams_are_the_factors_and_the_final_metrics(finished: Any) -> None:
+def test_hparams_are_what_counts_and_the_final_metrics(finished: Any) -> None:
+    levels = identity.levels(identity.run_of(finished.results))
     entered = hparams(finished, "session_start_info").session_start_info.hparams
     values = {name: getattr(value, value.WhichOneof("kind")) for name, value in entered.items()}
     assert values == {
         name: value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-        for name, value in finished.results["factors"].items()
+        for name, value in levels.items()
         if value is not None
     }
     assert values["lr"] == 0.02 and values["skip"] == "False"
     experiment = hparams(finished, "experiment").experiment
-    assert [info.name for info in experiment.hparam_infos] == list(finished.results["factors"])
+    assert [info.name for info in experiment.hparam_infos] == list(levels)
     assert {metric.name.tag for metric in experiment.metric_infos} == {"accuracy/test", "loss/test"}
     for quantity in ("accuracy", "loss"):
         (event,) = finished.events.Scalars(f"{quantity}/test")

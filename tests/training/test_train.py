@@ -41,25 +41,12 @@ def test_the_folder_holds_what_the_design_says(finished) -> None:
 
 def test_results_say_what_happened(finished) -> None:
     results = finished.results
-    assert (results["schema"], results["status"], results["error"]) == (1, "completed", None)
-    assert results["factors"] == {
-        "data": "digits",
-        "train_size": 200,
-        "train_fraction": None,
-        "model": "simplecnn",
-        "skip": False,
-        "norm": "none",
-        "init": "torch",
-        "optim": "sgd",
-        "lr": 0.02,
-        "weight_decay": 5e-4,
-        "batch_size": 50,
-        "schedule": "cosine",
-        "epochs": 3,
-        "aug": "basic",
-        "label_smoothing": 0.0,
-        "seed": 42,
-    }
+    assert (results["schema"], results["status"], results["error"]) == (2, "completed", None)
+    chosen = {"data": "digits", "model": "simplecnn", "optim": "sgd", "schedule": "cosine", "aug": "basic"}
+    assert results["choices"] == chosen | {"trainer": "cpu", "logger": "tensorboard", "callbacks": "default"}
+    counting = {"data.train_size": 200, "model.skip": False, "optim.lr": 0.02, "trainer.max_epochs": 3, "seed": 42}
+    assert results["settings"].items() >= counting.items()
+    assert len(results["settings"]["data.content"]) == 64
     assert results["seed"] == 42 and results["config"]["optim"]["lr"] == 0.02
     assert len(results["fingerprint"]) == 64
     assert (results["epochs"], results["steps"]) == (3, 12)
@@ -248,7 +235,7 @@ MISTAKES = {
     "trainer.max_epochs=two": "trainer.max_epochs is 'two'; expected a whole number",
     "trainer.log_every_n_steps=0": "trainer.log_every_n_steps is 0; expected a whole number, 1 or more",
     "trainer.limit_train_batches=0": "trainer.limit_train_batches is 0; expected at least one batch",
-    "+trainer.max_steps=3": "trainer.max_steps may leave an epoch without validation",
+    "+trainer.max_steps=3": "trainer.max_steps is 3: an epoch might be validated before its end or not at all",
     "+trainer.check_val_every_n_epoch=2": "data.val_size=0",
     "+trainer.epochs=3": "unexpected keyword argument 'epochs'",
     "seed=-1": "seed is -1; expected a whole number from 0 to 4294967295",

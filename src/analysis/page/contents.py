@@ -103,16 +103,16 @@ def _tuned(tune: str | Sequence[str], factors: Sequence[str]) -> str | None:
 def _scale(runs: pd.DataFrame) -> str:
     """How large the experiment is, in one line."""
 
-    def spell(name: str, everything: str) -> str:
-        values = sorted(set(runs[name]), key=str) if name in runs else []
-        return ", ".join(everything if value is None or value != value else f"{value:,g}" for value in values)
+    def spell(key: str, everything: str) -> str:
+        values = {settings.get(key) for settings in runs.settings}
+        return ", ".join(everything if value is None else f"{value:,g}" for value in sorted(values, key=str))
 
-    data = ", ".join(sorted(set(runs.data.dropna()))) if "data" in runs else ""
-    seeds = sorted(set(runs.seed))
+    data = ", ".join(sorted({choices["data"] for choices in runs.choices if "data" in choices}))
+    seeds, epochs = sorted(set(runs.seed)), spell("trainer.max_epochs", "?")
     parts = [
         data,
-        f"{spell('train_size', 'all')} training images",
-        f"{spell('epochs', '?')} epoch{'' if spell('epochs', '?') == '1' else 's'}",
+        f"{spell('data.train_size', 'all')} training images",
+        f"{epochs} epoch{'' if epochs == '1' else 's'}",
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
         ", ".join(sorted(set(runs.device.dropna()))),
     ]

@@ -16,6 +16,8 @@ class ProgressBar(RichProgressBar):
     The numbers are read every ``log_every_n_steps`` batches, since reading them makes a GPU wait.
     """
 
+    only_watches = True
+
     def __init__(self) -> None:
         super().__init__(refresh_rate=4)
         if not rich.get_console().is_terminal:  # a log file gets a line an epoch instead

@@ -174,6 +174,8 @@ class SignalPropagation(L.Callback):
         images: how many images the predictions are made on, of the validation set, else of the training set.
     """
 
+    only_watches = "stop_hopeless"  # it does not where that is set
+
     def __init__(
         self,
         every_n_steps: int = 50,

@@ -11,6 +11,8 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from src.data.datamodule import ImageDataModule
+from src.runs.folder import RunFolder
+from src.runs.identity import levels, run_of
 from src.training.callbacks.signals import QUANTITIES, SignalPropagation
 from src.training.tensorboard import tensorboards
 
@@ -22,6 +24,8 @@ class TensorBoardPage(L.Callback):
         images: how many training images the grid shows.
     """
 
+    only_watches = True
+
     def __init__(self, images: int = 64) -> None:
         self.images = images
 
@@ -31,11 +35,12 @@ class TensorBoardPage(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if trainer.global_step or not trainer.is_global_zero or not isinstance(data, ImageDataModule):
             return
+        results = RunFolder(trainer.default_root_dir).results()
         varied = re.findall(r"(\w+)=", Path(trainer.default_root_dir).name)  # a sweep names its folders by them
         signals = {name.replace("_", " "): ["Multiline", [f"^signal_{name}/"]] for name in QUANTITIES}
         watched = any(isinstance(callback, SignalPropagation) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         for logger in tensorboards(trainer):
-            logger.log_factors(pl_module.hparams["config"]["factors"], varied)
+            logger.log_factors(levels(run_of(results)), varied)
             logger.log_layout({"signal, a line per layer": signals} if watched else {})
             logger.log_image(
                 "data/augmented_images",

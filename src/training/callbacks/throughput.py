@@ -14,6 +14,8 @@ class Throughput(L.Callback):
     Validation does not count, so that the epoch's last value, the one in metrics.csv, is the speed of training.
     """
 
+    only_watches = True
+
     def __init__(self) -> None:
         self._images = 0
         self._start = 0.0

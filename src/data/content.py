@@ -1,0 +1,27 @@
+"""What images a configuration stands for, without training on them."""
+
+import json
+from functools import cache
+from typing import Any
+
+from hydra.utils import instantiate
+
+
+def content_of(source: dict[str, Any]) -> str:
+    """See ``LabelledImages.content``. Images are loaded once for all jobs of a launch, see ``forget``.
+
+    Args:
+        source: resolved, plain values of ``data.source``.
+
+    Raises:
+        ValueError, OSError: they cannot be loaded.
+    """
+    return _content_of(json.dumps(source, sort_keys=True))
+
+
+@cache
+def _content_of(source: str) -> str:
+    return instantiate(json.loads(source)).load().content
+
+
+forget = _content_of.cache_clear

@@ -1,0 +1,300 @@
+"""What makes two runs the same experiment, and what tells runs apart.
+
+Everything in the resolved configuration counts, also what a user added yesterday, except what ``NEUTRAL`` names. The
+images count by their content. Folder names, results.json, TensorBoard's hparams tab, reports and relaunches ask here.
+"""
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from src.runs.trust import CONF, known_targets, with_current_targets
+
+# Keys of the configuration, with all below them, that may differ between two runs of the same experiment, and why.
+NEUTRAL = {
+    "resume": "which folder goes on, not how",
+    "sweep": "a name",
+    "on_conflict": "what to do about a folder's former run",
+    "checkpoint_minutes": "a resumed run equals an uninterrupted one, whenever it was saved",
+    "debug": "shows stack traces",
+    "logger": "records what happens",
+    "channels_last": "memory layout",
+    "compile": "speed",
+    "factors": "a view of other keys, in runs of schema 1",
+    "lr_multiplier": "scales optim.lr, which counts",
+    "usual_lr": "what lr_multiplier scales",
+    "data.root": "where the images lie: their content counts",
+    "data.download": "how the images came there",
+    "data.source.root": "as data.root",
+    "data.source.download": "as data.download",
+    "data.device": "where the images are kept",
+    "data.eval_batch_size": "every image is evaluated alone",
+    "trainer.accelerator": "the device",
+    "trainer.devices": "the device; processes share a batch, whose size counts",
+    "trainer.num_nodes": "the device",
+    "trainer.benchmark": "which of equivalent kernels computes",
+    "trainer.deterministic": "which of equivalent kernels computes",
+    "trainer.log_every_n_steps": "how often is logged",
+    "trainer.num_sanity_val_steps": "validation before training",
+    "trainer.enable_model_summary": "what is shown",
+    "trainer.enable_progress_bar": "what is shown",
+    "trainer.profiler": "measures time",
+    "trainer.detect_anomaly": "looks for errors",
+}
+# Lightning's callbacks that only watch. Others declare it by the class attribute ``only_watches``: true, or the name of
+# the setting that makes the callback do more than watch. A callback that declares nothing counts.
+_LIGHTNING = "lightning.pytorch.callbacks."
+_WATCHERS = ("DeviceStatsMonitor", "LearningRateMonitor", "ModelSummary", "RichModelSummary", "RichProgressBar",
+             "TQDMProgressBar")  # fmt: skip
+# A value that means what leaving the key out means. Null always does.
+_USUAL = {"trainer.sync_batchnorm": True}
+
+CONTENT = "data.content"
+NOT_THERE = "–"  # the level of a factor that a run's configuration does not have
+
+
+def settings(config: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
+    """What counts of a resolved configuration, by dotted key; a list is one value. The images are not looked at.
+
+    Args:
+        config: plain values, of any schema.
+        own: whether the user is about to run it. Only then may a callback be looked up that no file of conf/ names.
+    """
+    config = with_current_targets(config)
+    callbacks = config.get("callbacks") or {}
+    counting = {name: node for name, node in callbacks.items() if not _only_watches(node, own)}
+    leaves = _leaves({key: node for key, node in config.items() if key != "callbacks"} | {"callbacks": counting})
+    return {key: _plain(value) for key, value in leaves.items() if not is_neutral(key) and key != "callbacks"}
+
+
+def is_neutral(key: str) -> bool:
+    """Whether a dotted key, or one above it, is in ``NEUTRAL``."""
+    parts = key.split(".")
+    return any(".".join(parts[:end]) in NEUTRAL for end in range(1, len(parts) + 1))
+
+
+def fingerprint(counting: Mapping[str, Any]) -> str:
+    """SHA-256 (64 hexadecimal digits) of what ``settings`` returns, with the images' content where it is known."""
+    return hashlib.sha256(json.dumps(_essence(counting), sort_keys=True).encode()).hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """In what two runs' ``settings`` differ: key to old and new value, None for a key that a run does not have.
+
+    Images are compared by content where both runs know it, else by the settings of their source.
+    """
+    if CONTENT not in old or CONTENT not in new:
+        old, new = ({key: value for key, value in run.items() if key != CONTENT} for run in (old, new))
+    before, after = _essence(old), _essence(new)
+    return {
+        key: (before.get(key), after.get(key))
+        for key in dict.fromkeys([*before, *after])
+        if _canonical(before.get(key)) != _canonical(after.get(key))
+    }
+
+
+def built(choices: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, str]:
+    """What was chosen of each group, by group; where another ``_target_`` was given, that one, as it is what was built.
+
+    Args:
+        choices: Hydra's, by group.
+        config: resolved, plain values.
+    """
+    current = with_current_targets(config)
+    chosen = {}
+    for group, choice in choices.items():
+        if isinstance(current.get(group), Mapping) and choice is not None:
+            target, usual = current[group].get("_target_"), _target_of(group, str(choice))
+            chosen[group] = str(choice if usual is None or target == usual else target)
+    return chosen
+
+
+class Run(NamedTuple):
+    """What ``factors`` takes of a run.
+
+    Args:
+        settings: see the function of that name, with the images' content where it is known.
+        choices: see ``built``.
+        place: where its images lie, if anywhere; it names images of different content.
+    """
+
+    settings: Mapping[str, Any]
+    choices: Mapping[str, str]
+    place: str | None = None
+
+
+def run_of(results: Mapping[str, Any]) -> Run:
+    """What results.json says of this; ``settings`` are empty where it does not have the configuration.
+
+    Schema 1 has neither settings nor choices, but the configuration and its factors; of the images it knows nothing.
+    """
+    config: Mapping[str, Any] = results.get("config") or {}
+    counting = results.get("settings")
+    choices = results.get("choices")
+    if choices is None:
+        recorded = results.get("factors", {})
+        choices = built({group: recorded[group] for group in config if group in recorded}, config)
+    place = config.get("data", {}).get("root")
+    return Run(settings(config) if counting is None else counting, choices, None if place is None else str(place))
+
+
+def levels(run: Run) -> dict[str, Any]:
+    """All that counts of one run: the choice of each group, and each setting by the last part of its key."""
+    names = _short_names(run.settings)
+    found: dict[str, Any] = {}
+    for key, value in run.settings.items():
+        group = key.split(".")[0]
+        if group in run.choices:
+            found.setdefault(group, run.choices[group])
+        if not key.endswith(("._target_", "._partial_")) and key != CONTENT:
+            found[names[key]] = value
+    return found
+
+
+def factors(runs: Sequence[Run], reserved: Iterable[str] = ()) -> dict[str, list[Any]]:
+    """What varies among runs, the seed and what follows it left out.
+
+    A group whose choice varies comes before those of its settings that vary.
+
+    Args:
+        runs: in any order.
+        reserved: names that are taken.
+
+    Returns:
+        the level in each run, by name; ``NOT_THERE`` where a run has no such setting.
+    """
+    keys = list(dict.fromkeys(key for run in runs for key in run.settings))
+    names = _short_names(keys, reserved)
+    columns = {key: [run.settings.get(key, NOT_THERE) for run in runs] for key in keys}
+    columns = {key: _null_or_absent(values) for key, values in columns.items()}
+    seeds = columns.pop("seed", [None] * len(runs))
+    varying = {
+        key: values
+        for key, values in columns.items()
+        if len(set(map(_canonical, values))) > 1 and not _is_the_seeds(key, values, seeds)
+    }
+    found: dict[str, list[Any]] = {}
+    for key, values in varying.items():
+        group = key.split(".")[0]
+        choices = [run.choices.get(group, NOT_THERE) for run in runs]
+        if group not in found and len(set(choices)) > 1 and follows(values, choices):
+            found[group] = choices
+        if key == CONTENT:
+            places = [run.place for run in runs]
+            apart = None not in places and follows(places, values) and follows(values, places)
+            found["root" if apart else "images"] = places if apart else [str(value)[:8] for value in values]
+        elif not (group in found and key in (f"{group}._target_", f"{group}._partial_")):
+            found[names[key]] = values
+    return found
+
+
+def follows(values: Sequence[Any], others: Sequence[Any]) -> bool:
+    """Whether each of ``others`` goes with one of ``values`` only."""
+    pairs = {(_canonical(other), _canonical(value)) for other, value in zip(others, values, strict=True)}
+    return len(pairs) == len({other for other, _ in pairs})
+
+
+def _is_the_seeds(key: str, values: Sequence[Any], seeds: Sequence[Any]) -> bool:
+    """Whether a setting goes with the seed, one to one: it equals the seed, or is called a seed itself."""
+    one_to_one = follows(values, seeds) and follows(seeds, values)
+    return one_to_one and ("seed" in key or list(values) == list(seeds))
+
+
+def _null_or_absent(values: list[Any]) -> list[Any]:
+    """Null means what leaving the key out means, so the two are one level."""
+    return [None if value == NOT_THERE else value for value in values] if None in values else values
+
+
+def _short_names(keys: Iterable[str], reserved: Iterable[str] = ()) -> dict[str, str]:
+    """The last part of each key; the whole key where that is taken, or is not that of the key nearest to the root."""
+    short = {key: key.removesuffix("._target_").split(".")[-1] for key in keys}
+    depths: dict[str, list[int]] = {}
+    for key, name in short.items():
+        depths.setdefault(name, []).append(key.count("."))
+    groups, taken = {key.split(".")[0] for key in keys if "." in key}, set(reserved)
+
+    def alone(key: str, name: str) -> bool:
+        nearest = min(depths[name])
+        return key.count(".") == nearest and depths[name].count(nearest) == 1 and name not in taken | groups - {key}
+
+    return {key: name if alone(key, name) else key for key, name in short.items()}
+
+
+def _essence(counting: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what means the same as leaving it out, and without the settings of a source whose images are known."""
+    known = "data.source." if CONTENT in counting else "\n"
+    return {
+        key: value
+        for key, value in counting.items()
+        if value is not None and value != _USUAL.get(key) and not key.startswith(known)
+    }
+
+
+def _leaves(node: Any, key: str = "") -> dict[str, Any]:
+    """The values in nested mappings by their dotted keys; a list is one value."""
+    if not isinstance(node, Mapping):
+        return {key: node}
+    return {
+        name: value
+        for child in node
+        for name, value in _leaves(node[child], f"{key}.{child}" if key else str(child)).items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    """0.0 is 0: which of the two was typed changes nothing."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(child) for key, child in value.items()}
+    return [_plain(child) for child in value] if isinstance(value, list) else value
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _only_watches(node: Any, own: bool) -> bool:
+    """Whether a callback's node in the configuration is one that changes no result."""
+    if not isinstance(node, Mapping):
+        return node is None
+    target = str(node.get("_target_"))
+    if target.startswith(_LIGHTNING):
+        return target.removeprefix(_LIGHTNING) in _WATCHERS
+    declared = _declaration(target) if own or target in known_targets() else False
+    return not node.get(declared) if isinstance(declared, str) else declared
+
+
+@cache
+def _declaration(target: str) -> bool | str:
+    """What a callback's class says in ``only_watches``: read, not imported, which would take seconds."""
+    module, _, name = target.rpartition(".")
+    try:
+        spec = find_spec(module)
+        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))  # type: ignore[union-attr, arg-type]
+    except (ImportError, ValueError, TypeError, OSError, AttributeError, SyntaxError):
+        return False  # it will be told when the callback is built
+    classes = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    for statement in (statement for found in classes for statement in found.body):
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "only_watches":
+            return ast.literal_eval(statement.value)
+    return False
+
+
+@cache
+def _target_of(group: str, choice: str) -> str | None:
+    """The ``_target_`` that conf/ gives a choice; None where it is none of conf/."""
+    file = CONF / group / f"{choice}.yaml"
+    if not re.fullmatch(r"[\w-]+", choice) or not file.is_file():
+        return None
+    text = file.read_text(encoding="utf-8")
+    if target := re.search(r"^_target_:\s*(\S+)", text, re.MULTILINE):
+        return target[1]
+    base = re.search(r"^defaults: *\[(\w+)\]", text, re.MULTILINE)
+    return _target_of(group, base[1]) if base else None

@@ -1,0 +1,286 @@
+"""Equal for the same experiment, different for any other; and what tells runs apart."""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+import src.sweeps.naming  # noqa: F401  (the resolvers that conf uses)
+from src.runs.identity import (
+    CONTENT,
+    NEUTRAL,
+    NOT_THERE,
+    Run,
+    built,
+    differences,
+    factors,
+    fingerprint,
+    is_neutral,
+    levels,
+    run_of,
+    settings,
+)
+from src.runs.trust import CONF
+
+EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
+EMA = {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}
+
+
+def composed(*overrides: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The configuration that ``python -m src.train`` would have, and Hydra's choices."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    resolved: Any = {key: config[key] for key in config if key != "hydra"}
+    return OmegaConf.to_container(OmegaConf.create(resolved), resolve=True), dict(config.hydra.runtime.choices)  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="module")
+def config() -> dict[str, Any]:
+    return composed("data=image_folder")[0]
+
+
+def put(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    config = node = deepcopy(config)
+    *parents, last = key.split(".")
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    node[last] = value
+    return config
+
+
+def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Each scalar, also those in lists, by the path that leads there."""
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    if isinstance(node, dict | list) and node:
+        for name, child in children:
+            yield from leaves(child, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
+
+
+def changed(config: dict[str, Any], path: str) -> dict[str, Any]:
+    """The configuration with one leaf replaced by a value that it cannot have had."""
+    config = deepcopy(config)
+    node: Any = config
+    *parents, last = path.split(".")
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) else node[part]
+    node[int(last) if isinstance(node, list) else last] = "another value"
+    return config
+
+
+# ---- what counts -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("experiment", [None, *EXPERIMENTS])
+@pytest.mark.parametrize("callbacks", ["default", "signals"])
+def test_every_leaf_counts_or_is_declared_neutral(experiment: str | None, callbacks: str) -> None:
+    config, _ = composed(*([f"experiment={experiment}"] if experiment else []), f"callbacks={callbacks}")
+    before = fingerprint(settings(config))
+    paths = [path for path, _ in leaves(config)]
+    assert len(paths) > 50
+    for path in paths:
+        same = fingerprint(settings(changed(config, path))) == before
+        watched = path.startswith("callbacks.") and not path.endswith(("_target_", "stop_hopeless"))
+        assert same == (is_neutral(path) or watched), path
+
+
+def test_every_neutral_key_has_a_reason_and_is_one_that_a_configuration_can_have() -> None:
+    assert all(reason for reason in NEUTRAL.values())
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("trainer.gradient_clip_algorithm", "trainer.fast_dev_run", "trainer.overfit_batches", "trainer.max_time"),
+        *("trainer.val_check_interval", "trainer.max_steps", "trainer.an_argument_of_tomorrow", "loss._target_"),
+        *("loss.weight", "model.width", "callbacks.mine._target_", "data.label_noise", "a_key_of_mine"),
+    ],
+)
+def test_what_a_user_adds_counts(config: dict[str, Any], key: str) -> None:
+    assert fingerprint(settings(put(config, key, 1))) != fingerprint(settings(config))
+
+
+def test_a_callback_counts_unless_it_only_watches(config: dict[str, Any]) -> None:
+    before = fingerprint(settings(config))
+    assert fingerprint(settings(put(config, "callbacks.ema", EMA))) != before
+    lightnings = {"_target_": "lightning.pytorch.callbacks.LearningRateMonitor", "logging_interval": "step"}
+    assert fingerprint(settings(put(config, "callbacks.rate", lightnings))) == before
+    signals = {"_target_": "src.training.callbacks.signals.SignalPropagation", "stop_hopeless": False}
+    assert fingerprint(settings(put(config, "callbacks.signals", signals))) == before
+    assert fingerprint(settings(put(config, "callbacks.signals", signals | {"stop_hopeless": True}))) != before
+    assert fingerprint(settings(put(config, "callbacks.none", None))) == before
+
+
+def test_a_callback_of_ones_own_may_declare_that_it_only_watches(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classes = "class Mine:\n    only_watches = True\n\n\nclass Other:\n    pass\n\n\nraise RuntimeError('imported')\n"
+    (tmp_path / "my_callbacks_of_this_test.py").write_text(classes)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = fingerprint(settings(config))
+    mine, other = ({"_target_": f"my_callbacks_of_this_test.{name}"} for name in ("Mine", "Other"))
+    assert fingerprint(settings(put(config, "callbacks.mine", mine), own=True)) == before
+    assert fingerprint(settings(put(config, "callbacks.mine", other), own=True)) != before
+    assert fingerprint(settings(put(config, "callbacks.mine", mine))) != before  # nobody asked for this one's module
+
+
+def test_what_means_the_same_is_the_same(config: dict[str, Any]) -> None:
+    before = fingerprint(settings(config))
+    assert fingerprint(settings(dict(reversed(config.items())))) == before
+    assert fingerprint(settings(put(config, "trainer.limit_test_batches", None))) == before
+    assert fingerprint(settings(put(config, "label_smoothing", 0))) == before  # it was 0.0
+    assert fingerprint(settings(put(config, "trainer.sync_batchnorm", True))) == before
+    assert fingerprint(settings(put(config, "trainer.sync_batchnorm", False))) != before
+    moved = put(config, "schedule._target_", "src.schedules.Cosine")  # as schema 1 wrote it
+    assert fingerprint(settings(moved)) == before
+
+
+def test_images_count_by_their_content_and_not_by_their_place(config: dict[str, Any]) -> None:
+    def identity(content: str, root: str, **source: Any) -> str:
+        moved = put(put(config, "data.root", root), "data.source", {"root": root, "_target_": "x", **source})
+        return fingerprint(settings(moved) | {CONTENT: content})
+
+    assert identity("one", "a") == identity("one", "b") == identity("one", "a", path="of a source of one's own")
+    assert identity("one", "a") != identity("other", "a")
+
+
+def test_differences_are_named_with_both_values(config: dict[str, Any]) -> None:
+    other = put(put(put(config, "model.skip", False), "aug.transforms", []), "data.root", "b")
+    other["optim"] |= {"dampening": 0.5}
+    del other["label_smoothing"]
+    found = differences(settings(config), settings(other))
+    assert found == {
+        "model.skip": (True, False),
+        "optim.dampening": (None, 0.5),
+        "aug.transforms": (config["aug"]["transforms"], []),
+        "label_smoothing": (0, None),
+    }
+    assert differences(settings(config), settings(deepcopy(config))) == {}
+
+
+def test_content_that_one_of_two_runs_does_not_know_is_no_difference(config: dict[str, Any]) -> None:
+    old, new = settings(config), settings(config) | {CONTENT: "one"}
+    assert differences(old, new) == {}
+    assert differences(new, new | {CONTENT: "other"}) == {CONTENT: ("one", "other")}
+    assert set(differences(old, settings(put(config, "data.source._target_", "other")) | {CONTENT: "one"})) == {
+        "data.source._target_"
+    }
+
+
+# ---- what was built ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_recorded_is_what_was_built() -> None:
+    config, choices = composed("model._target_=torchvision.models.mobilenet_v3_large", "trainer=cpu", "data=digits")
+    chosen = built(choices, config)
+    assert chosen["model"] == "torchvision.models.mobilenet_v3_large"
+    assert {chosen[group] for group in ("trainer", "data", "optim", "callbacks")} == {"cpu", "digits", "sgd", "default"}
+    assert not {"experiment", "scale", "hydra/launcher"} & set(chosen)
+
+
+def test_a_choice_that_no_file_of_conf_describes_is_taken_at_its_word() -> None:
+    assert built({"loss": "mine", "model": "../../etc"}, {"loss": {"_target_": "x"}, "model": {"_target_": "y"}}) == {
+        "loss": "mine",
+        "model": "../../etc",
+    }
+
+
+# ---- factors ----------------------------------------------------------------------------------------------------
+
+
+def run(seed: int = 1, choices: dict[str, str] | None = None, place: str | None = None, **leaves: Any) -> Run:
+    """Leaves with a double underscore in place of the dot."""
+    return Run({key.replace("__", "."): value for key, value in leaves.items()} | {"seed": seed}, choices or {}, place)
+
+
+def sgd(seed: int = 1, **leaves: Any) -> Run:
+    return run(seed, {"optim": "sgd"}, **({"optim__lr": 0.1, "optim__momentum": 0.9} | leaves))
+
+
+def adam(seed: int = 1, **leaves: Any) -> Run:
+    return run(seed, {"optim": "adam"}, **({"optim__lr": 0.001, "optim__eps": 1e-8} | leaves))
+
+
+def test_a_group_comes_under_its_own_name_before_its_settings() -> None:
+    assert factors([sgd(), adam()]) == {
+        "optim": ["sgd", "adam"],
+        "lr": [0.1, 0.001],
+        "momentum": [0.9, NOT_THERE],
+        "eps": [NOT_THERE, 1e-8],
+    }
+    assert factors([sgd(1), sgd(2)]) == {}
+    assert factors([sgd(optim__lr=1), sgd(optim__lr=2)]) == {"lr": [1, 2]}
+
+
+def test_a_choice_that_changes_nothing_that_counts_is_no_factor() -> None:
+    runs = [run(choices={"trainer": name}, trainer__max_epochs=3) for name in ("cpu", "gpu")]
+    assert factors(runs) == {}
+
+
+@pytest.mark.parametrize("key", ["data__split_seed", "seeds__init"])
+@pytest.mark.parametrize("values", [(1, 2, 3), (10, 20, 30)])
+def test_what_follows_the_seed_belongs_to_it(key: str, values: tuple[int, ...]) -> None:
+    runs = [run(seed, optim__lr=lr, **{key: value}) for seed, value in enumerate(values, 1) for lr in (0.1, 0.2)]
+    assert set(factors(runs)) == {"lr"}
+    crossed = [run(seed, **{key: value}) for seed in (1, 2) for value in values]
+    assert set(factors(crossed)) == {key.partition("__")[2]}
+
+
+def test_a_factor_in_step_with_the_seed_is_still_a_factor() -> None:
+    assert set(factors([sgd(1), adam(2)])) >= {"optim"}
+    assert factors([run(1, batch=32), run(2, batch=64)]) == {"batch": [32, 64]}
+    assert factors([run(1, data__fold=1), run(2, data__fold=2)]) == {}
+
+
+def test_a_factor_of_some_runs_only_has_no_level_in_the_others() -> None:
+    runs = [run(choices={"model": "wide"}, model__width=width, model___target_="w") for width in (1, 2)]
+    runs += [run(choices={"model": "plain"}, model___target_="p")]
+    assert factors(runs) == {"width": [1, 2, NOT_THERE], "model": ["wide", "wide", "plain"]} or factors(runs) == {
+        "model": ["wide", "wide", "plain"],
+        "width": [1, 2, NOT_THERE],
+    }
+
+
+def test_null_is_what_leaving_a_setting_out_is() -> None:
+    assert factors([run(a=None), run()]) == {}
+    assert factors([run(a=None), run(), run(a=5)]) == {"a": [None, None, 5]}
+
+
+def test_settings_of_one_name_are_told_apart_by_their_keys() -> None:
+    assert set(factors([run(a__decay=1, b__decay=1), run(a__decay=2, b__decay=3)])) == {"a.decay", "b.decay"}
+    assert set(factors([run(status=1), run(status=2)], reserved=["status"])) == {"status"}
+    assert set(factors([run(a__status=1), run(a__status=2)], reserved=["status"])) == {"a.status"}
+    near = factors(
+        [run(data__image_size=8, data__source__image_size=8), run(data__image_size=9, data__source__image_size=9)]
+    )
+    assert near == {"image_size": [8, 9], "data.source.image_size": [8, 9]}
+
+
+def test_images_are_named_by_their_place_where_that_tells_them_apart() -> None:
+    contents = {"a": "1" * 64, "b": "2" * 64}
+    runs = [run(seed, place=place, **{"data.content": contents[place]}) for place in "ab" for seed in (1, 2)]
+    assert factors(runs) == {"root": ["a", "a", "b", "b"]}
+    runs = [run(seed, place="a", **{"data.content": content}) for seed, content in enumerate(contents.values())]
+    assert factors(runs) == {"images": ["1" * 8, "2" * 8]}
+
+
+def test_the_levels_of_one_run_are_its_choices_and_settings() -> None:
+    found = levels(sgd(7, optim___target_="x", trainer__max_epochs=3, **{"data.content": "c"}))
+    assert found == {"optim": "sgd", "lr": 0.1, "momentum": 0.9, "max_epochs": 3, "seed": 7}
+
+
+def test_a_run_of_schema_1_tells_what_it_can(config: dict[str, Any]) -> None:
+    recorded = {"data": "image_folder", "model": "resnet10", "optim": "sgd", "lr": 0.1, "seed": 42}
+    old = run_of({"config": config | {"factors": recorded}, "factors": recorded})
+    assert old.settings == settings(config) and CONTENT not in old.settings
+    assert old.choices == {"data": "image_folder", "model": "resnet10", "optim": "sgd"}
+    other = put(config, "model._target_", "torchvision.models.resnet18")
+    assert run_of({"config": other, "factors": recorded}).choices["model"] == "torchvision.models.resnet18"
+    assert run_of({}).settings == {}
