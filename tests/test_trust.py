@@ -206,7 +206,6 @@ HOSTILE: dict[str, Any] = {
     "the environment, in a sentence": {"model": {"init": "he${oc.env:HOME}"}},
     "positional arguments": {"model": {"_target_": "src.models.simplecnn.SimpleCNN", "_args_": [1]}},
     "not recursive": {"model": {"_target_": "src.models.simplecnn.SimpleCNN", "_recursive_": False}},
-    "Hydra's conversion": {"model": {"_target_": "src.models.simplecnn.SimpleCNN", "_convert_": "object"}},
     "a dunder": {"model": {"_target_": "src.models.simplecnn.SimpleCNN", "__class__": "os.system"}},
     "a key that is no string": {"model": {1: SHELL}},
     "bytes": {"model": {"init": b"he"}},

@@ -10,7 +10,7 @@ from torch import Tensor
 from src.benchmarks.measure import Contender, OwnProcess, Row, seconds_of, take_turns
 from src.benchmarks.plain import Pipeline, loading
 from src.data.datamodule import ImageDataModule
-from src.training.build import build_data
+from src.training.build import build_data, quiet_lightning
 
 PLAIN_BATCHES = 40  # a turn; ours goes once through all images
 
@@ -24,7 +24,8 @@ COMPARISONS: tuple[tuple[str, Pipeline, str, float], ...] = (
 
 def batches(data: ImageDataModule, device: str) -> Iterator[tuple[Tensor, Tensor]]:
     """Training batches on ``device``, epoch after epoch, made as the Trainer has them made."""
-    data.trainer = L.Trainer(accelerator=device, devices=1, logger=False, enable_checkpointing=False)
+    with quiet_lightning():
+        data.trainer = L.Trainer(accelerator=device, devices=1, logger=False, enable_checkpointing=False)
     place = data.trainer.strategy.root_device
     data.setup("fit")
     for epoch in count():

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from hydra.utils import instantiate
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -19,6 +18,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from src.benchmarks.measure import Contender, wait_for
+from src.runs.trust import instantiate
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 IMAGES = 50_000

@@ -20,7 +20,7 @@ from src.benchmarks.measure import Contender, OwnProcess, Row, seconds_of, take_
 from src.benchmarks.plain import training as plain_training
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder
-from src.training.build import build_classifier, build_data, build_run_trainer, build_trainer
+from src.training.build import build_classifier, build_data, build_run_trainer, build_trainer, quiet_lightning
 from src.training.record import of_network
 
 # What a row must reach, by its kind; for some networks another figure.
@@ -193,6 +193,7 @@ def multiplication(device: str) -> Contender:
     return run
 
 
+@quiet_lightning()
 def measure(
     cfg: DictConfig,
     name: str,

@@ -1,14 +1,15 @@
-"""What a configuration that came out of a file may build."""
+"""What a configuration builds, and what one that came out of a file may build."""
 
 import re
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path, PureWindowsPath
+from functools import cache, partial
+from pathlib import PureWindowsPath
 from typing import Any
 
+import hydra.utils
 from omegaconf import DictConfig, OmegaConf
 
-CONF = Path(__file__).parents[2] / "conf"
+from src.runs.hydra_versions import CONF, whitelist
 
 
 @cache
@@ -49,7 +50,7 @@ def _dubious(node: Any) -> Iterator[str]:
     """What conf/ does not vouch for, in words, one for each finding."""
     if type(node) is dict:
         for key, value in node.items():
-            if not isinstance(key, str) or (key.startswith("_") and key not in ("_target_", "_partial_")):
+            if not isinstance(key, str) or (key.startswith("_") and key not in ("_target_", "_partial_", "_convert_")):
                 yield f"has the key {key!r}, which means something to Hydra that no file of conf/ uses"
             elif key == "_target_" and not (isinstance(value, str) and value in known_targets()):
                 yield f"asks for {value!r}, which no file of conf/ names (a backbone of yours needs one in conf/model)"
@@ -92,3 +93,31 @@ def trusted(config: Any) -> DictConfig:
         for path in _leads_away(config.get(group)):
             raise ValueError(f"The config's {group} would write to {path!r}, outside the run folder; it was not built.")
     return OmegaConf.create(config)
+
+
+def instantiate(config: Any, **arguments: Any) -> Any:
+    """Build what a config describes, by Hydra, from plain values: lists and dictionaries, not OmegaConf's containers.
+
+    Args:
+        config: the user's own, or one that ``trusted`` has checked. Only what it names is built.
+        arguments: more arguments of its target; Hydra does not see them, which would build what they describe, too.
+            ``_partial_`` has the meaning that it has in a config.
+
+    Raises:
+        ValueError: the config names no ``_target_``.
+    """
+    plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    if not isinstance(plain, dict) or "_target_" not in plain:
+        raise ValueError(f"Nothing can be built from {plain}: it has no _target_.")
+    deferred = arguments.pop("_partial_", plain.get("_partial_", False))
+    build = hydra.utils.instantiate(config, _partial_=True, _convert_="all", **whitelist(_targets(plain)))
+    if deferred:
+        return partial(build, **arguments) if arguments else build
+    return build(**arguments)
+
+
+def _targets(node: Any) -> Iterator[str]:
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _targets(child)
+    if isinstance(node, dict) and "_target_" in node:
+        yield node["_target_"]

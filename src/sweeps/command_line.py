@@ -32,6 +32,10 @@ def run(main: Callable[[], Any]) -> None:
     # Options first, since Hydra 1.3 wants all overrides side by side.
     words = sorted(sys.argv[1:], key=lambda word: word[:1] == "~" or ("=" in word and word[0] != "-"))
     sys.argv[1:] = map(quote_path, words)
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        import rich
+
+        rich.reconfigure(width=200)  # a log file has no right edge to wrap at
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors; it would print them over several lines
     try:
         with warnings.catch_warnings():

@@ -2,17 +2,13 @@
 
 import ctypes
 import logging
-import sys
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import lightning as L
-import rich
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
@@ -20,25 +16,35 @@ from torch import nn
 
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder
+from src.runs.trust import instantiate
 from src.training.callbacks.checkpoints import CheckpointFiles, Checkpoints
 from src.training.callbacks.history import History
 from src.training.callbacks.interrupt import InterruptCheckpoint
 from src.training.callbacks.progress import ProgressBar
 from src.training.classifier import Classifier
 
-# Lightning announces hardware, tips and its own deprecated calls; none of that is about the user's run.
-for name in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(name).setLevel(logging.WARNING)
-warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
-warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # batches come from memory
-warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero.*")  # no validation set
-warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # EpochSampler is
-warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated.*")  # its successor is too new
-warnings.filterwarnings("ignore", message="GPU available but not used.*")  # trainer=cpu
+_NOT_ABOUT_THE_RUN = (
+    ".*does not have many workers",  # batches come from memory
+    "Total length of `list` across ranks is zero",  # no validation set
+    ".*your dataloader is not resumable",  # EpochSampler is
+    ".*smaller than the logging interval",
+    ".*`broadcast_buffers` is deprecated",  # its successor is too new
+    "GPU available but not used",  # trainer=cpu
+)
 
-if not sys.stdout.isatty():
-    rich.reconfigure(width=200)  # a log file has no right edge to wrap at
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Hide Lightning's announcements of hardware and tips, and its warnings of what is as it should be."""
+    logging.getLogger("lightning").handlers.clear()  # its messages go where ours go, and not to stderr as well
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whose tables the user asked for
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
+        for message in _NOT_ABOUT_THE_RUN:
+            warnings.filterwarnings("ignore", message=message)
+        yield
 
 
 def build_data(cfg: DictConfig) -> ImageDataModule:
@@ -54,7 +60,7 @@ def build_network(model: DictConfig, num_classes: int, image_size: int) -> nn.Mo
     """The backbone of a config's ``model``; ``image_size`` is left out for one that has no such argument."""
     try:
         return instantiate(model, num_classes=num_classes, image_size=image_size)
-    except InstantiationException as error:
+    except TypeError as error:
         if "unexpected keyword argument 'image_size'" not in str(error):
             raise
         return instantiate(model, num_classes=num_classes)

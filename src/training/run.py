@@ -8,9 +8,10 @@ from src.runs.checkpoints import load_checkpoint
 from src.runs.folder import RunFolder, score
 from src.runs.identity import CONTENT
 from src.training import record as summary
-from src.training.build import build_classifier, build_data, build_run_trainer
+from src.training.build import build_classifier, build_data, build_run_trainer, quiet_lightning
 
 
+@quiet_lightning()
 def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
     """Fit, test with the best checkpoint, and write results.json.
 

@@ -1,7 +1,10 @@
 """One command: what it writes, prints and repeats, and how it ends when it cannot go on."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from torch import nn
 
 from src.runs.checkpoints import load_checkpoint
 from src.training.build import build_data
+from tests.conftest import TINY
 
 Launch = Callable[..., Any]
 
@@ -257,6 +261,37 @@ def test_a_gpu_asked_for_where_there_is_none(train: Launch) -> None:
     run = train("trainer=gpu")
     assert run.code == 1
     assert run.err == ("trainer.accelerator is gpu, but torch finds no GPU here; use trainer=cpu or trainer=auto.\n")
+
+
+def adam(module: nn.Module, lr: float, betas: list[float], weight_decay: float) -> torch.optim.Optimizer:
+    """An optimiser of the user's own, which keeps what it is given."""
+    return torch.optim.Adam(module.parameters(), lr=lr, betas=betas, weight_decay=weight_decay)
+
+
+def test_an_optimizer_of_ones_own_gets_plain_values(train: Launch, tmp_path: Path) -> None:
+    file = tmp_path / "mine" / "optim" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    for conversion in ("", "_convert_: all\n"):
+        file.write_text(
+            f"_target_: tests.training.test_train.adam\n_partial_: true\n{conversion}"
+            "lr: 1e-3\nweight_decay: 0\nbetas: [0.9, 0.99]\n"
+        )
+        run = train("--config-dir", str(tmp_path / "mine"), "optim=mine")
+        assert run.code == 0, run.err
+        (group,) = run.checkpoint()["optimizer_states"][0]["param_groups"]
+        assert group["betas"] == [0.9, 0.99] and type(group["betas"]) is list
+
+
+@pytest.mark.parametrize(("options", "silent"), [((), True), (("+trainer.profiler=simple",), False)])
+def test_lightning_is_silent_but_for_what_was_asked_of_it(
+    tmp_path: Path, options: tuple[str, ...], silent: bool
+) -> None:
+    command = [sys.executable, "-W", "default", "-m", "src.train", *TINY, "trainer.max_epochs=1", *options]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert run.returncode == 0 and "GPU available" not in run.stdout
+    assert ("Profiler Report" in run.stdout) is not silent
+    assert "Lightning" not in run.stderr and "lightning" not in run.stderr
 
 
 def test_debug_shows_the_trace(train: Launch) -> None:

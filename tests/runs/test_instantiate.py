@@ -1,0 +1,38 @@
+"""What is built from a config gets plain values, and nothing else is built."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from src.runs.trust import instantiate, trusted
+
+CALL = {"_target_": "pathlib.Path.touch", "_args_": [{"_target_": "pathlib.Path", "_args_": ["MARK"]}]}
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_arguments_are_plain_and_resolved(partial: bool) -> None:
+    config = OmegaConf.create(
+        {"own": {"_target_": "builtins.dict", "betas": [0.9, "${b}"], "of": {"x": [1]}}, "b": 0.99}
+    )
+    config.own._partial_ = partial
+    made = instantiate(config.own, more=(1, 2))
+    made = made() if partial else made
+    assert made == {"betas": [0.9, 0.99], "of": {"x": [1]}, "more": (1, 2)}
+    assert type(made["betas"]) is list and type(made["of"]) is dict and type(made["of"]["x"]) is list
+
+
+def test_what_an_argument_describes_is_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for partial in (False, True):
+        made: Any = instantiate({"_target_": "builtins.dict"}, _partial_=partial, image_size=CALL)
+        assert (made() if partial else made) == {"image_size": CALL}
+    assert not list(tmp_path.iterdir())
+    instantiate(CALL)  # the user's own wish
+    assert (tmp_path / "MARK").exists()
+
+
+def test_a_file_may_say_how_values_are_converted() -> None:
+    config = {"optim": {"_target_": "src.training.optimizers.build_optimizer", "_convert_": "all", "lr": 0.1}}
+    assert trusted(config) == config
