@@ -263,9 +263,9 @@ def test_a_gpu_asked_for_where_there_is_none(train: Launch) -> None:
     assert run.err == ("trainer.accelerator is gpu, but torch finds no GPU here; use trainer=cpu or trainer=auto.\n")
 
 
-def adam(module: nn.Module, lr: float, betas: list[float], weight_decay: float) -> torch.optim.Optimizer:
+def own_optimizer(module: nn.Module, lr: float, betas: list[float], weight_decay: float) -> torch.optim.Optimizer:
     """An optimiser of the user's own, which keeps what it is given."""
-    return torch.optim.Adam(module.parameters(), lr=lr, betas=betas, weight_decay=weight_decay)
+    return torch.optim.SGD([{"params": list(module.parameters()), "betas": betas}], lr, weight_decay=weight_decay)
 
 
 def test_an_optimizer_of_ones_own_gets_plain_values(train: Launch, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_an_optimizer_of_ones_own_gets_plain_values(train: Launch, tmp_path: Pat
     file.parent.mkdir(parents=True)
     for conversion in ("", "_convert_: all\n"):
         file.write_text(
-            f"_target_: tests.training.test_train.adam\n_partial_: true\n{conversion}"
+            f"_target_: tests.training.test_train.own_optimizer\n_partial_: true\n{conversion}"
             "lr: 1e-3\nweight_decay: 0\nbetas: [0.9, 0.99]\n"
         )
         run = train("--config-dir", str(tmp_path / "mine"), "optim=mine")
