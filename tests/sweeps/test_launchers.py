@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +24,11 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processes of their own find the code, wherever they are started, and use one thread."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def skip_without(launcher: str) -> None:
+    if launcher not in {plugin.__name__ for plugin in Plugins.instance().discover(Launcher)}:
+        pytest.skip(f"{launcher} is not installed, or does not load under Hydra {hydra.__version__}")
 
 
 def results(cwd: Path) -> list[dict[str, Any]]:
@@ -36,6 +44,7 @@ def assert_two_jobs(run: Any, cwd: Path) -> None:
 
 
 def test_joblib(train: Launch, tmp_path: Path) -> None:
+    skip_without("JoblibLauncher")
     run = train("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2", "--multirun")
     assert_two_jobs(run, tmp_path)
     (sweep,) = tmp_path.glob("logs/train/sweeps/*")
@@ -54,7 +63,7 @@ def test_joblib(train: Launch, tmp_path: Path) -> None:
 
 
 def test_submitit_queues_a_job_again_that_was_told_to_stop(train: Launch, tmp_path: Path) -> None:
-    pytest.importorskip("submitit")
+    skip_without("LocalLauncher")
     sweep = tmp_path / "logs" / "train" / "sweeps" / "mine"
 
     def preempt() -> None:
@@ -77,7 +86,7 @@ def test_submitit_queues_a_job_again_that_was_told_to_stop(train: Launch, tmp_pa
 
 
 def test_ray(train: Launch, tmp_path: Path) -> None:
-    pytest.importorskip("ray")
+    skip_without("RayLauncher")
     import ray
 
     try:
