@@ -134,7 +134,7 @@ class RunFolder:
         process = f"process {os.getpid()} on {socket.gethostname()}"
         write_json(
             self.results_file,
-            {"schema": SCHEMA_VERSION} | known | {"status": "running", "error": None, "process": process},
+            known | {"schema": SCHEMA_VERSION, "status": "running", "error": None, "process": process},
         )
 
     def results(self) -> Results:
