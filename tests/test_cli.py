@@ -97,6 +97,7 @@ def test_every_command_explains_a_mistake(tmp_path: Path, command: str) -> None:
 
 def test_options_may_stand_anywhere(train_as_given: Launch) -> None:
     assert "seed: 3" in train_as_given("optim=adam", "--cfg", "job", "seed=3").out
+    assert train_as_given("seed=3", "--config-name=trian").err.startswith("Cannot find primary config 'trian'")
 
 
 def test_every_choice_of_every_group_composes(train_as_given: Launch, tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def _explain(error: Exception, command: str) -> str:
         return f"There is no {group}={choice}; {_choose(choice, error.options)}"
     if isinstance(error, HydraException) and isinstance(cause, ConfigAttributeError | ConfigKeyError):
         return _explain_key(re.findall(r"'(.+?)'", str(error))[0], cause, command)
-    for override in OverridesParser.create().parse_overrides([word for word in sys.argv[1:] if "=" in word]):
+    overrides = [word for word in sys.argv[1:] if "=" in word and word[0] != "-"]
+    for override in OverridesParser.create().parse_overrides(overrides):
         choices = [file.stem for file in (CONF / override.key_or_group).glob("*.yaml")]
         if override.value() is None and choices:
             return f"{override.input_line} chooses nothing; {_choose('', choices)}"

@@ -1,6 +1,7 @@
 """Paths reach the application as they were typed."""
 
 import sys
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -55,3 +56,16 @@ def test_a_separator_at_the_end_is_of_no_account(typed, end: str) -> None:
 )
 def test_the_rest_stays_as_it_is(typed, arguments: list[str]) -> None:
     assert typed(*arguments) == arguments
+
+
+@pytest.mark.parametrize("name", ["a=1,b=2", "a, b (copy)", "[old] photos", "it's"])
+@pytest.mark.parametrize("argument", ["data.root={}", "+data.extra={}", "--multirun data.root={} seed=1,2"])
+def test_a_path_that_exists_is_taken_as_it_is_whatever_its_key(
+    typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, argument: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()
+    arguments = [word.format(name) for word in argument.split(" ")]
+    path = next(word for word in typed(*arguments) if "data" in word)
+    assert OverridesParser.create().parse_override(path).value() == name
+    assert typed("seed=1,2", "optim=sgd") == ["seed=1,2", "optim=sgd"]
