@@ -22,6 +22,8 @@ def write_run(
     content: str | None = "0" * 64,
     by_class: dict[str, float | None] | None = None,
     commit: str = "c0ffee",
+    diff: str | None = None,
+    revisions: int = 1,
     torch: str = "2.0",
     **factors: Any,
 ) -> Path:
@@ -66,7 +68,8 @@ def write_run(
         "device": "a CPU",
         "classes": ["cat", "dog"],
         "test_accuracy_by_class": by_class,
-        "revision": {"commit": commit, "modified": False},
+        "revision": {"commit": commit, "modified": bool(diff), "diff": diff},
+        "revisions": [{"commit": commit}] * revisions,
         "versions": {"torch": torch},
     }
     (folder / "results.json").write_text(json.dumps(results))

@@ -1,5 +1,6 @@
 """What stands between a sweep and a conclusion: missing jobs, other code, other packages, mixed settings."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -88,12 +89,18 @@ def _judged_on_what_chose(runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _code(runs: pd.DataFrame) -> Iterator[str]:
-    commits = runs.commit.fillna("unknown").value_counts() if "commit" in runs else pd.Series(dtype=int)
-    if len(commits) > 1:
-        parts = ", ".join(f"{count} at {commit[:10]}" for commit, count in commits.items())
+    diffs = runs["diff"] if "diff" in runs else pd.Series(None, runs.index, dtype=object)
+    names = [
+        (commit or "unknown")[:10] + (f" with code-{diff}.diff" if isinstance(diff, str) else "")
+        for commit, diff in zip(runs.get("commit", ()), diffs, strict=False)
+    ]
+    if len(set(names)) > 1:
+        parts = ", ".join(f"{count} at {name}" for name, count in Counter(names).most_common())
         yield f"The runs were made with different revisions of the code: {parts}."
     if "modified" in runs and (modified := int((runs.modified == True).sum())):  # noqa: E712  (it may be None)
         yield f"{modified} of {len(runs)} runs were made with files changed since the commit they name."
+    if "revisions" in runs and (changed := int((runs.revisions > 1).sum())):
+        yield f"{changed} of {len(runs)} runs were interrupted and went on with other code than they began with."
 
 
 def _packages(runs: pd.DataFrame) -> Iterator[str]:

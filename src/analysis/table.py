@@ -29,7 +29,8 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
         (``completed``, ``running``, ``interrupted``, ``failed``, ``missing``), ``error`` and what results.json says:
         ``seed``, ``fingerprint``, the metrics by their names (accuracies 0 to 1), ``parameters``, ``flops_per_image``
         (forward), ``seconds``, ``images_per_second``, ``epochs_done``, ``verdict``, ``classes``, ``by_class`` (test
-        accuracy by class), ``commit``, ``modified``, ``versions``, ``settings`` and ``choices`` (see
+        accuracy by class), ``commit``, ``modified``, ``diff``, ``revisions`` (how many trained it), ``versions``,
+        ``settings`` and ``choices`` (see
         ``src.runs.identity``), where known; then every factor by its name, which ``attrs["factors"]`` lists.
 
     Raises:
@@ -51,6 +52,7 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
             row["verdict"] = (results.get("verdict") or {}).get("kind")
             row |= {"classes": results.get("classes"), "by_class": results.get("test_accuracy_by_class")}
             row |= results.get("revision", {}) | {"versions": results.get("versions", {})}
+            row["revisions"] = len(results.get("revisions", ()))
             row |= {"settings": run.settings, "choices": run.choices}
             row["fingerprint"] = identity.fingerprint(run.settings) if run.settings else None
             rows.append(row | results.get("metrics", {}))

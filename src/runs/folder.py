@@ -7,12 +7,14 @@ events.out.*       what TensorBoard shows
 checkpoints/       best.ckpt, last.ckpt, and previous.ckpt while training
 train.log          what was printed, and the stack trace of an error
 .lock              held by the process that runs it
+.completed/        the result of a completed run while it is trained longer
 """
 
 import csv
 import json
 import math
 import os
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -77,6 +79,7 @@ class RunFolder:
         self.best = self.checkpoints / "best.ckpt"
         self.last = self.checkpoints / "last.ckpt"
         self.previous = self.checkpoints / "previous.ckpt"
+        self.completed = self.path / ".completed"
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -130,7 +133,17 @@ class RunFolder:
         self.begin(**known)
 
     def begin(self, **known: Any) -> None:
-        """Write results.json anew: this process runs the run, and no more than ``known`` is known of it."""
+        """Write results.json anew: this process runs the run, and no more than ``known`` is known of it.
+
+        What a completed run, which is to be trained longer, has achieved is kept, see ``restore``.
+        """
+        if known.get("status") == "completed":
+            part = self.path / ".completed.part"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            for file in self._result():
+                shutil.copy2(file, part)
+            part.rename(self.completed)
         process = f"process {os.getpid()} on {socket.gethostname()}"
         write_json(
             self.results_file,
@@ -178,6 +191,24 @@ class RunFolder:
         except (OSError, ValueError, TypeError, csv.Error) as error:
             raise ValueError(f"{self.metrics_file} is damaged ({error}); delete the folder and run again.") from None
         return rows
+
+    def _result(self) -> list[Path]:
+        """The files that a completed run's result consists of, the one that says so last."""
+        return [self.best, self.last, self.metrics_file, self.results_file]
+
+    def restore(self) -> bool:
+        """Put the result of a completed run, which could not be trained longer, back in place, if there is one."""
+        if not self.completed.exists():
+            return False
+        for file in self._result():
+            if (kept := self.completed / file.name).exists():
+                kept.replace(file)
+        self.forget_completed()
+        return True
+
+    def forget_completed(self) -> None:
+        """There is a new result."""
+        shutil.rmtree(self.completed, ignore_errors=True)
 
     def links_out(self) -> list[Path]:
         """Symbolic links in the folder that lead out of it."""

@@ -1,5 +1,6 @@
 """What a run was made with: the code's revision, packages, the machine."""
 
+import hashlib
 import platform
 import subprocess
 from importlib.metadata import version
@@ -18,17 +19,25 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
-def revision() -> dict[str, Any]:
-    """The code's git commit and whether files differ from it; both None outside a checkout or without git."""
+def revision() -> tuple[dict[str, Any], str]:
+    """The code: its git commit, whether files differ from it, and a hash of how they do; and the differences.
+
+    The first are all None outside a checkout or without git. New files count where they are Python, YAML or TOML.
+    """
+    root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
-        here = Path(__file__).parent
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=True)
+        return done.stdout.decode("utf-8", "replace")
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain"))}
+        commit, modified, diff = git("rev-parse", "HEAD").strip(), git("status", "--porcelain"), git("diff", "HEAD")
+        for name in git("ls-files", "-zo", "--exclude-standard", "--", "*.py", "*.yaml", "*.toml").split("\0")[:-1]:
+            diff += f"new file {name}\n{(root / name).read_text('utf-8', 'replace')}\n"
     except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "modified": None}
+        return {"commit": None, "modified": None, "diff": None}, ""
+    digest = hashlib.sha256(diff.encode()).hexdigest()[:12] if diff else None
+    return {"commit": commit, "modified": bool(modified), "diff": digest}, diff
 
 
 def device_name(device: "torch.device") -> str:

@@ -22,6 +22,7 @@ Amount = Annotated[float, 0, LARGEST]
 class Revision(TypedDict, total=False):
     commit: str | None
     modified: bool | None
+    diff: str | None
 
 
 class Verdict(TypedDict, total=False):
@@ -58,6 +59,7 @@ class Results(TypedDict, total=False):
     started: str
     versions: dict[str, str]
     revision: Revision
+    revisions: list[Revision]
     classes: list[str]
     images: dict[str, Count]
     parameters: Count
@@ -66,10 +68,12 @@ class Results(TypedDict, total=False):
     test_accuracy_by_class: dict[str, Share | None] | None
     best_epoch: Count
     epochs: Count
+    ended: str
     steps: Count
     seconds: Amount
     images_per_second: Amount | None
     device: str
+    precision: str
     processes: Count
     verdict: Verdict | None
 

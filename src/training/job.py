@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> float:
     """Run ``job`` and record in ``folder`` whether it completed, failed or was interrupted.
 
+    A completed run that fails to be trained longer stays completed, with the result that it had.
+
     Args:
         job: returns the metric that a sweep optimises.
         folder: the job's own; results.json is in it.
@@ -48,7 +50,10 @@ def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> floa
     except Exception as error:
         # On a full disk the run stays recorded as running, and will go on like one that was killed.
         with contextlib.suppress(OSError):
-            folder.update(status="failed", error=sentence(error))
+            if folder.restore():
+                log.warning("%s keeps the result that it had: it could not be trained longer.", folder.path)
+            else:
+                folder.update(status="failed", error=sentence(error))
             with folder.log_file.open("a", encoding="utf-8") as file:
                 traceback.print_exception(error, file=file)
         if HydraConfig.get().mode != RunMode.MULTIRUN:
@@ -58,4 +63,5 @@ def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> floa
         log.error("%s", sentence(error))
         return math.nan
     folder.update(status="completed", error=None)
+    folder.forget_completed()
     return value

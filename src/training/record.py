@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -20,23 +21,34 @@ from src.data.datamodule import ImageDataModule
 from src.runs import identity
 from src.runs.folder import RunFolder
 from src.runs.provenance import device_name, revision, versions
+from src.runs.schema import Results
 from src.runs.text import printable
 from src.training.callbacks.history import History
 
 
-def before(cfg: DictConfig, content: str | None) -> dict[str, Any]:
+def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any]:
     """What is known before training: what the run is, and what it was made with.
 
+    How the code differs from its commit is kept in the folder of the run, or of its sweep.
+
     Args:
-        content: of the images that it was trained on before it was interrupted; None for a new run.
+        former: of a run that goes on, what is known of it; otherwise empty.
     """
     config: Any = OmegaConf.to_container(cfg, resolve=True)
+    content = former.get("settings", {}).get(identity.CONTENT)
+    code, diff = revision()
+    multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    kept = (folder.path.parent if multirun else folder.path) / f"code-{code['diff']}.diff"
+    if diff and not kept.exists():
+        kept.write_text(diff, encoding="utf-8")
+    earlier = former.get("revisions", [former["revision"]] if "revision" in former else [])
     return {
         "config": config,
         "settings": identity.settings(config, own=True) | ({identity.CONTENT: content} if content else {}),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": former.get("started", datetime.now(UTC).isoformat(timespec="seconds")),
         "versions": versions(),
-        "revision": revision(),
+        "revision": code,
+        "revisions": [*(other for other in earlier if other != code), code],  # of a run that went on with changed code
     }
 
 
@@ -52,6 +64,25 @@ def of_data(data: ImageDataModule, settings: Mapping[str, Any]) -> dict[str, Any
         "settings": settings,
         "fingerprint": identity.fingerprint(settings),
     }
+
+
+def check_same_data(former: Results, found: dict[str, Any]) -> None:
+    """Check that a run goes on with the images that it has been trained on.
+
+    Raises:
+        ValueError: it would not; the message says what differs.
+    """
+    changed = [
+        f"the {words} were {former[name]} and are now {found[name]}"  # type: ignore[literal-required]
+        for name, words in {"classes": "names of the classes", "images": "numbers of images"}.items()
+        if name in former and former[name] != found[name]  # type: ignore[literal-required]
+    ]
+    if former.get("settings", {}).get(identity.CONTENT) not in (None, found["settings"][identity.CONTENT]):
+        changed.append("the content of images, or their labels, has changed")
+    if changed:
+        raise ValueError(
+            f"The run was trained on other data: {changed[0]}. Put the former data back to go on, or start a new run."
+        )
 
 
 def of_network(network: nn.Module, image_size: int) -> dict[str, int]:
@@ -70,18 +101,40 @@ def of_network(network: nn.Module, image_size: int) -> dict[str, int]:
 def of_training(trainer: L.Trainer, history: History) -> dict[str, Any]:
     """What came of training. The metrics are those of the best epoch, the first of equals, as for its checkpoint."""
     rows = history.rows
+    if not rows:
+        raise ValueError("Training was stopped before its first epoch, by trainer.max_time or by a callback.")
     best = max(rows, key=lambda row: row["val/accuracy"]) if "val/accuracy" in rows[-1] else rows[-1]
     speeds = [row["speed/images_per_second"] for row in rows if "speed/images_per_second" in row]
     return {
         "best_epoch": best["epoch"],
         "metrics": {name: value for name, value in best.items() if name.startswith(("train/", "val/"))},
         "epochs": rows[-1]["epoch"],
+        "ended": _ended_by(trainer),
         "steps": rows[-1]["step"],
         "seconds": history.seconds,
         "images_per_second": median(speeds) if speeds else None,
         "device": device_name(trainer.strategy.root_device),
+        "precision": trainer.precision,
         "processes": trainer.world_size,
     }
+
+
+def _ended_by(trainer: L.Trainer) -> str:
+    """What ended training: a limit of the trainer, by its name, or a callback."""
+    if trainer.current_epoch == trainer.max_epochs and trainer.is_last_batch:
+        return "max_epochs"
+    if trainer.global_step == trainer.max_steps:
+        return "max_steps"
+    timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
+    return "max_time" if any((timer.time_remaining() or 1) <= 0 for timer in timers) else "a callback"
+
+
+def _stopped(results: Results) -> str:
+    """Of a run that did not reach its last epoch, why not."""
+    asked = results["config"]["trainer"]["max_epochs"]
+    return (
+        f", stopped by {results['ended']} before the end of epoch {asked}" if results["ended"] != "max_epochs" else ""
+    )
 
 
 def show(folder: RunFolder) -> None:
@@ -91,13 +144,14 @@ def show(folder: RunFolder) -> None:
     console = Console(highlight=False, soft_wrap=True)  # commands stay in one piece, to be copied
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         accuracy = f"[bold green]{metrics['test/accuracy']:.2%}[/]"
-        console.print(f"{escape(printable(folder.path))}: test accuracy {accuracy} after {results['seconds']:.0f} s")
+        time = f"{results['seconds']:.0f} s{_stopped(results)}"
+        console.print(f"{escape(printable(folder.path))}: test accuracy {accuracy} after {time}")
         return
     lines = [("test accuracy", f"[bold green]{metrics['test/accuracy']:.2%}[/]")]
     if "val/accuracy" in metrics:
         lines.append(("validation accuracy", f"{metrics['val/accuracy']:.2%}"))
     lines += [
-        ("epoch tested", f"{results['best_epoch']} of {results['epochs']}"),
+        ("epoch tested", f"{results['best_epoch']} of {results['epochs']}{_stopped(results)}"),
         ("time", f"{results['seconds']:.0f} s"),
         ("run folder", escape(printable(folder.path))),
         ("look at it", escape(printable(f"tensorboard --logdir {folder.path}"))),

@@ -36,6 +36,7 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     if "config" not in results:
         raise ValueError(f"{folder.path} stopped before it recorded its configuration; start it again.")
     resumed = trusted(results["config"])
+    epochs, ended = resumed.trainer.max_epochs, results.get("ended", "max_epochs")
     changes = [
         override
         for override in OverridesParser.create().parse_overrides(list(overrides))
@@ -49,10 +50,12 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
             )
         OmegaConf.update(resumed, change.key_or_group, change.value())
     check_trainer(resumed)
-    if results["status"] == "completed" and resumed.trainer.max_epochs <= results["epochs"]:
+    longer = resumed.trainer.max_epochs > epochs or f"trainer.{ended}" in {change.key_or_group for change in changes}
+    if results["status"] == "completed" and (not longer or resumed.trainer.max_epochs <= results["epochs"]):
+        last = "its last" if results["epochs"] == epochs else f"where {ended} ended it before epoch {epochs}"
+        more = "a longer +trainer.max_time" if ended == "max_time" else f"trainer.max_epochs={2 * epochs}"
         raise ValueError(
-            f"{folder.path} has completed epoch {results['epochs']}, its last; to train it longer, add "
-            f"trainer.max_epochs={2 * results['epochs']}."
+            f"{folder.path} has completed epoch {results['epochs']}, {last}; to train it longer, add {more}."
         )
     if results["status"] == "completed":  # it is not to be trained again from the beginning
         load_checkpoint(folder.last), load_checkpoint(folder.best)

@@ -1,14 +1,17 @@
 """What one run does, from its configuration to its results."""
 
+import logging
+
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from src.runs.checkpoints import load_checkpoint
 from src.runs.folder import RunFolder, score
-from src.runs.identity import CONTENT
 from src.training import record as summary
 from src.training.build import build_classifier, build_data, build_run_trainer, quiet_lightning
+
+log = logging.getLogger(__name__)
 
 
 @quiet_lightning()
@@ -23,22 +26,23 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
         test set.
     """
     record = rank_zero_only(folder.update)
-    former = folder.results().get("settings", {}).get(CONTENT)
-    before = summary.before(cfg, former)
+    resumed = folder.last if folder.last.exists() else None
+    former = folder.results() if resumed else {}
+    before = summary.before(cfg, folder, former)
     record(status="running", error=None, **before)
     data = build_data(cfg)
-    if folder.last.exists() and former not in (None, data.content):
-        raise ValueError(
-            f"{folder.path} was trained on other images than there are now: images, labels or classes have changed. "
-            "Bring back the former ones, or start a new run."
-        )
-    record(**summary.of_data(data, before["settings"]))
+    images = summary.of_data(data, before["settings"])
+    summary.check_same_data(former, images)
+    record(**images)
+    log.info(
+        "%d training, %d validation and %d test images of %d x %d pixels in %d classes",
+        *(*images["images"].values(), data.image_size, data.image_size, len(data.classes)),
+    )
     L.seed_everything(cfg.seed, workers=True, verbose=False)
     classifier = build_classifier(cfg, data)
     trainer, history = build_run_trainer(cfg, folder, validates=len(data.val) > 0)
     record(**summary.of_network(classifier.network, data.image_size))
 
-    resumed = folder.last if folder.last.exists() else None
     trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
     results = summary.of_training(trainer, history)
     classifier.tested = load_checkpoint(folder.best).weights

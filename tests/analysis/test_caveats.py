@@ -25,6 +25,8 @@ def test_a_complete_sweep_of_three_seeds_needs_none(tmp_path: Path) -> None:
     ("other", "sentence"),
     [
         ({"commit": "decaf"}, "different revisions of the code: 12 at c0ffee, 1 at decaf."),
+        ({"diff": "1234"}, "different revisions of the code: 12 at c0ffee, 1 at c0ffee with code-1234.diff."),
+        ({"revisions": 2}, "1 of 13 runs were interrupted and went on with other code than they began with."),
         ({"torch": "2.1"}, "different versions of torch: 12 with 2.0, 1 with 2.1."),
         ({"status": "failed", "error": "boom"}, "The sweep is incomplete: 12 of 13 jobs completed (1 failed)."),
         ({"seed": 3}, "1 completed jobs repeat others exactly"),

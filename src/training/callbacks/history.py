@@ -27,18 +27,23 @@ class History(L.Callback):
     def __init__(self, file: Path) -> None:
         self.file = file
         self.rows: list[dict[str, float]] = []
+        self._elapsed = 0.0  # seconds of an epoch that was interrupted
         self._epoch_start = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows}
+        return {"rows": self.rows, "elapsed": time.perf_counter() - self._epoch_start}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows = list(state_dict["rows"])
+        self._elapsed = state_dict.get("elapsed", 0.0)
 
     @property
     def seconds(self) -> float:
         """Wall time of all epochs so far, those before an interruption included."""
         return sum(row["seconds"] for row in self.rows)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._epoch_start = time.perf_counter() - self._elapsed  # counts when an epoch goes on: it does not start then
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start = time.perf_counter()
