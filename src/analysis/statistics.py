@@ -96,6 +96,6 @@ def seeds_needed(differences: ArrayLike) -> int | None:
     if len(differences) < 3 or (spread := differences.std(ddof=1)) < _NO_SPREAD:
         return None
     size = abs(differences.mean()) / spread
-    counts = range(2, 1001)
+    counts = range(2, 1001)  # TTestPower.solve_power does not converge for effects of six standard deviations and more
     place = bisect_left(counts, 0.8, key=lambda n: TTestPower().power(size, n, ALPHA))
     return counts[place] if place < len(counts) else None

@@ -199,12 +199,12 @@ class ImageDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         assert self.trainer is not None
         rank, processes = self.trainer.global_rank, self.trainer.world_size
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        loop = self.trainer.fit_loop
         leftover = len(self.train) % self.batch_size
         sampler = EpochSampler(
             len(self.train),
             self.seed,
-            lambda: progress.ready * self.batch_size,
+            lambda: (loop.batch_idx + 1) * self.batch_size,
             rank,
             processes,
             # One image cannot be batch-normalised; a last batch that leaves a process with less than two is dropped.

@@ -25,6 +25,7 @@ def known_targets() -> frozenset[str]:
 
 # Where modules stood when run folders and checkpoints of schema 1 were written.
 _MOVED = {
+    "src.callbacks.signals.SignalPropagation": "src.training.callbacks.propagation.PropagationMonitor",
     "src.callbacks.": "src.training.callbacks.",
     "src.optim.": "src.training.optimizers.",
     "src.schedules.": "src.training.schedules.",

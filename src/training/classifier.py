@@ -25,8 +25,8 @@ COMPILE_MODES = ("reduce-overhead", "max-autotune")  # with CUDA graphs; and wit
 
 
 class ImageMean(Metric):
-    """A mean over images, of batches' means. torchmetrics' own MeanMetric looks for NaN in every step, for which a GPU
-    would have to stop; the classifier looks now and then."""
+    """Mean over images, of batches' means. torchmetrics' MeanMetric looks for NaN in every step, for which a GPU
+    is waited for; with nan_strategy="disable" it ignores the weights (torchmetrics issue 3434)."""
 
     mean_value: Tensor
     weight: Tensor

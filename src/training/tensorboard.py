@@ -14,7 +14,6 @@ from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_SCALAR, Summary, SummaryMetadata
 from tensorboard.plugins.hparams import metadata as hparams
 from tensorboard.plugins.hparams.api_pb2 import (
@@ -94,8 +93,7 @@ class TensorBoard(Logger):
     @rank_zero_only
     def begin(self, step: int) -> None:
         """Take back what was written from ``step`` on: a run that was stopped goes on from there."""
-        start = Event(session_log=SessionLog(status=SessionLog.START))
-        self.experiment._get_file_writer().add_event(start, step)
+        self._writer = SummaryWriter(str(self.folder), purge_step=step)
 
     def save(self) -> None:
         if self._writer is not None:
@@ -104,6 +102,7 @@ class TensorBoard(Logger):
     def finalize(self, status: str) -> None:
         if self._writer is not None:
             self._writer.close()
+            self._writer = None
 
     # ---- what is shown ------------------------------------------------------------------------------------------
 
@@ -171,7 +170,7 @@ class TensorBoard(Logger):
     def _write(self, content: Summary, step: int | None, metadata: SummaryMetadata) -> None:
         """Write what SummaryWriter's own methods write, and the metadata, which they do not admit."""
         content.value[0].metadata.CopyFrom(metadata)
-        self.experiment._get_file_writer().add_summary(content, step)
+        self.experiment.file_writer.add_summary(content, step)
 
 
 def tensorboards(trainer: L.Trainer) -> list[TensorBoard]:

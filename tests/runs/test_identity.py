@@ -112,7 +112,7 @@ def test_a_callback_counts_unless_it_only_watches(config: dict[str, Any]) -> Non
     assert fingerprint(settings(put(config, "callbacks.ema", EMA))) != before
     lightnings = {"_target_": "lightning.pytorch.callbacks.LearningRateMonitor", "logging_interval": "step"}
     assert fingerprint(settings(put(config, "callbacks.rate", lightnings))) == before
-    signals = {"_target_": "src.training.callbacks.signals.SignalPropagation", "stop_hopeless": False}
+    signals = {"_target_": "src.training.callbacks.propagation.PropagationMonitor", "stop_hopeless": False}
     assert fingerprint(settings(put(config, "callbacks.signals", signals))) == before
     assert fingerprint(settings(put(config, "callbacks.signals", signals | {"stop_hopeless": True}))) != before
     assert fingerprint(settings(put(config, "callbacks.none", None))) == before

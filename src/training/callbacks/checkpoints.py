@@ -53,7 +53,7 @@ def resumable_after(trainer: L.Trainer, batch_idx: int) -> bool:
     if (batch_idx + 1) % every:
         return False
     stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-    return stepped and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+    return stepped and not trainer.is_last_batch
 
 
 class Checkpoints(Checkpoint):

@@ -28,9 +28,8 @@ class ProgressBar(RichProgressBar):
         return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        progress = trainer.fit_loop.epoch_loop.batch_progress
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]
-        look = progress.is_last_batch or progress.current.ready % every == 1 or every == 1
+        look = trainer.is_last_batch or trainer.fit_loop.batch_idx % every == 0
         if trainer.training and look and isinstance(pl_module, Classifier):
             loss, accuracy = pl_module.fit_metrics.so_far()
             self._shown = {"loss": f"{loss:.3f}", "accuracy": f"{accuracy:.1%}"}

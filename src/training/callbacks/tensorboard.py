@@ -13,7 +13,7 @@ from torchvision.utils import make_grid
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder
 from src.runs.identity import levels, run_of
-from src.training.callbacks.signals import QUANTITIES, SignalPropagation
+from src.training.callbacks.propagation import QUANTITIES, PropagationMonitor
 from src.training.tensorboard import tensorboards
 
 
@@ -38,7 +38,7 @@ class TensorBoardPage(L.Callback):
         results = RunFolder(trainer.default_root_dir).results()
         varied = re.findall(r"(\w+)=", Path(trainer.default_root_dir).name)  # a sweep names its folders by them
         signals = {name.replace("_", " "): ["Multiline", [f"^signal_{name}/"]] for name in QUANTITIES}
-        watched = any(isinstance(callback, SignalPropagation) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        watched = any(isinstance(callback, PropagationMonitor) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         for logger in tensorboards(trainer):
             logger.log_factors(levels(run_of(results)), varied)
             logger.log_layout({"signal, a line per layer": signals} if watched else {})

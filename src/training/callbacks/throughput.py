@@ -34,7 +34,6 @@ class Throughput(L.Callback):
         batch_idx: int,
     ) -> None:
         self._images += len(batch[1]) * trainer.world_size
-        is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if is_last or (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if trainer.is_last_batch or (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             rate = self._images / (time.perf_counter() - self._start)
             pl_module.log("speed/images_per_second", rate, prog_bar=True)

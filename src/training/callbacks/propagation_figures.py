@@ -10,7 +10,7 @@ def draw_heatmaps(signals: pd.DataFrame) -> Figure:
     """Layer by step: the standard deviation of activations, and the norm of their gradient, on log scales.
 
     Args:
-        signals: signals.csv, see ``SignalPropagation``.
+        signals: signals.csv, see ``PropagationMonitor``.
     """
     layers = signals.drop_duplicates("layer").sort_values("depth")
     named = range(0, len(layers), 1 + len(layers) // 60)  # of a deep network only every so many layers have room
@@ -38,7 +38,7 @@ def draw_predictions(predictions: pd.DataFrame) -> Figure:
     """Mean softmax and share of the predictions by class, before the first step and after training.
 
     Args:
-        predictions: predictions.csv, see ``SignalPropagation``.
+        predictions: predictions.csv, see ``PropagationMonitor``.
     """
     moments = list(predictions.when.unique())
     figure = Figure(figsize=(10, 2.8 * len(moments)), layout="constrained", dpi=110)

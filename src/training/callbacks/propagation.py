@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder, write_whole
 from src.runs.text import csv_cell
-from src.training.callbacks.signal_figures import draw_heatmaps, draw_predictions
+from src.training.callbacks.propagation_figures import draw_heatmaps, draw_predictions
 from src.training.tensorboard import tensorboards
 
 log = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict 
     return Verdict("not learning", f"{fact}; the gradient does reach {first['layer']}. Try another optim.lr", look.step)
 
 
-class SignalPropagation(L.Callback):
+class PropagationMonitor(L.Callback):
     """Watch activations and gradients, layer by layer, at the first step and every so many steps.
 
     Looks at every convolution, normalisation, linear layer and ReLU of the network while a training step runs:
@@ -205,6 +205,8 @@ class SignalPropagation(L.Callback):
         self._one_class = torch.empty(0)
         self._losses: list[Tensor] = []
         self._predictions: list[dict[str, Any]] = []
+
+    state_key = "SignalPropagation"  # its name in checkpoints, from before the class had its present one
 
     def state_dict(self) -> dict[str, Any]:
         return {"verdict": self.verdict and asdict(self.verdict), "predictions": self._predictions}

@@ -8,10 +8,12 @@ import lightning as L
 import pandas as pd
 import pytest
 import torch
+from hydra.utils import instantiate
 from torch import nn
 
 from src.models.simplecnn import SimpleCNN
-from src.training.callbacks.signals import QUANTITIES, Look, SignalPropagation, Thresholds, judge
+from src.runs.trust import with_current_targets
+from src.training.callbacks.propagation import QUANTITIES, Look, PropagationMonitor, Thresholds, judge
 from tests.conftest import Run
 
 # The protocol of study 1, on digits: 20 steps an epoch, a look every tenth.
@@ -227,7 +229,7 @@ class Watched(L.LightningModule):
 
 
 def test_a_look_sees_what_a_calculation_by_hand_gives() -> None:
-    module, callback = Watched(), SignalPropagation()
+    module, callback = Watched(), PropagationMonitor()
     images = torch.randn(5, 3, 8, 8)
     callback._attach(module.network)
     logits = module.network(images)
@@ -260,14 +262,14 @@ def test_a_look_sees_what_a_calculation_by_hand_gives() -> None:
 
 def test_there_are_hooks_during_a_look_and_none_otherwise(launch_in: Callable[..., Run]) -> None:
     seen: dict[int, int] = {}
-    original = SignalPropagation.on_train_batch_start
+    original = PropagationMonitor.on_train_batch_start
 
-    def counting(self: SignalPropagation, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+    def counting(self: PropagationMonitor, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         original(self, trainer, pl_module, batch, batch_idx)
         seen[trainer.global_step] = sum(len(layer._forward_hooks) for layer in pl_module.network.modules())
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SignalPropagation, "on_train_batch_start", counting)
+        patch.setattr(PropagationMonitor, "on_train_batch_start", counting)
         launch_in("callbacks=signals", "callbacks.signals.every_n_steps=3", "trainer.max_epochs=1")
     assert [step for step, hooks in seen.items() if hooks] == [0, 3]
 
@@ -276,3 +278,8 @@ def test_a_senseless_interval_is_refused(train: Callable[..., Run]) -> None:
     run = train("callbacks=signals", "callbacks.signals.every_n_steps=0")
     assert run.code == 1
     assert "every_n_steps is 0; expected 1 or more" in run.err
+
+
+def test_it_is_found_under_its_former_name() -> None:
+    config = with_current_targets({"_target_": "src.callbacks.signals.SignalPropagation"})
+    assert instantiate(config).state_key == "SignalPropagation"
