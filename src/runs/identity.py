@@ -50,8 +50,8 @@ NEUTRAL = {
 # Lightning's callbacks that only watch. Others declare it by the class attribute ``only_watches``: true, or the name of
 # the setting that makes the callback do more than watch. A callback that declares nothing counts.
 _LIGHTNING = "lightning.pytorch.callbacks."
-_WATCHERS = ("DeviceStatsMonitor", "LearningRateMonitor", "ModelSummary", "RichModelSummary", "RichProgressBar",
-             "TQDMProgressBar")  # fmt: skip
+_WATCHERS = ("DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "RichModelSummary",
+             "RichProgressBar", "ThroughputMonitor", "TQDMProgressBar")  # fmt: skip
 # A value that means what leaving the key out means. Null always does.
 _USUAL = {"trainer.sync_batchnorm": True}
 
