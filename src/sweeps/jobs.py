@@ -166,13 +166,15 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
 
 
 def _launches(sweep: Path) -> list[Launch]:
-    """The launches that sweep.json records; those are left out that are damaged or name a folder outside the sweep."""
+    """The launches that sweep.json records, without damaged ones and jobs whose folder would lie elsewhere."""
     launches = []
     with suppress(OSError, ValueError):
         for record in read_json(sweep / "sweep.json", Launches)["launches"]:
             with suppress(ValueError):
-                launches.append(parse(Launch, record))
-    return [launch for launch in launches if all(map(_is_folder_name, launch["jobs"]))]
+                launch = parse(Launch, record)
+                launch["jobs"] = {name: job for name, job in launch["jobs"].items() if _is_folder_name(name)}
+                launches.append(launch)
+    return launches
 
 
 def _is_folder_name(name: str) -> bool:

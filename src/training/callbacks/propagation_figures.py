@@ -29,7 +29,7 @@ def draw_heatmaps(signals: pd.DataFrame) -> Figure:
         axes.set_xticks(ticks, [str(table.columns[i]) for i in ticks])
         axes.set_xlabel("step")
         axes.set_title(title, fontsize=10)
-        axes.set_yticks(named, [layers.layer.iloc[place] for place in named], fontsize=7)
+        axes.set_yticks(named, [layers.layer.iloc[place] for place in named], fontsize=7, parse_math=False)
         figure.colorbar(image, ax=axes, shrink=0.8)
     return figure
 
@@ -49,7 +49,7 @@ def draw_predictions(predictions: pd.DataFrame) -> Figure:
         axes.bar(places - 0.2, rows.predicted, 0.4, label="share of the predictions", color="#4477aa")
         axes.bar(places + 0.2, rows.mean_softmax, 0.4, label="mean softmax", color="#ee7733")
         axes.step(places, rows.actual, where="mid", color="black", linewidth=1, label="share of the labels")
-        axes.set_xticks(places, list(rows["class"]), rotation=30, ha="right")
+        axes.set_xticks(places, list(rows["class"]), rotation=30, ha="right", parse_math=False)
         axes.set_ylim(0, 1)
         axes.set_title(moment, fontsize=10)
     panels[0].legend(fontsize=8)
