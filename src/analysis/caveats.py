@@ -9,6 +9,7 @@ from src.analysis.effects import settings_of
 from src.analysis.figures import label, level_name
 from src.analysis.table import companions
 from src.runs.identity import CONTENT
+from src.runs.text import printable
 
 
 def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -65,9 +66,11 @@ def _few_seeds(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
 
 
 def _other_images(runs: pd.DataFrame) -> Iterator[str]:
-    contents = pd.Series([settings.get(CONTENT) for settings in runs.settings])
+    contents = pd.Series([settings.get(CONTENT) for settings in runs.settings], dtype=object).map(
+        str, na_action="ignore"
+    )
     if "images" in runs and (counts := contents.value_counts()).size > 1:
-        parts = ", ".join(f"{count} on {content[:8]}" for content, count in counts.items())
+        parts = ", ".join(f"{count} on {printable(content)[:8]}" for content, count in counts.items())
         yield f"The images, labels or classes are not the same in all runs, though their names are: {parts}."
     if unknown := int(contents.isna().sum()):
         yield (
@@ -119,7 +122,8 @@ def _repeated(everything: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _stopped_early(runs: pd.DataFrame) -> Iterator[str]:
-    asked = pd.Series([settings.get("trainer.max_epochs") for settings in runs.settings], runs.index, dtype=float)
+    asked = pd.Series([settings.get("trainer.max_epochs") for settings in runs.settings], runs.index, dtype=object)
+    asked = pd.to_numeric(asked, errors="coerce")
     early = int((runs.epochs_done.astype(float) < asked).sum())
     if early:
         yield f"{early} of {len(runs)} runs were ended before their last epoch."

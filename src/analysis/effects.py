@@ -1,7 +1,9 @@
 """What each factor is worth, the others held fixed: over seeds, in pairs of runs that differ in that factor alone."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, product
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ from src.analysis.table import SCORE
 from src.runs.identity import NOT_THERE
 
 SELECTION = "val/accuracy"
+_MOST_CELLS = 10**7
 
 
 class Grid(NamedTuple):
@@ -25,12 +28,14 @@ class Grid(NamedTuple):
         scores: ``[*levels, seeds]``, NaN where there is no run. A run without one of the factors (a network that has no
             width to choose) stands at all of its levels.
         lacking: by factor, where ``scores`` has runs without it, bool of the same shape.
+        left_out: folders of runs whose place another one has.
     """
 
     levels: dict[str, list[Any]]
     seeds: list[Any]
     scores: NDArray[np.float64]
     lacking: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})
+    left_out: Sequence[Path] = ()
 
     def of(self, *factors: str) -> NDArray[np.float64]:
         """The scores of runs that have these factors, NaN elsewhere."""
@@ -48,7 +53,7 @@ def grid(runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any
         baselines: levels that come first, by factor; otherwise the level of the first run does.
 
     Raises:
-        ValueError: two runs have the same place, or a baseline is not among the levels.
+        ValueError: a baseline is not among the levels, or there are too many factors.
     """
     levels = {
         factor: [level for level in {repr(level): level for level in runs[factor]}.values() if level != NOT_THERE]
@@ -62,17 +67,24 @@ def grid(runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any
             levels[factor].sort(key=lambda level: level != baseline)
     seeds = list(dict.fromkeys(runs.seed))
     places = {factor: {repr(level): place for place, level in enumerate(levels[factor])} for factor in factors}
-    scores = np.full([*(len(levels[factor]) for factor in factors), len(seeds)], np.nan)
+    shape = [*(len(levels[factor]) for factor in factors), len(seeds)]
+    if len(shape) > 32 or math.prod(shape) > _MOST_CELLS:
+        raise ValueError(
+            f"{len(factors)} factors vary, too many to compare all of their combinations: report fewer runs."
+        )
+    scores = np.full(shape, np.nan)
     lacking = {factor: np.zeros(scores.shape, bool) for factor in factors}
-    for _, run in runs.iterrows():
+    left_out = []
+    for _, run in sorted(runs.iterrows(), key=lambda item: list(item[1][list(factors)]).count(NOT_THERE)):
         there = (places[factor].get(repr(run[factor]), slice(None)) for factor in factors)
         place = (*there, seeds.index(run.seed))
         if not np.isnan(scores[place]).all():
-            raise ValueError(f"Two runs have the same factors and seed; one of them is {run.folder}.")
+            left_out.append(run.folder)
+            continue
         scores[place] = run[SCORE]
         for factor in factors:
             lacking[factor][place] = run[factor] == NOT_THERE
-    return Grid(levels, seeds, scores, lacking)
+    return Grid(levels, seeds, scores, lacking, left_out)
 
 
 def without_repetitions(runs: pd.DataFrame) -> pd.DataFrame:
@@ -247,12 +259,16 @@ def trials(runs: pd.DataFrame, factors: Sequence[str], tuned: str) -> pd.DataFra
         whether the chosen level is the lowest or the highest of those tried.
 
     Raises:
-        ValueError: there is no validation accuracy to choose by.
+        ValueError: there is no validation accuracy to choose by, or a level is no number.
     """
     if SELECTION not in runs or runs[SELECTION].isna().any():
         raise ValueError(
             f"{tuned} cannot be chosen: some runs have no validation accuracy (data.val_size=0), and the test set is "
             "for judging. Report it as a factor with tune=[]."
+        )
+    if not all(isinstance(level, int | float) for level in runs[tuned]):
+        raise ValueError(
+            f"{tuned} cannot be chosen: some of its levels are no numbers. Report it as a factor with tune=[]."
         )
     others = [name for name in factors if name != tuned]
     rows = []
@@ -261,7 +277,7 @@ def trials(runs: pd.DataFrame, factors: Sequence[str], tuned: str) -> pd.DataFra
         for level, seeds in settings_of(group, [tuned]):
             scores = {"validation": seeds[SELECTION].mean(), "test": seeds[SCORE].mean()}
             tried.append(levels | level | {"n": len(seeds)} | scores)
-        tried.sort(key=lambda row: (isinstance(row[tuned], str), row[tuned]))
+        tried.sort(key=lambda row: row[tuned])
         most = max(row["n"] for row in tried)
         best = max((row for row in tried if row["n"] == most), key=lambda row: row["validation"])
         for row in tried:

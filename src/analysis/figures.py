@@ -3,6 +3,7 @@
 They are for white paper; ``for_page`` makes one follow the reader's choice of light or dark.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,8 @@ from src.analysis.effects import SELECTION, configurations, settings_of
 from src.analysis.table import SCORE, load_curves
 from src.runs.identity import NOT_THERE
 from src.runs.text import printable
+
+log = logging.getLogger(__name__)
 
 # Legible on white and on black; neighbours differ in lightness as well, for eyes that see few colours.
 _COLOURS = ("#2f7fd0", "#d9622b", "#2a9d6f", "#a05fd0", "#b8890b", "#d6497f", "#1f9fb0", "#808080")
@@ -313,10 +316,19 @@ def draw_gradients(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
     found = []
     for _, run in runs.iterrows():
         file = run.folder / "signals.csv"
-        if not file.exists():
+        kinds = {"step": float, "depth": float, "kind": str, "weight_gradient": float}
+        try:
+            signals = pd.read_csv(file, usecols=list(kinds), dtype=kinds)
+        except FileNotFoundError:
             continue
-        signals = pd.read_csv(file)
+        except (OSError, ValueError) as error:
+            log.warning(
+                "%s", printable(f"{file} is damaged ({error}); the figure of the gradients is without this run.")
+            )
+            continue
         first = signals[(signals.step == 0) & (signals.kind == "conv")].sort_values("depth")
+        if first.empty:
+            continue
         depth = pd.DataFrame({"epoch": range(1, len(first) + 1), "gradient": first.weight_gradient.to_numpy()})
         for name in ("folder", *factors):
             depth[name] = pd.Series([run[name]] * len(depth), dtype=object)

@@ -9,6 +9,7 @@ import pandas as pd
 from src.runs import identity
 from src.runs.folder import RunFolder
 from src.runs.identity import NOT_THERE, follows
+from src.runs.text import printable
 from src.sweeps.jobs import jobs
 
 SCORE = "test/accuracy"
@@ -25,12 +26,11 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
         sweeps: folders of run folders, such as ``logs/train/sweeps/optimizers``.
 
     Returns:
-        ``sweep`` (name), ``job`` (its overrides), ``folder`` (None for one that never started), ``status``
-        (``completed``, ``running``, ``interrupted``, ``failed``, ``missing``), ``error`` and what results.json says:
-        ``seed``, ``fingerprint``, the metrics by their names (accuracies 0 to 1), ``parameters``, ``flops_per_image``
-        (forward), ``seconds``, ``images_per_second``, ``epochs_done``, ``verdict``, ``classes``, ``by_class`` (test
-        accuracy by class), ``commit``, ``modified``, ``diff``, ``revisions`` (how many trained it), ``versions``,
-        ``settings`` and ``choices`` (see
+        ``sweep`` (name), ``job`` (its overrides), ``folder`` (None for one that never started), ``status`` (see
+        ``Job``), ``error`` and what results.json says: ``seed``, ``fingerprint``, the metrics by their names
+        (accuracies 0 to 1), ``parameters``, ``flops_per_image`` (forward), ``seconds``, ``images_per_second``,
+        ``epochs_done``, ``verdict``, ``classes``, ``by_class`` (test accuracy by class), ``commit``, ``modified``,
+        ``diff``, ``revisions`` (how many trained it), ``versions``, ``settings`` and ``choices`` (see
         ``src.runs.identity``), where known; then every factor by its name, which ``attrs["factors"]`` lists.
 
     Raises:
@@ -46,13 +46,18 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
             )
         for job in found:
             results, run = job.results, identity.run_of(job.results)
-            row: dict[str, Any] = {"sweep": sweep.name, "job": ", ".join(job.overrides), "folder": job.folder}
+            row: dict[str, Any] = {
+                "sweep": printable(sweep.name),
+                "job": ", ".join(job.overrides),
+                "folder": job.folder,
+            }
             row |= {"status": job.state, "error": job.error, "seed": results.get("seed"), "epochs_done": job.epochs}
             row |= {key: results.get(key) for key in _RECORDED}
             row["verdict"] = (results.get("verdict") or {}).get("kind")
             row |= {"classes": results.get("classes"), "by_class": results.get("test_accuracy_by_class")}
-            row |= results.get("revision", {}) | {"versions": results.get("versions", {})}
-            row["revisions"] = len(results.get("revisions", ()))
+            revision = results.get("revision", {})
+            row |= {name: revision.get(name) for name in ("commit", "modified", "diff")}
+            row |= {"revisions": len(results.get("revisions", ())), "versions": results.get("versions", {})}
             row |= {"settings": run.settings, "choices": run.choices}
             row["fingerprint"] = identity.fingerprint(run.settings) if run.settings else None
             rows.append(row | results.get("metrics", {}))
@@ -63,6 +68,7 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
     numbers = [name for name in columns if "/" in name]
     known = [place for place, run in enumerate(runs) if run.settings]
     found_factors = identity.factors([runs[place] for place in known], reserved=columns)
+    found_factors = {printable(name): levels for name, levels in found_factors.items()}
     for name, levels in found_factors.items():
         table[name] = pd.Series(levels, index=known, dtype=object).reindex(range(len(rows)), fill_value=None)
     everything = pd.DataFrame(table).astype(dict.fromkeys(numbers, float))
@@ -115,10 +121,10 @@ def load_curves(runs: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame
     """
     curves = []
     for _, run in runs.iterrows():
-        file = RunFolder(run.folder).metrics_file if run.folder else None
-        if file is None or not file.exists():
+        rows = RunFolder(run.folder).epochs() if run.folder and run.status != "unreadable" else []
+        if not rows:
             continue
-        curve = pd.read_csv(file)
+        curve = pd.DataFrame(rows)
         curve["seconds"] = curve.seconds.cumsum()
         for name in ("folder", "seed", *columns):
             curve[name] = pd.Series([run[name]] * len(curve), dtype=object)

@@ -176,7 +176,7 @@ def _read(file: Path) -> Pixels | None:
     try:
         with file.open("rb") as stream:
             images: Pixels = np.lib.format.read_array(stream, allow_pickle=False)
-    except (OSError, ValueError):
+    except Exception:  # numpy reads the header as Python, which raises almost anything
         return None
     return images if images.dtype == np.uint8 else None
 

@@ -96,7 +96,7 @@ def jobs(sweep: Path) -> list[Job]:
     for launch in _launches(sweep):
         asked |= launch["jobs"]
     found = sorted(file.parent.name for file in sweep.glob("[!.]*/results.json"))
-    return [_job(sweep / name, asked.get(name, name.split(","))) for name in dict.fromkeys([*asked, *found])]
+    return [_job(sweep / name, asked.get(name, printable(name).split(","))) for name in dict.fromkeys([*asked, *found])]
 
 
 def commands(sweep: Path) -> list[str]:

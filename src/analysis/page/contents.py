@@ -21,6 +21,7 @@ from src.analysis.page import sections
 from src.analysis.page.conclusion import conclusion
 from src.analysis.page.page import Page
 from src.analysis.table import varying_factors
+from src.runs.text import printable
 
 
 def page_of(
@@ -65,6 +66,9 @@ def page_of(
             tuning = [sections.tuning_section(tried, factors, tuned)]
             warnings += at_the_edge(tried, factors, tuned)
     table, cells = configurations(runs, factors), grid(runs, factors, baselines)
+    if cells.left_out:
+        names = ", ".join(printable(folder.name) for folder in cells.left_out)
+        warnings.append(f"No effect is computed from {names}: another run has the same factors and seed.")
     effects, crossed = main_effects(cells), interactions(cells)
     classes = max(len(runs.classes.iloc[0] or []), 2)
     return Page(
@@ -104,8 +108,9 @@ def _scale(runs: pd.DataFrame) -> str:
     """How large the experiment is, in one line."""
 
     def spell(key: str, everything: str) -> str:
-        values = {settings.get(key) for settings in runs.settings}
-        return ", ".join(everything if value is None else f"{value:,g}" for value in sorted(values, key=str))
+        values = {str(settings.get(key)): settings.get(key) for settings in runs.settings}
+        spelled = (f"{value:,g}" if isinstance(value, int | float) else printable(value) for value in values.values())
+        return ", ".join(everything if text == "None" else text for text in sorted(spelled))
 
     data = ", ".join(sorted({choices["data"] for choices in runs.choices if "data" in choices}))
     seeds, epochs = sorted(set(runs.seed)), spell("trainer.max_epochs", "?")
