@@ -5,7 +5,6 @@ given passes through ``escape`` on its way into the page.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +20,7 @@ from src.inference.measures import wilson
 from src.runs.checkpoints import load_checkpoint
 from src.runs.folder import RunFolder
 from src.runs.identity import differences, settings
+from src.runs.schema import Evaluation, parse_metrics, read_json
 from src.runs.text import markdown
 
 EVALUATIONS = Path("logs/eval")
@@ -80,7 +80,7 @@ def model_card(
 # ---- where it is known from ------------------------------------------------------------------------------------
 
 
-def find_evaluation(checkpoint: Path, file: Path | None) -> dict[str, Any] | None:
+def find_evaluation(checkpoint: Path, file: Path | None) -> Evaluation | None:
     """The content of an eval.json of this checkpoint.
 
     Args:
@@ -94,30 +94,28 @@ def find_evaluation(checkpoint: Path, file: Path | None) -> dict[str, Any] | Non
     if file is not None:
         if not file.is_file():
             raise FileNotFoundError(f"There is no evaluation {file}; python -m src.eval writes one, eval.json.")
-        content = _read(file)
-        if content is None or not _evaluates(content, checkpoint):
+        content = _read(file, checkpoint)
+        if content is None:
             raise ValueError(f"{file} is no evaluation of {checkpoint}; evaluate it with python -m src.eval ckpt=...")
         return content
     for file in sorted(EVALUATIONS.rglob("eval.json"), key=lambda file: file.stat().st_mtime, reverse=True):
         if file.stat().st_mtime >= checkpoint.stat().st_mtime:  # else it is of what the checkpoint was then
-            content = _read(file)
-            if content is not None and _evaluates(content, checkpoint) and not content.get("other_images"):
+            content = _read(file, checkpoint)
+            if content is not None and not content.get("other_images"):
                 return content
     return None
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def _read(file: Path, checkpoint: Path) -> Evaluation | None:
+    """The content of an eval.json; None if it is damaged or of another checkpoint."""
     try:
-        content = json.loads(file.read_bytes())
-    except ValueError:
+        content = read_json(file, Evaluation)
+        parse_metrics(content["metrics"], "metrics")
+        path = Path(content["ckpt"])
+        path = RunFolder(path).best if path.is_dir() else path
+        return content if path.resolve() == checkpoint.resolve() else None
+    except (OSError, ValueError):
         return None
-    return content if isinstance(content, dict) else None
-
-
-def _evaluates(content: Mapping[str, Any], checkpoint: Path) -> bool:
-    path = Path(str(content.get("ckpt")))
-    path = RunFolder(path).best if path.is_dir() else path
-    return path.resolve() == checkpoint.resolve() and isinstance(content.get("metrics"), dict)
 
 
 def _results_of(trained: Trained, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,34 @@ class Launches(TypedDict):
     launches: list[Any]
 
 
+class _Tested(TypedDict):
+    name: str
+    accuracy: Share
+    accuracy_interval: tuple[Share, Share]
+    ece: Share
+
+
+class _Corrupted(TypedDict):
+    corruption: str
+    severity: Count
+    accuracy: Share
+    accuracy_interval: tuple[Share, Share]
+
+
+class _Measured(TypedDict, total=False):
+    other_images: dict[str, Any] | None
+    tta: list[_Tested]
+    corruptions: list[_Corrupted] | None
+
+
+class Evaluation(_Measured):
+    """eval.json, as far as it is read again."""
+
+    ckpt: str
+    images: Count
+    metrics: dict[str, float]
+
+
 _TYPES = {str: (str,), float: (int, float), int: (int,), bool: (bool,)}
 _WORDS = {str: "text", float: "a number", int: "a whole number", bool: "true or false", Any: "plain values"}
 
@@ -110,9 +138,9 @@ def parse(kind: Any, value: Any, name: str = "") -> Any:
     """A value from a file of JSON, if it is of a kind.
 
     Args:
-        kind: ``str``, ``int``, ``float``, ``bool``, ``list[X]``, ``dict[str, X]``, ``X | None``, ``Literal[...]``,
-            ``Annotated[X, lowest, highest]``, a TypedDict (keys that it does not declare are Any), or ``Any``: what
-            JSON can hold, nested no deeper than ``DEEPEST``.
+        kind: ``str``, ``int``, ``float``, ``bool``, ``list[X]``, ``tuple[X, X]``, ``dict[str, X]``, ``X | None``,
+            ``Literal[...]``, ``Annotated[X, lowest, highest]``, a TypedDict (keys that it does not declare are Any), or
+            ``Any``: what JSON can hold, nested no deeper than ``DEEPEST``.
         value: what ``json.loads`` gave.
         name: of the value, for the message; none for the whole content.
 
@@ -136,10 +164,10 @@ def parse(kind: Any, value: Any, name: str = "") -> Any:
         if value in arguments:
             return value
         expected = ", ".join(arguments)
-    elif origin is list:
-        if isinstance(value, list):
+    elif origin in (list, tuple):
+        if isinstance(value, list) and (origin is list or len(value) == len(arguments)):
             return [parse(arguments[0], item, f"{name}[{place}]") for place, item in enumerate(value)]
-        expected = "a list"
+        expected = "a list" if origin is list else f"a list of {len(arguments)}"
     elif origin is dict or is_typeddict(kind):
         declared = get_type_hints(kind, include_extras=True) if is_typeddict(kind) else {}
         needed: frozenset[str] = getattr(kind, "__required_keys__", frozenset())

@@ -153,10 +153,11 @@ def test_the_latest_evaluation_of_this_checkpoint_is_found(copy_of_finished: Any
         ):
             file = tmp_path / "logs" / "eval" / "runs" / name / "eval.json"
             file.parent.mkdir(parents=True)
-            file.write_text(json.dumps({"ckpt": str(ckpt), "other_images": other, "metrics": {"by": name}}))
+            content = {"ckpt": str(ckpt), "other_images": other, "metrics": {"test/loss": int(name)}}
+            file.write_text(json.dumps(content | {"images": 1}))
         (tmp_path / "logs" / "eval" / "eval.json").write_text("[not JSON")
         found = find_evaluation(best, None)
-        assert found is not None and found["metrics"]["by"] == "2"
+        assert found is not None and found["metrics"] == {"test/loss": 2}
         best.touch()  # trained anew since
         assert find_evaluation(best, None) is None
 
