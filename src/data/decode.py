@@ -23,13 +23,14 @@ SUFFIXES = tuple(suffix for suffix, name in Image.registered_extensions().items(
 THREADS = min(8, os.cpu_count() or 1)
 
 
-def read_image(image: str | os.PathLike[str] | Image.Image, image_size: int) -> Tensor:
+def read_image(image: str | os.PathLike[str] | Image.Image, image_size: int, bits: int = 16) -> Tensor:
     """An image as a network's ``preprocess`` takes it, brought to its size as training images are.
 
     Args:
         image: a file in any format Pillow reads, or an image of Pillow's; grey, palette, 16 bits, CMYK become RGB,
             transparency white, and EXIF turns it upright.
         image_size: side S wanted.
+        bits: how many a pixel of a grey image of 16 bits makes use of, 8 to 16; ``Trained.bits`` for a network's.
 
     Returns:
         uint8 ``[3, S, S]``.
@@ -38,18 +39,19 @@ def read_image(image: str | os.PathLike[str] | Image.Image, image_size: int) -> 
         ValueError: it cannot be read, its range of values is not known, or it is a decompression bomb.
     """
     if isinstance(image, Image.Image):
-        pixels = to_square(ImageOps.exif_transpose(image), image_size)  # a copy
+        pixels = to_square(ImageOps.exif_transpose(image), image_size, bits)  # a copy
     else:
-        pixels = decode(image, image_size)
+        pixels = decode(image, image_size, bits)
     return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
 
-def decode(path: str | os.PathLike[str], image_size: int) -> Pixels:
+def decode(path: str | os.PathLike[str], image_size: int, bits: int = 16) -> Pixels:
     """Read one image file.
 
     Args:
         path: of a file in any format that Pillow reads by itself.
         image_size: side S of the square wanted.
+        bits: see ``read_image``.
 
     Returns:
         See ``to_square``.
@@ -60,7 +62,7 @@ def decode(path: str | os.PathLike[str], image_size: int) -> Pixels:
     """
     try:
         with Image.open(path, formats=FORMATS) as image:
-            return to_square(image, image_size)
+            return to_square(image, image_size, bits)
     except Exception as error:  # a damaged file makes Pillow's readers raise almost anything
         reason = str(error).rstrip(".")
         raise ValueError(
@@ -68,7 +70,17 @@ def decode(path: str | os.PathLike[str], image_size: int) -> Pixels:
         ) from error
 
 
-def to_square(image: Image.Image, image_size: int) -> Pixels:
+def largest_16_bit_value(path: str | os.PathLike[str]) -> int:
+    """The largest value of a grey image of 16 bits; 0 for any other file."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            _check_size(image)
+            return int(np.asarray(image).max()) if image.mode.startswith("I;16") else 0
+    except Exception:  # ``decode`` says what is wrong with it
+        return 0
+
+
+def to_square(image: Image.Image, image_size: int, bits: int = 16) -> Pixels:
     """An image as uint8 ``[S, S, 3]``: upright as its EXIF says, in RGB, transparency on white.
 
     An image of another size is resized (bilinear, antialiased; the aspect ratio is not kept), others are not
@@ -77,6 +89,7 @@ def to_square(image: Image.Image, image_size: int) -> Pixels:
     Args:
         image: of any mode but I and F, whose range is not known. May be changed.
         image_size: side S.
+        bits: see ``read_image``.
 
     Raises:
         ValueError: the mode is I or F, or the image has more pixels than Pillow's limit.
@@ -86,7 +99,7 @@ def to_square(image: Image.Image, image_size: int) -> Pixels:
     # and images up to six times the target are not affected.
     image.draft(None, (3 * image_size, 3 * image_size))
     ImageOps.exif_transpose(image, in_place=True)
-    rgb = _to_rgb(image)
+    rgb = _to_rgb(image, bits)
     if rgb.size != (image_size, image_size):
         rgb = rgb.resize((image_size, image_size), Image.Resampling.BILINEAR)  # antialiases
     return np.asarray(rgb)
@@ -98,9 +111,9 @@ def _check_size(image: Image.Image) -> None:
         raise ValueError(f"Image size ({image.width * image.height} pixels) exceeds limit of {limit} pixels")
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, bits: int) -> Image.Image:
     if image.mode.startswith("I;16"):  # Pillow would clip 16 bits at 255, that is, to white
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        image = Image.fromarray(np.minimum(np.asarray(image) >> (bits - 8), 255).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError(f"its pixels are of Pillow's mode {image.mode}, whose range is not known")
     if image.has_transparency_data:

@@ -1,6 +1,10 @@
 """A folder of class folders of images, decoded once into one array that later runs read back at once."""
 
+import logging
+import math
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,10 +20,12 @@ from filelock import FileLock
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from src.data.decode import SUFFIXES, THREADS, Pixels, decode
+from src.data.decode import SUFFIXES, THREADS, Pixels, decode, largest_16_bit_value
 from src.data.image_set import ImageSet, LabelledImages, digest
 from src.runs.folder import write_whole
 from src.runs.text import printable
+
+log = logging.getLogger(__name__)
 
 LAYOUT = 2  # of the cache and of how images are decoded; raise it when either changes
 CHUNK = 64  # images per task: enough to hide the task's cost, few enough for the bar to move
@@ -29,16 +35,20 @@ CHUNK = 64  # images per task: enough to hide the task's cost, few enough for th
 class ImageFolder:
     """Images in ``root/{train,test}/<class>/``, in any format that Pillow reads.
 
-    Hidden files and files without an image's extension are passed over.
+    Class folders may have folders of their own. Hidden files and files without an image's extension are passed over;
+    of the latter it is said how many there are.
 
     Args:
         root: folder that holds ``train`` and ``test``. The decoded images are cached in
             the user's cache folder.
         image_size: side of the square images; see ``decode`` for how others are brought to it.
+        bits: how many a pixel of a grey image of 16 bits makes use of, 8 to 16. None: as few of 8, 10, 12, 14 and 16
+            as the largest value of the training images needs.
     """
 
     root: str
     image_size: int = 32
+    bits: int | None = None
 
     def load(self) -> LabelledImages:
         """Read both halves from the cache, decoding them first if any file is new or changed.
@@ -54,6 +64,8 @@ class ImageFolder:
         """
         if not isinstance(self.image_size, int) or self.image_size < 1:
             raise ValueError(f"data.image_size must be a whole number >= 1, but it is {self.image_size}.")
+        if self.bits is not None and self.bits not in range(8, 17):
+            raise ValueError(f"data.bits is {self.bits!r}; expected 8 to 16, or null.")
         root = Path(self.root).expanduser().absolute()
         if not root.is_dir():
             raise FileNotFoundError(
@@ -67,13 +79,17 @@ class ImageFolder:
                     f"Train and test must have the same classes, but {', '.join(extra)} "
                     f"can be found in {one.folder} and not in {other.folder}: add or remove these folders."
                 )
-        return LabelledImages(self._image_set(train), self._image_set(test), tuple(map(printable, train.classes)))
+        learned, bits = self._image_set(train, self.bits)
+        tested, _ = self._image_set(test, bits)
+        return LabelledImages(learned, tested, tuple(map(printable, train.classes)), bits)
 
-    def _image_set(self, listing: "_Listing") -> ImageSet:
-        images, content = _read_or_decode(listing, self.image_size)
+    def _image_set(self, listing: "_Listing", bits: int | None) -> tuple[ImageSet, int]:
+        images, content, bits = _read_or_decode(listing, self.image_size, bits)
+        if bits < 16:
+            log.info("16-bit images are read as images of %d bits (data.bits).", bits)
         sizes = torch.tensor([len(files) for files in listing.classes.values()])
         labels = torch.arange(len(sizes)).repeat_interleave(sizes)
-        return ImageSet(torch.from_numpy(images), labels, content=content)
+        return ImageSet(torch.from_numpy(images), labels, content=content), bits
 
 
 # ---- What is there -------------------------------------------------------------------------------------
@@ -95,9 +111,9 @@ class _Listing:
     def paths(self) -> list[str]:
         return [str(self.folder / name / file.name) for name, files in self.classes.items() for file in files]
 
-    def key(self, image_size: int) -> str:
+    def key(self, image_size: int, bits: int | None) -> str:
         """A hash that changes when the decoded array would."""
-        return blake2b(repr((LAYOUT, image_size, self.classes)).encode(), digest_size=16).hexdigest()
+        return blake2b(repr((LAYOUT, image_size, bits, self.classes)).encode(), digest_size=16).hexdigest()
 
 
 def _scan(folder: Path) -> _Listing:
@@ -105,9 +121,11 @@ def _scan(folder: Path) -> _Listing:
         raise FileNotFoundError(
             f"There is no folder {folder}: images are expected in {folder}/<class>/, one folder per class."
         )
+    others: Counter[str] = Counter()  # what is passed over, by extension
     try:
         names = sorted(entry.name for entry in _visible(folder) if entry.is_dir())
-        classes = {name: list(_image_files(folder / name)) for name in names}
+        others.update(Path(entry.name).suffix for entry in _visible(folder) if not entry.is_dir())
+        classes = {name: list(_image_files(folder / name, "", others)) for name in names}
     except OSError as error:
         raise ValueError(
             f"{error.filename} cannot be read ({error.strerror}): make it readable or remove it."
@@ -123,6 +141,10 @@ def _scan(folder: Path) -> _Listing:
             f"{folder} must hold at least two class folders, but it holds {len(classes)}"
             f"{''.join(f' ({name})' for name in classes)}: put the images of each class in {folder}/<class>/."
         )
+    if others:
+        kinds = printable(", ".join(f"{count} {suffix or 'without one'}" for suffix, count in others.most_common()))
+        log.warning("%s: %d files are left out, as they are not images in a class folder (by extension: %s).",
+                    folder, others.total(), kinds)  # fmt: skip
     return _Listing(folder, classes)
 
 
@@ -131,37 +153,54 @@ def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
         yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
-def _image_files(folder: Path) -> Iterator[_File]:
+def _image_files(folder: Path, within: str, others: Counter[str]) -> Iterator[_File]:
+    """The images of a class folder, then those of its folders, each by name; whatever else there is goes to ``others``.
+
+    Links to folders are not followed: they may lead back.
+    """
     # os.scandir and DirEntry.stat: pathlib takes several times as long, and tens of thousands of files
     # are looked at on every start.
-    for entry in sorted(_visible(folder), key=lambda entry: entry.name):
+    entries = sorted(_visible(folder), key=lambda entry: entry.name)
+    for entry in entries:
         if entry.name.lower().endswith(SUFFIXES) and not entry.is_dir():
             stat = entry.stat()
-            yield _File(entry.name, stat.st_size, stat.st_mtime_ns)
+            yield _File(within + entry.name, stat.st_size, stat.st_mtime_ns)
+        elif not entry.is_dir(follow_symlinks=False):
+            others[Path(entry.name).suffix] += 1
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _image_files(folder / entry.name, f"{within}{entry.name}/", others)
 
 
 # ---- The cache -----------------------------------------------------------------------------------------
 
 
-def _read_or_decode(listing: _Listing, image_size: int) -> tuple[Pixels, str]:
-    """The images, and their digest, which is kept beside them."""
+def _read_or_decode(listing: _Listing, image_size: int, bits: int | None) -> tuple[Pixels, str, int]:
+    """The images, their digest, and how many bits those of 16 make use of; the latter two are kept beside them."""
     shape = (sum(len(files) for files in listing.classes.values()), 3, image_size, image_size)
     stem = f"{listing.folder.name}-{image_size}px-"
-    file = _cache(listing.folder.parent) / f"{stem}{listing.key(image_size)}.npy"
-    kept = file.with_suffix(".sha256")
+    file = _cache(listing.folder.parent) / f"{stem}{listing.key(image_size, bits)}.npy"
+    kept = file.with_suffix(".txt")
     images = _read(file)
-    if images is None or images.shape != shape:
-        images = _decode_all(listing.paths(), image_size, f"Decoding {listing.folder.name} images, this once")
-        try:
-            _write(file, images, stem)
-        except OSError as error:
-            warn(f"The decoded images could not be cached and will be decoded again: {error}.", stacklevel=2)
-    elif kept.is_file() and len(content := kept.read_text()) == 64:
-        return images, content
+    known = kept.read_text() if kept.is_file() else ""
+    if images is not None and images.shape == shape and re.fullmatch(r"[0-9a-f]{64} (8|1[0-6])", known):
+        return images, known[:64], int(known[65:])
+    bits = bits or _significant_bits(listing.paths())
+    images = _decode_all(listing.paths(), image_size, bits, f"Decoding {listing.folder.name} images, this once")
     content = digest(torch.from_numpy(images))
-    with suppress(OSError):  # told already
-        kept.write_text(content)
-    return images, content
+    try:
+        _write(file, images, stem)
+        kept.write_text(f"{content} {bits}")
+    except OSError as error:
+        warn(f"The decoded images could not be cached and will be decoded again: {error}.", stacklevel=2)
+    return images, content, bits
+
+
+def _significant_bits(paths: list[str]) -> int:
+    """As few of 8, 10, 12, 14 and 16 bits as the largest value of the grey images of 16 bits needs; 16 without any."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        largest = max(pool.map(largest_16_bit_value, paths))
+    return max(8, 2 * math.ceil(largest.bit_length() / 2)) if largest else 16
 
 
 def _cache(root: Path) -> Path:
@@ -195,13 +234,13 @@ def _write(file: Path, images: Pixels, stem: str) -> None:
 # ---- Decoding ------------------------------------------------------------------------------------------
 
 
-def _decode_all(paths: list[str], image_size: int, title: str) -> Pixels:
+def _decode_all(paths: list[str], image_size: int, bits: int, title: str) -> Pixels:
     images = np.empty((len(paths), 3, image_size, image_size), dtype=np.uint8)
 
     def decode_chunk(start: int) -> int:
         chunk = paths[start : start + CHUNK]
         for offset, path in enumerate(chunk):
-            images[start + offset] = decode(path, image_size).transpose(2, 0, 1)
+            images[start + offset] = decode(path, image_size, bits).transpose(2, 0, 1)
         return len(chunk)
 
     # Threads, not processes: Pillow decodes and resizes outside the interpreter's lock, which is where large

@@ -74,11 +74,15 @@ class ImageSet(Dataset[Batch]):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """What a source delivers: both halves of a data set and the names of its classes, by class index."""
+    """What a source delivers: both halves of a data set and the names of its classes, by class index.
+
+    ``bits`` is, where files are read, how many a pixel of 16 bits makes use of, see ``read_image``.
+    """
 
     train: ImageSet
     test: ImageSet
     classes: tuple[str, ...]
+    bits: int | None = None
 
     @cached_property
     def content(self) -> str:

@@ -12,7 +12,7 @@ from src.data.decode import THREADS, read_image
 
 
 def stream(
-    files: Iterable[Path], image_size: int, batch_size: int
+    files: Iterable[Path], image_size: int, batch_size: int, bits: int = 16
 ) -> Iterator[tuple[list[Path], list[Tensor], list[ValueError]]]:
     """Decode files in threads, the next batch while the current one is used; no more than two are in memory.
 
@@ -20,6 +20,7 @@ def stream(
         files: images of any format, mode and size, see ``read_image``.
         image_size: side S wanted.
         batch_size: how many files at a time.
+        bits: see ``read_image``.
 
     Yields:
         the files that could be read, their images uint8 ``[3, S, S]``, and what was wrong with the others.
@@ -27,7 +28,7 @@ def stream(
 
     def read(file: Path) -> Tensor | ValueError:
         try:
-            return read_image(file, image_size)
+            return read_image(file, image_size, bits)
         except ValueError as error:
             return error
 

@@ -211,6 +211,7 @@ def _test_data(trained: Trained, cfg: DictConfig) -> ImageDataModule:
     if cfg.get("data") is not None:
         # Other images, but normalised as those it learned from; how one would train on them is of no account.
         kept = {"mean": config.data.mean, "std": config.data.std, "val_size": 0, "batch_size": 1}
+        kept |= {"bits": trained.bits} if "bits" in cfg.data else {}
         config.data = OmegaConf.merge(cfg.data, kept)
     data = build_data(config)
     if data.classes != trained.classes:

@@ -45,7 +45,7 @@ def explain_images(cfg: DictConfig) -> int:
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Explaining", total=len(files))
-        for readable, images, errors in stream(files, trained.image_size, BATCH):
+        for readable, images, errors in stream(files, trained.image_size, BATCH, trained.bits):
             for error in errors:
                 console.print(printable(error))
             unreadable += len(errors)

@@ -3,7 +3,7 @@
     from src.inference.load import load, read_image
 
     trained = load("logs/train/runs/<run>")
-    images = torch.stack([read_image(file, trained.image_size) for file in files])
+    images = torch.stack([read_image(file, trained.image_size, trained.bits) for file in files])
     with torch.inference_mode():
         probabilities = trained.network(trained.preprocess(images)).softmax(dim=1)
 
@@ -38,6 +38,7 @@ class Trained:
             ``std`` of ``[3]``, for values 0 to 1.
         classes: their names, by index.
         image_size: S, in pixels.
+        bits: how many a pixel of a grey image of 16 bits makes use of, see ``read_image``.
         config: what it was trained with.
         checkpoint: the file it came from.
     """
@@ -46,6 +47,7 @@ class Trained:
     preprocess: nn.Module
     classes: tuple[str, ...]
     image_size: int
+    bits: int
     config: DictConfig
     checkpoint: Path
 
@@ -65,6 +67,8 @@ def load(path: Path | str) -> Trained:
     file = RunFolder(path).best if path.is_dir() else path
     checkpoint = load_checkpoint(file)
     config, image_size = trusted(checkpoint.config), checkpoint.image_size
+    if (bits := config.data.get("bits") or 16) not in range(8, 17):
+        raise ValueError(f"{file} has data.bits={bits!r}; expected 8 to 16.")
     with torch.random.fork_rng(devices=[]):  # initial weights, at once replaced, are none of the caller's draws
         network = build_network(config.model, len(checkpoint.classes), image_size)
     try:
@@ -79,6 +83,7 @@ def load(path: Path | str) -> Trained:
         preprocess=Normalise(config.data.mean, config.data.std),
         classes=checkpoint.classes,
         image_size=image_size,
+        bits=bits,
         config=config,
         checkpoint=file,
     )

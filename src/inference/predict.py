@@ -86,7 +86,7 @@ def _predictions(cfg: DictConfig, files: Sequence[Path]) -> Iterator[tuple[list[
     average = ViewAverage.from_config(views, cfg.tta.average)
     trained = load(cfg.ckpt)
     inference = Inference(trained, cfg)
-    for readable, images, errors in stream(files, trained.image_size, cfg.batch_size):
+    for readable, images, errors in stream(files, trained.image_size, cfg.batch_size, trained.bits):
         predictions = []
         if readable:
             probabilities = average(inference(torch.stack(images), average.views).double()).exp()

@@ -33,6 +33,8 @@ NEUTRAL = {
     "data.download": "how the images came there",
     "data.source.root": "as data.root",
     "data.source.download": "as data.download",
+    "data.bits": "how pixels are read: their content counts",
+    "data.source.bits": "as data.bits",
     "data.device": "where the images are kept",
     "data.eval_batch_size": "every image is evaluated alone",
     "trainer.accelerator": "the device",

@@ -53,7 +53,10 @@ def build_data(cfg: DictConfig) -> ImageDataModule:
     Raises:
         ValueError, OSError: a setting does not fit the data, or the data cannot be read.
     """
-    return instantiate(cfg.data, aug=instantiate(cfg.aug), seed=cfg.seed)
+    data: ImageDataModule = instantiate(cfg.data, aug=instantiate(cfg.aug), seed=cfg.seed)
+    if data.bits is not None:  # found in the images: other images are read for the network in the same way
+        OmegaConf.update(cfg, "data.bits", data.bits, force_add=True)
+    return data
 
 
 def build_network(model: DictConfig, num_classes: int, image_size: int) -> nn.Module:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from src.data.decode import read_image
 from src.data.image_folder import ImageFolder
 from src.data.image_set import LabelledImages
 
@@ -58,10 +60,10 @@ def load(root: Path, image_size: int = 8) -> LabelledImages:
 
 
 def caches(folder: Path) -> list[str]:
-    """The decoded arrays. Each has its digest beside it, and nothing else is there."""
+    """The decoded arrays. Each has its digest and bits beside it, and nothing else is there."""
     files = sorted(file.name for file in folder.rglob("*") if file.is_file() and file.name != ".lock")
     arrays = [name for name in files if name.endswith(".npy")]
-    assert files == sorted([*arrays, *(name.replace(".npy", ".sha256") for name in arrays)])
+    assert files == sorted([*arrays, *(name.replace(".npy", ".txt") for name in arrays)])
     return arrays
 
 
@@ -120,6 +122,52 @@ def test_16_bit_grey_keeps_its_range(root: Path) -> None:
     grey = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1024
     Image.fromarray(grey).save(root / "train/ant/0.png")
     assert torch.equal(only_train_image(root), torch.from_numpy(grey // 256).byte().expand(3, 8, 8))
+
+
+@pytest.mark.parametrize(("largest", "bits"), [(200, 8), (1000, 10), (4095, 12), (9000, 14), (20000, 16)])
+def test_16_bit_grey_is_read_by_the_range_of_the_training_images(
+    root: Path, caplog: pytest.LogCaptureFixture, largest: int, bits: int
+) -> None:
+    caplog.set_level("INFO")
+    for name, value in (("train/ant/0", largest), ("train/cat/0", 100), ("test/ant/0", 60000)):
+        Image.fromarray(np.full((8, 8), value, dtype=np.uint16)).save(root / f"{name}.png")
+    for _ in range(2):  # the second time from the cache
+        images = load(root)
+        assert images.bits == bits
+        assert images.train.images[0].unique().tolist() == [largest >> (bits - 8)]
+        assert images.train.images[3].unique().tolist() == [100 >> (bits - 8)]
+        assert images.test.images[0].unique().tolist() == [min(60000 >> (bits - 8), 255)]
+    assert (f"16-bit images are read as images of {bits} bits" in caplog.text) == (bits < 16)
+    assert torch.equal(read_image(root / "train/ant/0.png", 8, bits), images.train.images[0])
+    assert ImageFolder(str(root), 8, bits=16).load().train.images[0].unique().tolist() == [largest >> 8]
+
+
+@pytest.mark.parametrize("bits", [7, 17, "many", True])
+def test_bits_that_there_are_none_of(root: Path, bits: Any) -> None:
+    with pytest.raises(ValueError, match=r"^data\.bits is .*; expected 8 to 16, or null\.$"):
+        ImageFolder(str(root), 8, bits=bits).load()
+
+
+def test_folders_of_a_class_folder_belong_to_it(root: Path) -> None:
+    for seed, name in enumerate(("b/1", "a/1", "a/c/1", ".hidden/1"), start=20):
+        (root / "train/ant" / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(seed).save(root / "train/ant" / f"{name}.png")
+    (root / "train/ant/a/back").symlink_to(root / "train/ant")
+    images = load(root)
+    assert images.train.labels.tolist() == [0] * 5 + [1] * 3
+    for place, seed in enumerate((21, 22, 20), start=2):  # after the folder's own images
+        assert torch.equal(images.train.images[place], as_tensor(picture(seed)))
+
+
+def test_what_is_left_out_is_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load(root)
+    assert caplog.text == ""
+    for name in ("ant/a.heic", "ant/b.heic", "cat/within/no suffix", "ant/.hidden", "outside.png"):
+        (root / "train" / name).parent.mkdir(exist_ok=True)
+        (root / "train" / name).touch()
+    assert len(load(root).train) == 5
+    assert "train: 4 files are left out" in caplog.text
+    assert "(by extension: 2 .heic, 1 .png, 1 without one)" in caplog.text
 
 
 def test_exif_rotation_is_applied(root: Path) -> None:

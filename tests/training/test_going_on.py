@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from src.inference.load import load, read_image
 from src.runs import trust
 from src.training import record
 from src.training.classifier import Classifier
@@ -209,6 +210,18 @@ def test_a_sweep_keeps_each_difference_once(train: Launch, tmp_path: Path, monke
     assert [file.relative_to(tmp_path / "logs/train/sweeps/s").parts for file in tmp_path.rglob("*.diff")] == [
         ("code-b.diff",)
     ]
+
+
+def test_other_images_are_read_as_those_it_was_trained_on(train_as_given: Launch, root: Path) -> None:
+    dark = np.full((8, 8), 4000, dtype=np.uint16)
+    Image.fromarray(dark).save(root / "train" / "ant" / "0.png")
+    run = train_as_given("data=image_folder", f"data.root={root}", "data.image_size=8", "data.batch_size=5",
+                         "model=simplecnn", "trainer=cpu", "trainer.max_epochs=1", "logger=none")  # fmt: skip
+    assert run.code == 0, run.err
+    assert "16-bit images are read as images of 12 bits" in run.log
+    trained = load(run.folder)
+    assert trained.bits == 12
+    assert read_image(root / "train" / "ant" / "0.png", 8, trained.bits).unique().tolist() == [4000 >> 4]
 
 
 def test_what_ran_is_recorded(finished: Any) -> None:
