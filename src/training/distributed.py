@@ -62,15 +62,10 @@ def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
     processes = process_count(cfg)
     _, started = rank_and_size()
     nodes = cfg.trainer.get("num_nodes", 1)
-    if started > 1 and started != processes:
+    if started != processes and (started > 1 or nodes > 1):
         raise ValueError(
-            f"torchrun or srun started {started} processes, but the configuration asks for {processes}: use "
-            f"trainer=ddp with trainer.num_nodes machines of trainer.devices processes each."
-        )
-    if started == 1 and nodes > 1:
-        raise ValueError(
-            f"trainer.num_nodes is {nodes}, but this process was started alone: start it on every machine with "
-            "torchrun or srun (README, Many jobs, many machines)."
+            f"trainer.devices and trainer.num_nodes={nodes} ask for {processes} processes, but {started} started: "
+            "start trainer.devices of them on each machine with torchrun or srun (README, Many jobs, many machines)."
         )
     if started < processes and "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
         raise ValueError(
@@ -87,9 +82,7 @@ def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
     return _start_and_supervise(processes, plain, folder.path)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Started by torchrun or srun
-# ---------------------------------------------------------------------------------------------------------------------
+# ---- started by torchrun or srun -------------------------------------------------------------------------------------
 
 
 def rank_and_size() -> tuple[int, int]:
@@ -169,12 +162,9 @@ def _follow() -> None:
             raise SystemExit(f"process {rank_and_size()[0]}: {sentence(error)}") from None
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Started alone
-#
+# ---- started alone ---------------------------------------------------------------------------------------------------
 # torch.multiprocessing.start_processes and elastic_launch return an error as text, not the exception; both let the
 # workers train on when this process is killed, and elastic_launch names a failed peer 10 s after the process killed.
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _start_and_supervise(processes: int, config: Any, folder: Path) -> float:

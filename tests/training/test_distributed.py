@@ -224,7 +224,7 @@ def test_what_fails_in_every_process_is_told_once(train: Launch, tmp_path: Path)
         ),
         ("trainer.devices=auto", "trainer.devices is auto, but there is no GPU to count"),
         ("trainer.devices=0", "trainer.devices is 0; expected 1 or more"),
-        ("trainer.num_nodes=2", "trainer.num_nodes is 2, but this process was started alone"),
+        ("trainer.num_nodes=2", "trainer.devices and trainer.num_nodes=2 ask for 2 processes, but 1 started"),
     ],
 )
 def test_a_wrong_number_of_processes_gets_a_sentence(train: Launch, override: str, sentence: str) -> None:
