@@ -20,7 +20,12 @@ else:
 
 
 def whitelist(targets: Iterable[str]) -> dict[str, Any]:
-    """The argument that lets ``hydra.utils.instantiate`` build these targets and no others; Hydra 1.3 has none."""
+    """The argument of ``hydra.utils.instantiate`` that allows these targets; Hydra 1.3 has none.
+
+    Hydra 1.4 also looks at the class of what a nested target returns, if that can be called, as a network can: it is
+    taken to be of the target's package, or torch's.
+    """
     if _execution_whitelist is None:
         return {}
-    return {"_execution_whitelist_": _execution_whitelist(sorted(targets), reset=True)}
+    allowed = {"torch.*"}.union(*({target, f"{target.partition('.')[0]}.*"} for target in targets))
+    return {"_execution_whitelist_": _execution_whitelist(sorted(allowed), reset=True)}

@@ -112,9 +112,9 @@ def instantiate(config: Any, **arguments: Any) -> Any:
         raise ValueError(f"Nothing can be built from {plain}: it has no _target_.")
     deferred = arguments.pop("_partial_", plain.get("_partial_", False))
     build = hydra.utils.instantiate(config, _partial_=True, _convert_="all", **whitelist(_targets(plain)))
-    if deferred:
-        return partial(build, **arguments) if arguments else build
-    return build(**arguments)
+    # Called without Hydra, which in 1.4 allows no result of a class that it was not told of.
+    build = partial(build.func, *build.args, **build.keywords | arguments)
+    return build if deferred else build()
 
 
 def _targets(node: Any) -> Iterator[str]:

@@ -36,3 +36,15 @@ def test_what_an_argument_describes_is_not_built(tmp_path: Path, monkeypatch: py
 def test_a_file_may_say_how_values_are_converted() -> None:
     config = {"optim": {"_target_": "src.training.optimizers.build_optimizer", "_convert_": "all", "lr": 0.1}}
     assert trusted(config) == config
+
+
+def test_any_network_may_come_out_of_a_function_and_any_callable_of_a_nested_one() -> None:
+    network = instantiate({"_target_": "torchvision.models.squeezenet1_0"}, num_classes=3)
+    assert network.num_classes == 3
+    nested = {"_target_": "src.augment.Pipeline", "transforms": [{"_target_": "src.augment.RandomCrop", "padding": 2}]}
+    assert instantiate(nested).transforms[0].padding == 2
+
+
+def test_a_config_without_a_target_is_said_to_have_none() -> None:
+    with pytest.raises(ValueError, match="it has no _target_"):
+        instantiate({"every": 3})
