@@ -53,7 +53,7 @@ def report(cfg: DictConfig, folder: Path) -> "Page":
     from src.sweeps.jobs import commands, find_sweep
 
     if not cfg.sweep:
-        raise ValueError("Name a sweep: python -m src.report sweep=<name of a folder in logs/train/sweeps>")
+        raise ValueError("Name a sweep: python -m src.report sweep=NAME, a folder in logs/train/sweeps")
     if not all(isinstance(target, int | float) and 0 < target <= 1 for target in cfg.targets):
         raise ValueError(
             f"targets is {cfg.targets}; expected validation accuracies above 0, up to 1, such as [0.5,0.9]."

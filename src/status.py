@@ -15,20 +15,21 @@ from src.sweeps.command_line import run
 
 @hydra.main(config_name="status", **MAIN)
 def main(cfg: DictConfig) -> None:
-    from src.sweeps.jobs import commands, find_sweep, jobs, known_sweeps, show
+    from src.runs.command import command
+    from src.sweeps.jobs import find_sweep, how_to_finish, jobs, known_sweeps, place, show
 
     with errors_as_sentence(debug=cfg.debug):
         if cfg.sweep is None:
-            raise ValueError(f"Name a sweep, python -m src.status sweep=<name>; {known_sweeps()}.")
+            raise ValueError(f"Name a sweep, python -m src.status sweep=NAME; {known_sweeps()}.")
         sweep = find_sweep(str(cfg.sweep))
         found = jobs(sweep)
     show(sweep, found)
     states = Counter(job.state for job in found)
     print(", ".join(f"{count} {state}" for state, count in states.most_common()) or "no jobs")
-    for command in commands(sweep):
-        print(f"To finish it: {command}")
+    if finish := how_to_finish(sweep):
+        print(finish)
     if states["completed"]:
-        print(f"To sum it up: python -m src.report sweep={cfg.sweep}")
+        print(f"To sum it up: {command('src.report', sweep=place(sweep))}")
 
 
 if __name__ == "__main__":

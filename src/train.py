@@ -1,7 +1,8 @@
 """Train one configuration, test it, record it; with --multirun, every combination of the choices given.
 
 python -m src.train model=resnet10 aug=trivialaugment
-python -m src.train --multirun optim=sgd,adam,adamw
+python -m src.train --multirun optim=sgd,adam,adamw seed=1,2,3 sweep=optimizers
+python -m src.train resume=logs/train/runs/<run>
 """
 
 import math

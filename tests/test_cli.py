@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
     [
         ("train", "--help", "resnet50_cifar_stem"),
         ("train", "--cfg=job", "seed: 42"),
-        ("export", "--help", "format: onnx"),
+        ("export", "--help", "format: onnx # onnx, torch_export or safetensors"),
         ("explain", "--help", "images: null"),
     ],
 )

@@ -316,17 +316,28 @@ def test_names_of_factors_are_not_evaluated(strangers_run: Path, tmp_path: Path,
 
 COMMANDS = {
     "python -m src.train --multirun model=resnet10,resnet20 sweep=x": True,
+    "python -m src.train -m model=resnet10 hydra/launcher=joblib hydra.launcher.n_jobs=2 hydra.sweep.dir=/else": True,
     "python -m src.train --multirun sweep=x; touch PWNED": False,
-    "python -m src.train --multirun 'sweep=$(touch PWNED)'": True,  # a shell leaves it alone, and so does Hydra
-    'python -m src.train --multirun "sweep=$(touch PWNED)"': False,
+    # Where the sweep lies is not taken from the record.
+    "python -m src.train --multirun 'sweep=$(touch PWNED)' model=resnet10": True,
+    'python -m src.train --multirun "sweep=$(touch PWNED)" model=resnet10': True,
+    "python -m src.train --multirun 'sweep=\x1b[2Jx' model=resnet10": True,
+    "python -m src.train --multirun 'hydra.sweep.dir=/PWNED' model=resnet10": True,
+    "python -m src.train --multirun 'data.root=$(touch PWNED)'": False,
+    "python -m src.train --multirun 'data.root=\x1b[2Jx'": False,
     "python -m src.train --multirun sweep=x\ntouch PWNED": False,
-    "python -m src.train --multirun 'sweep=\x1b[2Jx'": False,
     "python -m src.train --multirun sweep=x 'unfinished": False,
     "python -c 'import os'": False,
     "python -m src.train --experimental-rerun evil.pickle": False,
     "python -m src.train --config-dir=evil --multirun sweep=x": False,
     "python -m src.train --multirun model._target_=os.system": False,
+    "python -m src.train --multirun 'model={_target_: os.system}'": False,
+    'python -m src.train --multirun \'model=${oc.create:"{\\"\\\\x5ftarget_\\": os.system}"}\'': False,
     "python -m src.train --multirun 'hydra.searchpath=[file://evil]'": False,
+    "python -m src.train --multirun +hydra.job.env_set.PATH=PWNED": False,
+    "python -m src.train --multirun hydra/launcher=slurm 'hydra.launcher.setup=[touch PWNED]'": False,
+    "python -m src.train --multirun hydra/launcher=evil": False,
+    "python -m src.train --multirun 'model@hydra.launcher=resnet10'": False,
 }
 
 
@@ -336,7 +347,8 @@ def test_status_recommends_no_foreign_command(strangers_run: Path, tmp_path: Pat
     launch_record = {"command": command, "jobs": {"seed=1": ["seed=1"]}}
     (sweep / "sweep.json").write_text(json.dumps({"schema": 1, "launches": [launch_record]}))
     run = launch(src.status.main, tmp_path, f"sweep={sweep}")
-    assert run.code == 0 and ("To finish it: " in run.out) == shown
+    assert run.code == 0 and ("To finish the sweep: python -m src.train --multirun " in run.out) == shown
+    assert not any(mark in run.out for mark in ("PWNED", "\x1b", "/else", "os.system"))
 
 
 # ------------------------------------------------------------------------------------------------------------

@@ -37,6 +37,8 @@ def level_name(level: object) -> str:
     """A factor's level in words."""
     if isinstance(level, bool):
         return "on" if level else "off"
+    if level in ("on", "off", "None"):  # as text; a choice may be called none
+        return f"'{level}'"
     return f"{level:g}" if isinstance(level, float) else printable(level)
 
 

@@ -42,7 +42,7 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
         if not any(job.folder for job in found):
             raise FileNotFoundError(
                 f"There are no runs in {sweep}; expected the folder of a multirun, or its name: python -m src.report "
-                "sweep=<name>, as in python -m src.train --multirun sweep=<name> ..."
+                "sweep=NAME, as in python -m src.train --multirun sweep=NAME seed=1,2,3"
             )
         for job in found:
             results, run = job.results, identity.run_of(job.results)

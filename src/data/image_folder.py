@@ -23,7 +23,7 @@ from rich.progress import MofNCompleteColumn, Progress
 from src.data.decode import SUFFIXES, THREADS, Pixels, decode, largest_16_bit_value
 from src.data.image_set import ImageSet, LabelledImages, digest
 from src.runs.folder import write_whole
-from src.runs.text import printable
+from src.runs.text import distinct, printable
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +44,13 @@ class ImageFolder:
         image_size: side of the square images; see ``decode`` for how others are brought to it.
         bits: how many a pixel of a grey image of 16 bits makes use of, 8 to 16. None: as few of 8, 10, 12, 14 and 16
             as the largest value of the training images needs.
+        test_only: whether nothing is to be trained: the test images stand for both halves, and there need be no others.
     """
 
     root: str
     image_size: int = 32
     bits: int | None = None
+    test_only: bool = False
 
     def load(self) -> LabelledImages:
         """Read both halves from the cache, decoding them first if any file is new or changed.
@@ -72,11 +74,15 @@ class ImageFolder:
                 f"There is no folder {root}: set data.root to one that holds the images in train/<class>/ "
                 "and test/<class>/."
             )
-        train, test = _scan(root / "train"), _scan(root / "test")
+        test = _scan(root / "test")
+        if self.test_only:
+            images, bits = self._image_set(test, self.bits)
+            return LabelledImages(images, images, tuple(map(printable, test.classes)), bits)
+        train = _scan(root / "train")
         for one, other in ((train, test), (test, train)):
             if extra := sorted(one.classes.keys() - other.classes.keys()):
                 raise ValueError(
-                    f"Train and test must have the same classes, but {', '.join(extra)} "
+                    f"Train and test must have the same classes, but {distinct(extra, other.classes)} "
                     f"can be found in {one.folder} and not in {other.folder}: add or remove these folders."
                 )
         learned, bits = self._image_set(train, self.bits)

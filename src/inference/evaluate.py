@@ -30,7 +30,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """
     evaluator = Evaluator(cfg)
     results, figures = evaluator.clean()
-    other = OmegaConf.to_container(cfg.data.source, resolve=True) if cfg.get("data") is not None else None
+    other = OmegaConf.to_container(cfg.data.source, resolve=True) if "_target_" in cfg.data else None
     results = {"ckpt": str(cfg.ckpt), "other_images": other, **results}
     write_json(folder / "eval.json", results)  # corruptions take a while: what is known by now is kept
     if evaluator.corruptions:

@@ -1,5 +1,6 @@
 """A trained network on its test images: everything that eval.json says."""
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,11 @@ from src.inference import figures, measures
 from src.inference.load import Trained, load
 from src.inference.network import Inference
 from src.runs.provenance import device_name
-from src.training.build import build_data
+from src.runs.text import distinct, plural
+from src.training.build import build_data, change_data
 from src.training.classifier import StageMetrics
+
+log = logging.getLogger(__name__)
 
 PLAIN = "none"  # the choice of conf/tta that looks at the image as it is: what training reports, and the baseline
 MISTAKES = 40
@@ -62,12 +66,12 @@ class Evaluator:
 
     def __init__(self, cfg: DictConfig) -> None:
         if cfg.ckpt is None:
-            raise ValueError("Name a checkpoint: python -m src.eval ckpt=<run folder>/checkpoints/best.ckpt")
+            raise ValueError("Name a checkpoint: python -m src.eval ckpt=RUN, a run folder or a checkpoint")
         self.corruptions = _chosen_corruptions(cfg.corruptions)
         chosen = {name: ViewAverage.from_config(entries, cfg.tta.average) for name, entries in cfg.tta.settings.items()}
         self.primary = next(iter(chosen))  # the one whose predictions are looked at closely
         self.settings = {PLAIN: ViewAverage(averaged=cfg.tta.average)} | chosen
-        self.trained = load(cfg.ckpt)
+        self.trained = load(cfg.ckpt, cfg.trust)
         self.data = _test_data(self.trained, cfg)
         self.limit = cfg.trainer.limit_test_batches
         self.inference = Inference(self.trained, cfg)
@@ -79,6 +83,7 @@ class Evaluator:
             JSON values, and figures by name.
         """
         classes = self.trained.classes
+        log.info("evaluating %s", plural(len(self.data.test), "image"))
         found = self._look("Evaluating", self.settings)
         correct = {name: p.argmax(dim=1) == found.labels for name, p in found.log_probabilities.items()}
         settings = []
@@ -130,7 +135,8 @@ class Evaluator:
         """
         rows = []
         only = {self.primary: self.settings[self.primary]}
-        for name in self.corruptions:
+        for number, name in enumerate(self.corruptions, start=1):
+            log.info("corruption %d/%d: %s in %d severities", number, len(self.corruptions), name, len(SEVERITIES))
             for severity in SEVERITIES:
                 harm = partial(corrupt, name=name, severity=severity)
                 found = self._look(f"{name}, severity {severity}", only, harm)
@@ -208,16 +214,22 @@ def _chosen_corruptions(chosen: Any) -> Sequence[str]:
 def _test_data(trained: Trained, cfg: DictConfig) -> ImageDataModule:
     """The test images the network was trained beside, or those of ``cfg.data``."""
     config = trained.config.copy()
-    if cfg.get("data") is not None:
-        # Other images, but normalised as those it learned from; how one would train on them is of no account.
-        kept = {"mean": config.data.mean, "std": config.data.std, "val_size": 0, "batch_size": 1}
-        kept |= {"bits": trained.bits} if "bits" in cfg.data else {}
-        config.data = OmegaConf.merge(cfg.data, kept)
+    config.aug = {"_target_": "src.augment.Pipeline", "transforms": []}
+    # Other images are normalised as those it learned from; how one would train on any is of no account.
+    kept = {"mean": config.data.mean, "std": config.data.std}
+    kept |= {"val_size": 0, "batch_size": 1, "train_size": None, "train_fraction": None}
+    if "_target_" in cfg.data:
+        config.data = cfg.data
+    else:
+        change_data(config, {key: value for key, value in cfg.data.items() if value is not None})
+    config.data = OmegaConf.merge(config.data, kept)
+    if config.data.source._target_ == "src.data.image_folder.ImageFolder":
+        config.data.source = OmegaConf.merge(config.data.source, {"test_only": True, "bits": trained.bits})
     data = build_data(config)
     if data.classes != trained.classes:
         raise ValueError(
-            f"The checkpoint was trained on the classes {', '.join(trained.classes)}, but the data have "
-            f"{', '.join(data.classes)}; evaluate on data with the same classes."
+            f"The checkpoint was trained on the classes {distinct(trained.classes, data.classes)}, but the data have "
+            f"{distinct(data.classes, trained.classes)}; evaluate on data with the same classes."
         )
     if data.image_size != trained.image_size:
         raise ValueError(

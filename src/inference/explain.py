@@ -28,14 +28,14 @@ def explain_images(cfg: DictConfig) -> int:
         ModuleNotFoundError, OSError, ValueError: grad-cam is not installed; there is no such checkpoint or image.
     """
     if cfg.ckpt is None or cfg.images is None:
-        raise ValueError("Name a network and images: python -m src.explain ckpt=logs/train/runs/<run> images=FOLDER")
+        raise ValueError("Name a network and images: python -m src.explain ckpt=RUN images=FOLDER")
     if find_spec("pytorch_grad_cam") is None:
         raise ModuleNotFoundError(
             "Explaining takes grad-cam, not installed here: uv sync --extra explain, or pip install grad-cam."
         )
 
     files = find_images(cfg.images)
-    trained = load(cfg.ckpt)
+    trained = load(cfg.ckpt, cfg.trust)
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
     names = {"sheet"}

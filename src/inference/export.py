@@ -20,7 +20,7 @@ def export_with_card(cfg: DictConfig) -> None:
         ModuleNotFoundError, OSError, ValueError: see ``load``, ``export`` and ``model_card``; nothing is written then.
     """
     if cfg.ckpt is None:
-        raise ValueError("Name a run folder or a checkpoint: python -m src.export ckpt=logs/train/runs/<run>")
+        raise ValueError("Name a run folder or a checkpoint: python -m src.export ckpt=RUN")
 
     check_format(cfg.format)
     if not isinstance(cfg.tolerance, int | float) or not cfg.tolerance >= 0:
@@ -31,7 +31,7 @@ def export_with_card(cfg: DictConfig) -> None:
     card = file.with_name(f"{file.name}.md")
     if card.exists():
         raise FileExistsError(f"{card} is there already and is not overwritten; choose another place with out=.")
-    trained = load(cfg.ckpt)
+    trained = load(cfg.ckpt, cfg.trust)
     evaluation = find_evaluation(trained.checkpoint, cfg.eval and Path(cfg.eval))
     difference, allowed = export(trained, cfg.format, file, cfg.tolerance)
     try:

@@ -7,10 +7,11 @@
     with torch.inference_mode():
         probabilities = trained.network(trained.preprocess(images)).softmax(dim=1)
 
-No data set is read, and nothing in the file is run: tensors and plain values only, and of its configuration only what
-conf/ describes is built.
+This works in the root of the repository, or wherever Python is told of it (PYTHONPATH). No data set is read, and
+nothing in the file is run: tensors and plain values only, and of its configuration only what conf/ describes is built.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from src.data.decode import read_image
 from src.data.normalise import Normalise
 from src.runs.checkpoints import load_checkpoint
 from src.runs.folder import RunFolder
-from src.runs.trust import trusted
+from src.runs.trust import TRAINING_ONLY, trusted
 from src.training.build import build_network
 
 __all__ = ["Trained", "load", "read_image"]
@@ -52,11 +53,12 @@ class Trained:
     checkpoint: Path
 
 
-def load(path: Path | str) -> Trained:
+def load(path: Path | str, trust: Iterable[str] = ()) -> Trained:
     """Load a trained network.
 
     Args:
         path: a checkpoint, or a run folder, whose ``checkpoints/best.ckpt`` is meant.
+        trust: classes and functions that may be called to build it, besides those that conf/ names.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -66,7 +68,7 @@ def load(path: Path | str) -> Trained:
     path = Path(path)
     file = RunFolder(path).best if path.is_dir() else path
     checkpoint = load_checkpoint(file)
-    config, image_size = trusted(checkpoint.config), checkpoint.image_size
+    config, image_size = trusted(checkpoint.config, unbuilt=TRAINING_ONLY, trust=trust), checkpoint.image_size
     if (bits := config.data.get("bits") or 16) not in range(8, 17):
         raise ValueError(f"{file} has data.bits={bits!r}; expected 8 to 16.")
     with torch.random.fork_rng(devices=[]):  # initial weights, at once replaced, are none of the caller's draws

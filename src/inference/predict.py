@@ -46,7 +46,7 @@ def predict(cfg: DictConfig) -> int:
         FileNotFoundError, ValueError: no checkpoint, no images, or a setting that cannot be used.
     """
     if cfg.ckpt is None or cfg.images is None:
-        raise ValueError("Name a checkpoint and images: python -m src.predict ckpt=<run folder> images=<folder>")
+        raise ValueError("Name a checkpoint and images: python -m src.predict ckpt=RUN images=FOLDER")
     for name in ("top", "batch_size"):
         if not isinstance(cfg[name], int) or cfg[name] < 1:
             raise ValueError(f"{name} is {cfg[name]!r}; expected a whole number, 1 or more.")
@@ -84,7 +84,7 @@ def _predictions(cfg: DictConfig, files: Sequence[Path]) -> Iterator[tuple[list[
         raise ValueError(f"tta is {', '.join(cfg.tta.settings)}; predictions are made with one of them.")
     (views,) = cfg.tta.settings.values()
     average = ViewAverage.from_config(views, cfg.tta.average)
-    trained = load(cfg.ckpt)
+    trained = load(cfg.ckpt, cfg.trust)
     inference = Inference(trained, cfg)
     for readable, images, errors in stream(files, trained.image_size, cfg.batch_size, trained.bits):
         predictions = []

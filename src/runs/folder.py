@@ -23,6 +23,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
+from src.runs.command import command
 from src.runs.schema import Amount, Results, parse, parse_metrics, read_json
 
 SCHEMA_VERSION = 2
@@ -128,7 +129,7 @@ class RunFolder:
         except FileExistsError:
             raise FileExistsError(
                 f"{self.path} already holds a run, which is never overwritten; "
-                f"continue it with resume={self.path}, or choose another folder."
+                f"continue it, {command('src.train', resume=self.path)}, or choose another folder."
             ) from None
         self.begin(**known)
 

@@ -19,6 +19,7 @@ from src.runs.trust import CONF, known_targets, with_current_targets
 # Keys of the configuration, with all below them, that may differ between two runs of the same experiment, and why.
 NEUTRAL = {
     "resume": "which folder goes on, not how",
+    "trust": "what may be built, not what is",
     "sweep": "a name",
     "on_conflict": "what to do about a folder's former run",
     "checkpoint_minutes": "a resumed run equals an uninterrupted one, whenever it was saved",

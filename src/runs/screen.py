@@ -1,6 +1,7 @@
 """What a process prints that shares the screen with others."""
 
 import logging
+import sys
 from typing import Any
 
 from hydra.types import RunMode
@@ -12,11 +13,27 @@ def beside_others(hydra: Any) -> str | None:
     return hydra.sweep.subdir if hydra.mode == RunMode.MULTIRUN and launcher != "basic" else None
 
 
+def log_handler() -> logging.Handler:
+    """What prints the log: above the progress bar on a terminal, and in plain lines into a file."""
+    import rich
+    from rich.logging import RichHandler
+
+    if rich.get_console().is_terminal:
+        return RichHandler(show_path=False, log_time_format="%H:%M:%S")
+    return _plain("%(asctime)s %(levelname)s %(message)s")
+
+
 def share_screen(job: str) -> None:
     """Say in every line whose it is, and draw no progress bars."""
     import rich
 
     rich.reconfigure(force_terminal=False, width=200)
-    for handler in logging.getLogger().handlers:
-        if not isinstance(handler, logging.FileHandler):
-            handler.setFormatter(logging.Formatter(f"{job.replace('%', '%%')}  %(message)s"))
+    root = logging.getLogger()
+    files = [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]
+    root.handlers = [*files, _plain(f"{job.replace('%', '%%')}  %(message)s")]
+
+
+def _plain(form: str) -> logging.Handler:
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter(form, "%H:%M:%S"))
+    return handler

@@ -3,6 +3,7 @@
 import html
 import re
 import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 
@@ -10,6 +11,18 @@ def printable(text: object) -> str:
     """``text`` on one line, with what does not show as itself spelled out: the control character ESC becomes ``\\x1b``,
     a bidirectional override ``\\u202e``, a byte of a file name that is not UTF-8 ``\\udcff``."""
     return "".join(c if _shows(c) else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def distinct(names: Sequence[str], others: Iterable[str]) -> str:
+    """``names``, comma-separated; one that looks like one of ``others``, in another Unicode form, is spelled out."""
+    forms = {unicodedata.normalize("NFC", other) for other in set(others) - set(names)}
+    alike = {name: unicodedata.normalize("NFC", name) in forms for name in names}
+    return ", ".join(f"{n} ({n.encode('unicode_escape').decode()})" if alike[n] else printable(n) for n in names)
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 epoch``, ``1,200 epochs``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _shows(character: str) -> bool:

@@ -1,7 +1,7 @@
 """What a configuration builds, and what one that came out of a file may build."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache, partial
 from pathlib import PureWindowsPath
 from typing import Any
@@ -10,6 +10,8 @@ import hydra.utils
 from omegaconf import DictConfig, OmegaConf
 
 from src.runs.hydra_versions import CONF, whitelist
+
+TRAINING_ONLY = ("optim", "schedule", "loss", "callbacks", "logger")  # groups that a trained network does without
 
 
 @cache
@@ -47,19 +49,22 @@ def _current(target: str) -> str:
     return next((new + target[len(old) :] for old, new in _MOVED.items() if target.startswith(old)), target)
 
 
-def _dubious(node: Any) -> Iterator[str]:
-    """What conf/ does not vouch for, in words, one for each finding."""
+def _dubious(node: Any, allowed: Collection[str] | None) -> Iterator[str]:
+    """What is neither plain nor ``allowed`` as a target (None: it is not built), in words, one for each finding."""
     if type(node) is dict:
         for key, value in node.items():
             if not isinstance(key, str) or (key.startswith("_") and key not in ("_target_", "_partial_", "_convert_")):
                 yield f"has the key {key!r}, which means something to Hydra that no file of conf/ uses"
-            elif key == "_target_" and not (isinstance(value, str) and value in known_targets()):
-                yield f"asks for {value!r}, which no file of conf/ names (a backbone of yours needs one in conf/model)"
+            elif key == "_target_" and allowed is not None and not (isinstance(value, str) and value in allowed):
+                yield (
+                    f"asks for {value!r}, which no file of conf/ names; to build it all the same, name it in a file "
+                    "there, or in the setting trust=[...] of this command"
+                )
             else:
-                yield from _dubious(value)
+                yield from _dubious(value, allowed)
     elif type(node) is list:
         for child in node:
-            yield from _dubious(child)
+            yield from _dubious(child, allowed)
     elif isinstance(node, str) and "${" in node:
         yield f"asks for {node!r}, which would be looked up elsewhere"
     elif node is not None and type(node) not in (str, bool, int, float):
@@ -74,11 +79,13 @@ def _leads_away(node: Any) -> Iterator[str]:
         yield node
 
 
-def trusted(config: Any) -> DictConfig:
+def trusted(config: Any, *, unbuilt: Collection[str] = (), trust: Iterable[str] = ()) -> DictConfig:
     """A config that came out of a file, once it is sure to build nothing but what conf/ describes.
 
     Args:
         config: resolved, plain values.
+        unbuilt: groups from which nothing will be built.
+        trust: targets that may be built besides those that conf/ names.
 
     Raises:
         ValueError: it names a ``_target_`` that conf/ does not, has one of Hydra's special keys, an interpolation,
@@ -88,12 +95,20 @@ def trusted(config: Any) -> DictConfig:
     if type(config) is not dict:  # OmegaConf would read a string as YAML
         raise ValueError("The config is not a mapping of plain values; nothing was built from it.")
     config = with_current_targets(config)
-    for finding in _dubious(config):
-        raise ValueError(f"The config {finding}; it was not built.")
-    for group in ("trainer", "logger", "callbacks"):
+    allowed = known_targets() | set(trust)
+    for key, node in config.items():
+        for finding in _dubious({key: node}, None if key in unbuilt else allowed):
+            raise ValueError(f"The config {finding}; it was not built.")
+    for group in {"trainer", "logger", "callbacks"} - set(unbuilt):
         for path in _leads_away(config.get(group)):
             raise ValueError(f"The config's {group} would write to {path!r}, outside the run folder; it was not built.")
     return OmegaConf.create(config)
+
+
+def trust_override(config: Any, unbuilt: Collection[str] = ()) -> list[str]:
+    """What a command needs to build a config that ``trusted`` refuses, since its user named targets beyond conf/."""
+    targets = set(_targets({key: node for key, node in config.items() if key not in unbuilt})) - known_targets()
+    return [f"trust=[{','.join(sorted(targets))}]"] * bool(targets)
 
 
 def instantiate(config: Any, **arguments: Any) -> Any:

@@ -3,6 +3,7 @@
 import inspect
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -11,6 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
@@ -19,18 +21,23 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 import src.sweeps.naming  # noqa: F401  (the resolvers that conf/*.yaml use)
 from src.runs.errors import sentence
 from src.runs.hydra_versions import CONF
+from src.sweeps.jobs import how_to_finish
 
-_PATHS = ("ckpt", "resume", "images", "out", "eval", "sweep")
+_PATHS = ("ckpt", "resume", "images", "out", "eval", "sweep", "hydra.run.dir", "hydra.sweep.dir")
 
 
 def run(main: Callable[[], Any]) -> None:
     """Call a command, a function under ``hydra.main``, with the arguments that were typed.
 
     Raises:
-        SystemExit: with 1 after an error of Hydra's or the system's, which is printed as one sentence.
+        SystemExit: with 1 after an error of Hydra's or the system's, which is printed as one sentence; with 128 and the
+            signal's number after an interruption, and what finishes a sweep is printed.
     """
     # Options first, since Hydra 1.3 wants all overrides side by side.
     words = sorted(sys.argv[1:], key=lambda word: word[:1] == "~" or ("=" in word and word[0] != "-"))
+    if "hydra.job.chdir=true" in words:
+        words.remove("hydra.job.chdir=true")
+        print("hydra.job.chdir is left out: paths are relative to the folder in which a command is started.")
     sys.argv[1:] = map(quote_path, words)
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         import rich
@@ -47,6 +54,14 @@ def run(main: Callable[[], Any]) -> None:
             raise
         print(_explain(error, Path(inspect.getfile(inspect.unwrap(main))).stem), file=sys.stderr)
         raise SystemExit(1) from None
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        code = stopped.code if isinstance(stopped, SystemExit) else 128 + signal.SIGINT
+        if isinstance(code, int) and code > 128 and _multirun() and HydraConfig.initialized():
+            print(how_to_finish(Path(HydraConfig.get().sweep.dir)))
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+            code = 1
+        raise SystemExit(code) from None
 
 
 def _multirun() -> bool:

@@ -6,6 +6,7 @@ sweep.json         the launches: the command, and its jobs by the name of their 
 .refused/          a line for each job that the latest launch would not run
 """
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,10 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 
+from src.runs.command import command
 from src.runs.folder import RunFolder, write_json
 from src.runs.schema import Launch, Launches, Results, parse, read_json
 from src.runs.text import printable
+from src.sweeps.naming import LAUNCHERS
 
 SWEEPS = Path("logs/train/sweeps")
 SCHEMA_VERSION = 1
@@ -65,21 +70,22 @@ def find_sweep(sweep: str) -> Path:
 
 def known_sweeps() -> str:
     """Which sweeps there are, in words."""
-    names = sorted(folder.name for folder in SWEEPS.glob("[!.]*"))
+    nested = {file.parents[1]: file.parent for file in SWEEPS.glob("*/*/sweep.json")}
+    names = sorted(place(folder) for folder in {*SWEEPS.glob("[!.]*"), *nested.values()} - nested.keys())
     return f"in {SWEEPS} there are: {', '.join(names) or 'none'}"
 
 
-def record_launch(sweep: Path, command: str, asked: Mapping[str, Sequence[str]]) -> None:
+def record_launch(sweep: Path, overrides: Sequence[str], asked: Mapping[str, Sequence[str]]) -> None:
     """Add a launch to sweep.json, unless it is there.
 
     Args:
-        command: that starts it.
+        overrides: of its command.
         asked: overrides of its jobs, by the name of their folder.
     """
     sweep.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep / ".sweep.json.lock"):
         launches = _launches(sweep)
-        launch = {"command": command, "jobs": {name: list(overrides) for name, overrides in asked.items()}}
+        launch = {"command": launch_command(sweep, overrides), "jobs": {name: list(job) for name, job in asked.items()}}
         if launch not in launches:
             write_json(sweep / "sweep.json", {"schema": SCHEMA_VERSION, "launches": [*launches, launch]})
 
@@ -99,30 +105,59 @@ def jobs(sweep: Path) -> list[Job]:
     return [_job(sweep / name, asked.get(name, printable(name).split(","))) for name in dict.fromkeys([*asked, *found])]
 
 
+def place(sweep: Path) -> str:
+    """What a command takes for ``sweep``: the name of a folder in logs/train/sweeps, else its path."""
+    path = sweep.relative_to(Path.cwd()) if sweep.is_relative_to(Path.cwd()) else sweep
+    return str(path.relative_to(SWEEPS) if path.is_relative_to(SWEEPS) else path)
+
+
+def launch_command(sweep: Path, overrides: Sequence[str]) -> str:
+    """The command that runs a sweep's jobs, or what is left of them."""
+    named = sweep.resolve().is_relative_to(SWEEPS.resolve())
+    return command("src.train", "--multirun", *overrides, **{"sweep" if named else "hydra.sweep.dir": place(sweep)})
+
+
+def overrides_of(words: Sequence[str]) -> list[str]:
+    """The arguments of a multirun, but for those that say that it is one and where its folder is."""
+    places = re.compile(r"-m$|--multirun$|sweep=|hydra\.sweep\.dir=|hydra\.mode=")
+    return [word for word in words if not places.match(word.lstrip("+"))]
+
+
 def commands(sweep: Path) -> list[str]:
     """What finishes the sweep: for every job that is not completed, the latest launch that asked for it.
 
-    Whoever reads them will type them, so they are only commands of ours, whoever wrote sweep.json.
+    Whoever reads them will type them, whoever wrote sweep.json. So a launch is left out that does more than choose
+    configurations of conf/ and plain values.
     """
     latest = {name: launch["command"] for launch in _launches(sweep) for name in launch["jobs"]}
     left = [job.name for job in jobs(sweep) if job.state != "completed"]
-    return list(dict.fromkeys(latest[name] for name in left if name in latest and _is_ours(latest[name])))
+    wanted = dict.fromkeys(latest[name] for name in left if name in latest)
+    return [launch_command(sweep, overrides) for text in wanted if (overrides := _harmless(text)) is not None]
 
 
-def _is_ours(command: str) -> bool:
-    """Whether a shell would run ``src.train`` and nothing else, and that would build nothing but what conf/ names."""
+def how_to_finish(sweep: Path) -> str:
+    """What to type to finish a sweep, in a line for each command; empty where all of it is completed."""
+    finish = commands(sweep)
+    if not finish and any(job.state != "completed" for job in jobs(sweep)):
+        return "To finish the sweep, launch it again as before; it set more than plain values, so how is not repeated."
+    return "\n".join(f"To finish the sweep: {line}" for line in finish)
+
+
+def _harmless(text: str) -> list[str] | None:
+    """The overrides of a launch's command; None if they may do more than configure runs."""
     try:
-        words = shlex.split(command)
-    except ValueError:
-        return False
-    options = {word for word in words[3:] if word.startswith("-")}
-    return (
-        words[:3] == ["python", "-m", "src.train"]
-        and options <= {"-m", "--multirun"}
-        and not any(key in command for key in ("_target_", "searchpath"))
-        and command.isprintable()
-        and shlex.join(words) == command
-    )
+        program, words = shlex.split(text)[:3], overrides_of(shlex.split(text)[3:])
+        parsed = OverridesParser.create().parse_overrides(words)
+    except (ValueError, HydraException):
+        return None
+    for override in parsed:
+        key, value = override.key_or_group, override.value()
+        numbers = key.startswith("hydra.launcher.") and isinstance(value, int | float | None)
+        launcher = key == "hydra/launcher" and value in LAUNCHERS
+        if override.package or (key.startswith("hydra") and not numbers and not launcher):
+            return None
+    unsafe = any(mark in word for mark in ("$", "\\", "_target_") for word in words) or not "".join(words).isprintable()
+    return None if unsafe or program != ["python", "-m", "src.train"] else words
 
 
 def refusal(folder: Path) -> Path:
@@ -137,7 +172,7 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
     from rich.text import Text
 
     styles = {"completed": "green", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
-    table = Table(title=Text(printable(sweep)), title_justify="left")
+    table = Table()
     table.add_column("job", overflow="fold")
     table.add_column("status")
     for name in ("epochs", "images/s", "test accuracy"):
@@ -162,6 +197,7 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
         )
         style = styles.get(state, "red")
         table.add_row(*(Text(printable(cell), style if cell is state else "") for cell in cells))
+    print(printable(sweep))
     Console(width=None if sys.stdout.isatty() else 200).print(table)  # a log file has no right edge to wrap at
 
 

@@ -5,7 +5,6 @@ A launcher's processes import this module before they compose a job's configurat
 
 import itertools
 import os
-import shlex
 import sys
 from collections.abc import Iterable
 from copy import deepcopy
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -21,9 +21,11 @@ from omegaconf import DictConfig, open_dict, read_write
 
 import src.sweeps.naming  # noqa: F401  (the resolvers that conf/train.yaml uses)
 from src.data.content import forget
+from src.runs.command import command
 from src.runs.identity import is_neutral
 from src.runs.screen import beside_others, share_screen
-from src.sweeps.jobs import jobs, record_launch, refusal, show
+from src.runs.text import plural
+from src.sweeps.jobs import how_to_finish, jobs, overrides_of, place, record_launch, refusal, show
 
 _SHARED = ("experiment", "scale", "data", "trainer", "callbacks")  # what all jobs of a sweep usually have in common
 
@@ -44,6 +46,8 @@ class SweepSummary(Callback):
         # Under "uv run", Ray would start its workers by "uv run" as well, in a folder where that finds no project.
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         forget()  # images may have changed since this process looked at them
+        HydraConfig.instance().set_config(deepcopy(config))  # which Hydra does only while a job runs
+        _split(config, "resume", "resume continues one run, without --multirun")
         self._name_jobs(config)
 
     def _name_jobs(self, config: DictConfig) -> None:
@@ -57,6 +61,9 @@ class SweepSummary(Callback):
             for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
             if not override.is_sweep_override() and _is_shared(override.key_or_group)
         ]
+        options = [word for word in sys.argv[1:] if word[0] == "-" or "=" not in word]
+        options = [word for word in options if word not in config.hydra.overrides.task]
+        overrides = overrides_of([*options, *config.hydra.overrides.task, *config.hydra.overrides.hydra])
         # Hydra composes every job's config anew, from the overrides recorded here.
         with read_write(config.hydra):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
@@ -65,7 +72,7 @@ class SweepSummary(Callback):
             self.asked = _grid(config, fixed)
             for name in self.asked:
                 refusal(sweep / name).unlink(missing_ok=True)
-            record_launch(sweep, _command(config, sweep), self.asked)
+            record_launch(sweep, overrides, self.asked)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         if (job := beside_others(config.hydra)) is not None:
@@ -78,7 +85,11 @@ class SweepSummary(Callback):
         found = jobs(sweep)
         show(sweep, found)
         done = [job.name for job in found if job.state == "completed"]
-        print(f"{len(done)} of {len(found)} jobs completed. Sum it up: python -m src.report sweep={sweep.name}")
+        print(f"{len(done)} of {plural(len(found), 'job')} completed.")
+        if len(done) < len(found):
+            print(how_to_finish(sweep))
+        if done:
+            print(f"To sum it up: {command('src.report', sweep=place(sweep))}")
         asked = self.asked or [job.name for job in found]
         if any(name not in done or refusal(sweep / name).exists() for name in asked):
             raise SystemExit(1)
@@ -86,6 +97,22 @@ class SweepSummary(Callback):
 
 def _is_shared(key: str) -> bool:
     return key.split(".")[0] in _SHARED or (is_neutral(key) and key != "lr_multiplier")  # which is swept in place of lr
+
+
+def _split(config: DictConfig, key: str, why: str, *options: str) -> None:
+    """Refuse a multirun over ``key``, and name the command for each of its values.
+
+    Raises:
+        SystemExit: ``key`` is among the overrides.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    others = [str(override.input_line) for override in parsed if override.key_or_group not in (key, "sweep")]
+    for override in parsed:
+        if override.key_or_group == key and override.value() is not None:
+            swept = override.is_discrete_sweep()
+            values = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
+            commands = [command("src.train", *options, f"{key}={value}", *others) for value in values]
+            raise SystemExit(f"{why}: {'; '.join(commands)}")
 
 
 def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
@@ -134,17 +161,10 @@ def _composes(config: DictConfig, grid: list[list[str]]) -> bool:
         }
         if not settings <= seen:
             try:
-                loader.load_sweep_config(config, overrides)
+                composed = loader.load_sweep_config(config, overrides)
             except HydraException:
                 return False
+            if composed.hydra.sweeper.params != config.hydra.sweeper.params:
+                _split(config, "experiment", "An experiment with a grid of its own is launched by itself", "--multirun")
         seen |= settings
     return True
-
-
-def _command(config: DictConfig, sweep: Path) -> str:
-    """The command line of this multirun, with the sweep's name, which it may not have been given."""
-    arguments = sys.argv[1:]
-    if not any(override.startswith("sweep=") for override in config.hydra.overrides.task):
-        overrides = [place for place, argument in enumerate(arguments) if "=" in argument and argument[0] != "-"]
-        arguments.insert(min(overrides, default=len(arguments)), f"sweep={sweep.name}")  # overrides must stay together
-    return shlex.join(["python", "-m", "src.train", *arguments])

@@ -1,5 +1,6 @@
 """What conf/*.yaml may compute: names of run folders, and products. Importing this module registers the resolvers."""
 
+import ast
 import hashlib
 import math
 import re
@@ -8,8 +9,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path, PurePath
 
-from src.runs.hydra_versions import register_resolver
+from omegaconf import OmegaConf
 
+from src.runs.hydra_versions import CONF, register_resolver
+
+# Hydra's own, a plugin's own, and those that conf/ sets up.
+LAUNCHERS = ("basic", "joblib", *sorted(file.stem for file in (CONF / "hydra/launcher").glob("*.yaml")))
 _LONGEST = 180  # characters; Linux, macOS and Windows allow 255 for one name, and paths on Windows are short
 
 
@@ -66,10 +71,27 @@ def product(*factors: float) -> float:
     return float(f"{math.prod(factors):.12g}")
 
 
+def help_text(command: str) -> str:
+    """What ``--help`` says: the command's docstring, its settings as its file in conf/ explains them, the choices."""
+    docstring = ast.get_docstring(ast.parse((CONF.parent / "src" / f"{command}.py").read_text(encoding="utf-8")))
+    file = CONF / f"{command}.yaml"
+    settings = file.read_text(encoding="utf-8").partition("\n\n")[2].partition("\nhydra:")[0]
+    defaults = [entry for entry in OmegaConf.load(file).defaults if entry != "_self_"]
+    groups = [group for entry in defaults for group in entry if " " not in group]
+    choices = {group: sorted(choice.stem for choice in (CONF / group).glob("[!_]*.yaml")) for group in groups}
+    choices |= {"hydra/launcher": list(LAUNCHERS)} if command == "train" else {}
+    lines = [f"  {group}: {', '.join(names)}" for group, names in choices.items()]
+    chosen = ["Choices (group=choice):", *lines, ""] * bool(groups)
+    parts = [docstring, "", *chosen, "Settings (key=value), and what they are if not given:", settings]
+    parts.append("--cfg job shows the whole configuration; any value of it can be set.")
+    return "\n".join(map(str, parts)).replace("$", "$$")  # Hydra fills in $NAME
+
+
 # The value of a cached resolver stays the same for every job of a sweep.
 register_resolver("run_id", run_id, use_cache=True, replace=True)
 register_resolver("run_dir", run_dir, use_cache=True, replace=True)
 register_resolver("record_dir", record_dir, use_cache=True, replace=True)
 register_resolver("folder_name", folder_name, replace=True)
 register_resolver("sweep_name", sweep_name, replace=True)
+register_resolver("help", help_text, replace=True)
 register_resolver("product", product, replace=True)

@@ -46,12 +46,13 @@ def take_up(folder: RunFolder, cfg: DictConfig) -> float | None:
         log.warning("%s is damaged; what the checkpoints hold is kept.", folder.results_file)
         results = {}
     completed = results.get("status") == "completed"
+    accuracy = f"test accuracy {results['metrics']['test/accuracy']:.2%}" if completed else ""
     trained = completed or folder.last.exists() or folder.previous.exists()
     config = results.get("config") or (_config_of_checkpoint(folder) if trained else None)
     changed = _changed({**results, "config": config}, cfg) if trained and config else {}
     if not changed:
         if completed:
-            print(f"{folder.path.name}: completed before, accuracy {score(results):.2%}")
+            print(f"{folder.path.name}: completed before, {accuracy}")
             return score(results)
         folder.begin(**(begun | (results if trained else {})))
         return None
@@ -63,7 +64,7 @@ def take_up(folder: RunFolder, cfg: DictConfig) -> float | None:
         log.info("%s: the former run, with other settings (%s), is now in %s", folder.path.name, told, aside)
         return None
     if on_conflict == "keep" and completed:
-        print(f"{folder.path.name}: kept, accuracy {score(results):.2%}, with other settings ({told})")
+        print(f"{folder.path.name}: kept, {accuracy}, with other settings ({told})")
         return score(results)
     keep = ", on_conflict=keep lets its result stand" if completed else ""
     raise ValueError(

@@ -3,7 +3,7 @@
 import ctypes
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -73,6 +73,20 @@ def _optimizer_factory(optim: DictConfig) -> Callable[..., torch.optim.Optimizer
     """What makes the optimiser of a module. A class, such as torch's own, is given the module's parameters."""
     factory = instantiate(optim, _partial_=True)
     return (lambda module: factory(module.parameters())) if isinstance(factory.func, type) else factory
+
+
+def change_data(cfg: DictConfig, changes: Mapping[str, Any]) -> None:
+    """Change settings of ``cfg.data``, whose interpolations are resolved, and of its source.
+
+    Raises:
+        ValueError: there is no such setting.
+    """
+    for key, value in changes.items():
+        nodes = [node for node in (cfg.data, cfg.data.source) if key in node]
+        if not nodes:
+            raise ValueError(f"data.{key} was given, but the data that it was trained on have no such setting.")
+        for node in nodes:
+            node[key] = value
 
 
 def build_classifier(cfg: DictConfig, data: ImageDataModule) -> Classifier:

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from src.runs.command import command
 from src.runs.errors import sentence, stop
 from src.runs.folder import RunFolder
+from src.runs.trust import trust_override
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,11 @@ def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> floa
         reason = stopped if isinstance(stopped, Interrupted) else Interrupted(signal.SIGINT)
         folder.update(status="interrupted", error=str(reason))
         log.warning("Interrupted.")
-        print(f"To go on: python -m src.train resume={folder.path}")  # not logged, which would break long lines
+        if HydraConfig.get().mode != RunMode.MULTIRUN:  # what finishes a sweep is told once
+            trust = trust_override(folder.results().get("config", {}))
+            print(
+                f"To resume it: {command('src.train', *trust, resume=folder.path)}"
+            )  # not logged, which would wrap it
         if "SUBMITIT_EXECUTOR" in os.environ:  # what submitit waits for, to queue the job again and end this process
             signal.raise_signal(signal.Signals["SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")])
         raise SystemExit(128 + reason.number) from None

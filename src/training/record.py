@@ -19,10 +19,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src.data.datamodule import ImageDataModule
 from src.runs import identity
+from src.runs.command import command, shell_word
 from src.runs.folder import RunFolder
 from src.runs.provenance import device_name, revision, versions
 from src.runs.schema import Results
 from src.runs.text import printable
+from src.runs.trust import TRAINING_ONLY, trust_override
 from src.training.callbacks.history import History
 
 
@@ -147,6 +149,7 @@ def show(folder: RunFolder) -> None:
         time = f"{results['seconds']:.0f} s{_stopped(results)}"
         console.print(f"{escape(printable(folder.path))}: test accuracy {accuracy} after {time}")
         return
+    trust = trust_override(results["config"], TRAINING_ONLY)
     lines = [("test accuracy", f"[bold green]{metrics['test/accuracy']:.2%}[/]")]
     if "val/accuracy" in metrics:
         lines.append(("validation accuracy", f"{metrics['val/accuracy']:.2%}"))
@@ -154,8 +157,8 @@ def show(folder: RunFolder) -> None:
         ("epoch tested", f"{results['best_epoch']} of {results['epochs']}{_stopped(results)}"),
         ("time", f"{results['seconds']:.0f} s"),
         ("run folder", escape(printable(folder.path))),
-        ("look at it", escape(printable(f"tensorboard --logdir {folder.path}"))),
-        ("test it again", escape(printable(f"python -m src.eval ckpt={folder.best}"))),
+        ("look at it", escape(printable(f"tensorboard --logdir {shell_word(str(folder.path))}"))),
+        ("test it again", escape(printable(command("src.eval", *trust, ckpt=folder.best)))),
     ]
     for name, value in lines:
         console.print(f"[dim]{name:<20}[/]{value}")

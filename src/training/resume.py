@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.runs.checkpoints import load_checkpoint
 from src.runs.folder import RunFolder
 from src.runs.trust import trusted
-from src.training.build import check_trainer
+from src.training.build import change_data, check_trainer
 
 
 def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -18,7 +18,7 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
     Args:
         cfg: the configuration of the resuming command.
         overrides: of the resuming command, as Hydra got them: besides ``resume`` and ``debug``, only values of
-            ``trainer`` may be given, such as a larger ``trainer.max_epochs``.
+            ``trainer`` may be given, such as a larger ``trainer.max_epochs``, and where the images lie now.
 
     Raises:
         FileNotFoundError: the folder holds no run.
@@ -35,18 +35,21 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         )
     if "config" not in results:
         raise ValueError(f"{folder.path} stopped before it recorded its configuration; start it again.")
-    resumed = trusted(results["config"])
+    resumed = trusted(results["config"], trust=cfg.trust)
     epochs, ended = resumed.trainer.max_epochs, results.get("ended", "max_epochs")
     changes = [
         override
         for override in OverridesParser.create().parse_overrides(list(overrides))
-        if override.key_or_group not in ("resume", "debug")
+        if override.key_or_group not in ("resume", "trust", "debug")
     ]
     for change in changes:
+        if change.key_or_group == "data.root":
+            change_data(resumed, {"root": change.value()})
+            continue
         if not change.key_or_group.startswith("trainer."):
             raise ValueError(
                 f"A resumed run goes on as it was configured, but {change.input_line} was given: only values of "
-                "trainer may change, such as trainer.max_epochs; for anything else, start a new run."
+                "trainer may change, such as trainer.max_epochs, and data.root; for anything else, start a new run."
             )
         OmegaConf.update(resumed, change.key_or_group, change.value())
     check_trainer(resumed)

@@ -97,7 +97,7 @@ def test_several_sweeps_are_reported_as_one(reported: tuple[Path, Run], tmp_path
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "Name a sweep: python -m src.report sweep=<name of a folder in logs/train/sweeps>"),
+        ([], "Name a sweep: python -m src.report sweep=NAME"),
         (["sweep=nope"], "There is no sweep nope; in logs/train/sweeps there are: study."),
         (["sweep=study", "tune=depth"], "tune is depth; expected auto, [] for none, or one of the factors that vary"),
         (["sweep=study", "targets=[50]"], "targets is [50]; expected validation accuracies above 0, up to 1"),

@@ -49,5 +49,5 @@ def test_curves_are_told_apart_by_run(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_runs_is_told(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"There are no runs in .*: python -m src.report sweep=<name>"):
+    with pytest.raises(FileNotFoundError, match=r"There are no runs in .*: python -m src.report sweep=NAME"):
         load_runs(tmp_path)

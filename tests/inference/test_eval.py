@@ -94,7 +94,7 @@ def assert_one_sentence(run: Any, *fragments: str) -> None:
 
 
 def test_no_checkpoint_given(evaluate: Launch) -> None:
-    assert_one_sentence(evaluate(), "Name a checkpoint: python -m src.eval ckpt=<run folder>/checkpoints/best.ckpt")
+    assert_one_sentence(evaluate(), "Name a checkpoint: python -m src.eval ckpt=RUN")
 
 
 @pytest.mark.parametrize(("path", "file"), [("nowhere.ckpt", "nowhere.ckpt"), (".", "checkpoints/best.ckpt")])

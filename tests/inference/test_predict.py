@@ -116,7 +116,7 @@ def test_nothing_that_can_be_read(predict: Launch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "Name a checkpoint and images: python -m src.predict ckpt=<run folder> images=<folder>"),
+        ([], "Name a checkpoint and images: python -m src.predict ckpt=RUN images=FOLDER"),
         (["images=nowhere"], "There are no images at nowhere; name a file, a folder or a pattern like a/*.png."),
         (["images=empty"], "There are no images at empty; name a file, a folder or a pattern like a/*.png."),
         (["images=photos", "out=a.txt"], "out is a.txt; expected the name of a .csv or a .json file."),

@@ -45,8 +45,8 @@ def sweep(tmp_path: Path) -> Path:
     write(sweep, "seed=8").results_file.write_text("{")
     write(sweep, "seed=9").results_file.touch()
     write(sweep, ".replaced/seed=1-x", status="completed", **done)
-    record_launch(sweep, FIRST, {f"seed={seed}": [f"seed={seed}"] for seed in (1, 2, 3, 4)})
-    record_launch(sweep, SECOND, {f"seed={seed}": [f"seed={seed}"] for seed in (4, 5, 6, 7, 8)})
+    record_launch(sweep, ["seed=1,2,3,4"], {f"seed={seed}": [f"seed={seed}"] for seed in (1, 2, 3, 4)})
+    record_launch(sweep, ["seed=4,5,6,7,8"], {f"seed={seed}": [f"seed={seed}"] for seed in (4, 5, 6, 7, 8)})
     return sweep
 
 
@@ -72,7 +72,10 @@ def test_every_job_has_a_state(sweep: Path) -> None:
     assert found["seed=2"].max_epochs == 3 and found["seed=2"].results["images_per_second"] == 120
 
 
-def test_a_sweep_is_finished_by_the_latest_launch_that_asked(sweep: Path) -> None:
+def test_a_sweep_is_finished_by_the_latest_launch_that_asked(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert commands(sweep) == [FIRST, SECOND]
     for seed in (2, 3):
         RunFolder(sweep / f"seed={seed}").update(status="completed", **RESULT)
@@ -81,7 +84,7 @@ def test_a_sweep_is_finished_by_the_latest_launch_that_asked(sweep: Path) -> Non
 
 def test_the_same_launch_is_recorded_once(sweep: Path) -> None:
     before = (sweep / "sweep.json").read_bytes()
-    record_launch(sweep, FIRST, {f"seed={seed}": [f"seed={seed}"] for seed in (1, 2, 3, 4)})
+    record_launch(sweep, ["seed=1,2,3,4"], {f"seed={seed}": [f"seed={seed}"] for seed in (1, 2, 3, 4)})
     assert (sweep / "sweep.json").read_bytes() == before
 
 
@@ -123,7 +126,7 @@ def test_status_tells_quickly(sweep: Path, tmp_path: Path) -> None:
     )
     assert answer.returncode == 0
     assert "4 interrupted, 2 missing, 1 completed, 1 failed, 1 unreadable\n" in answer.stdout
-    assert f"To finish it: {FIRST}\nTo finish it: {SECOND}\n" in answer.stdout
+    assert f"To finish the sweep: {FIRST}\nTo finish the sweep: {SECOND}\n" in answer.stdout
     imported = {line.rpartition("|")[2].strip() for line in answer.stderr.splitlines()}
     assert "rich" in imported and not imported & {"torch", "lightning", "pandas", "matplotlib"}
     assert [path.name for path in tmp_path.iterdir()] == ["logs"]
@@ -146,6 +149,6 @@ def test_the_record_of_a_stranger_leads_to_no_other_folder(tmp_path: Path, name:
     sweep = tmp_path / "s"
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "results.json").write_text('{"status": "completed"}')
-    record_launch(sweep, FIRST, {"seed=1": ["seed=1"]})
-    record_launch(sweep, SECOND, {name: ["seed=2"]})
+    record_launch(sweep, ["seed=1,2,3,4"], {"seed=1": ["seed=1"]})
+    record_launch(sweep, ["seed=4,5,6,7,8"], {name: ["seed=2"]})
     assert [job.name for job in jobs(sweep)] == ["seed=1"]

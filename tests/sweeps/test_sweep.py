@@ -134,7 +134,7 @@ def test_what_has_completed_is_not_touched_and_a_wider_grid_runs_only_what_is_ne
     run = again("seed=1,2,3", "data.eval_batch_size=50", "logger=none")  # neither affects the result
     assert run.code == 0 and "3 of 3 jobs completed." in run.out
     assert run.out.count("epoch 1/1") == 1
-    assert run.out.count("completed before, accuracy") == 2
+    assert run.out.count("completed before, test accuracy") == 2
     assert contents(folder_of(tmp_path, 1)) == before
     assert jobs(tmp_path)["model=simplecnn,seed=3"]["status"] == "completed"
 
@@ -142,7 +142,7 @@ def test_what_has_completed_is_not_touched_and_a_wider_grid_runs_only_what_is_ne
 @pytest.mark.parametrize("policy", ["error", "rerun", "keep"])
 def test_other_settings_are_a_conflict(again: Launch, tmp_path: Path, policy: str) -> None:
     folder = folder_of(tmp_path, 1)
-    before, score = contents(folder), jobs(tmp_path)[folder.name]["metrics"]["val/accuracy"]
+    before, score = contents(folder), jobs(tmp_path)[folder.name]["metrics"]["test/accuracy"]
     run = again("seed=1", "data.val_size=0.2", "data.batch_size=40", f"on_conflict={policy}")
     assert run.code == (1 if policy == "error" else 0)
     told = "data.batch_size was 50 and is now 40; data.val_size was 0.1 and is now 0.2"
@@ -158,7 +158,7 @@ def test_other_settings_are_a_conflict(again: Launch, tmp_path: Path, policy: st
     else:
         assert contents(folder) == before
     if policy == "keep":
-        assert f"kept, accuracy {score:.2%}" in run.out
+        assert f"kept, test accuracy {score:.2%}" in run.out
     if policy == "error":
         assert "refused" in run.out
         assert again("seed=1").code == 0

@@ -117,7 +117,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(
         assert (stopped.results["status"], stopped.results["error"]) == ("interrupted", "interrupted by the user")
         folder = stopped.folder.relative_to(stopped.folder.parents[3])
         assert "stopping after this batch" in stopped.out
-        assert f"To go on: python -m src.train resume={folder}\n" in stopped.out
+        assert f"To resume it: python -m src.train resume={folder}\n" in stopped.out
         assert "Traceback" not in stopped.out + stopped.err
         assert signal.getsignal(signal.SIGINT) == handler
         assert len(stopped.rows) == epochs_done

@@ -12,6 +12,7 @@ from torch import nn
 
 from src.runs import identity
 from src.training.classifier import Classifier
+from tests.conftest import Run
 
 Launch = Callable[..., Any]
 
@@ -107,6 +108,17 @@ def test_hparams_show_first_what_a_sweep_varies(train: Launch) -> None:
         "norm",
         "optim",
     }
+
+
+def test_of_a_sweep_that_is_what_its_jobs_differ_in(launch_in: Launch) -> None:
+    grid = ("schedule=step", "schedule.milestones=[0.5],[0.3,0.6]", "seed=1,2", "sweep=lists", "trainer.max_epochs=1")
+    sweep = launch_in("--multirun", *grid).folder / "logs/train/sweeps/lists"
+    for folder in sweep.glob("*seed=*"):
+        run = Run(0, "", "", folder)
+        infos = hparams(run, "experiment").experiment.hparam_infos
+        assert {info.name for info in infos if info.differs} == {"milestones", "seed"}
+        entered = hparams(run, "session_start_info").session_start_info.hparams
+        assert entered["milestones"].string_value == str(run.results["config"]["schedule"]["milestones"])
 
 
 EVERY_STEP = ("trainer.log_every_n_steps=1", "callbacks=signals", "callbacks.signals.every_n_steps=2")

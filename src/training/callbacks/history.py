@@ -44,6 +44,9 @@ class History(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start = time.perf_counter() - self._elapsed  # counts when an epoch goes on: it does not start then
+        if trainer.global_step:
+            place = (trainer.current_epoch + 1, trainer.max_epochs, trainer.global_step)
+            log.info("resumed in epoch %d/%s, after step %d", *place)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start = time.perf_counter()

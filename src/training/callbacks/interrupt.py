@@ -63,7 +63,8 @@ class InterruptCheckpoint(L.Callback):
             raise KeyboardInterrupt
         self.received = number
         name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        log.warning("%s: stopping after this batch (Ctrl-C stops at once).", name)
+        again = "again " if number == signal.SIGINT else ""
+        log.warning("%s: stopping after this batch; Ctrl-C %sstops at once.", name, again)
 
     def _received_by_any(self, trainer: L.Trainer) -> int:
         """The stop signal's number, 0 for none. Processes that train together stop together, whichever received it."""

@@ -24,6 +24,11 @@ class ProgressBar(RichProgressBar):
             self.disable()
         self._shown: dict[str, str] = {}
 
+    def configure_columns(self, trainer: L.Trainer) -> list[Any]:
+        columns = super().configure_columns(trainer)[:-1]  # without batches a second; images a second are shown
+        columns[1].bar_width = max(5, min(40, rich.get_console().width - 100))  # numbers take some 95 characters
+        return columns
+
     def _get_train_description(self, current_epoch: int) -> str:
         return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
@@ -32,7 +37,7 @@ class ProgressBar(RichProgressBar):
         look = trainer.is_last_batch or trainer.fit_loop.batch_idx % every == 0
         if trainer.training and look and isinstance(pl_module, Classifier):
             loss, accuracy = pl_module.fit_metrics.so_far()
-            self._shown = {"loss": f"{loss:.3f}", "accuracy": f"{accuracy:.1%}"}
+            self._shown = {"loss": f"{loss:.3f}", "train": f"{accuracy:.1%}"}
             logged = trainer.progress_bar_metrics
             if "val/accuracy" in logged:
                 self._shown["val"] = f"{logged['val/accuracy']:.1%}"

@@ -13,6 +13,7 @@ from torchvision.utils import make_grid
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder
 from src.runs.identity import levels, run_of
+from src.runs.schema import Launch, Launches, parse, read_json
 from src.training.callbacks.propagation import QUANTITIES, PropagationMonitor
 from src.training.tensorboard import tensorboards
 
@@ -36,7 +37,7 @@ class TensorBoardPage(L.Callback):
         if trainer.global_step or not trainer.is_global_zero or not isinstance(data, ImageDataModule):
             return
         results = RunFolder(trainer.default_root_dir).results()
-        varied = re.findall(r"(\w+)=", Path(trainer.default_root_dir).name)  # a sweep names its folders by them
+        varied = _varied(Path(trainer.default_root_dir))
         signals = {name.replace("_", " "): ["Multiline", [f"^signal_{name}/"]] for name in QUANTITIES}
         watched = any(isinstance(callback, PropagationMonitor) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         for logger in tensorboards(trainer):
@@ -64,3 +65,16 @@ class TensorBoardPage(L.Callback):
         """As the network sees them in the first epoch, but not normalised: uint8 ``[3, H, W]``."""
         images, _, positions = data.train.sample(self.images)
         return make_grid(data.augment(images, positions, epoch=0), nrow=8)
+
+
+def _varied(run: Path) -> set[str]:
+    """In what the jobs of the sweep differ, by whole keys and their last parts; else what the folder is named by."""
+    jobs: list[list[str]] = []
+    try:
+        for record in read_json(run.parent / "sweep.json", Launches)["launches"]:
+            jobs += parse(Launch, record)["jobs"].values()
+    except (OSError, ValueError):
+        return set(re.findall(r"(\w+)=", run.name))
+    settings = [dict(override.lstrip("+").split("=", 1) for override in job if "=" in override) for job in jobs]
+    keys = {key for job in settings for key in job if len({other.get(key) for other in settings}) > 1}
+    return keys | {key.rpartition(".")[2] for key in keys}

@@ -1,5 +1,6 @@
 """The page: what it concludes, and that nothing in it can run or load anything."""
 
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 
 from src.analysis.effects import configurations, grid, interactions, main_effects, rivals
-from src.analysis.figures import for_page
+from src.analysis.figures import for_page, level_name
 from src.analysis.page.conclusion import conclusion
 from src.analysis.page.contents import page_of
 from src.analysis.page.html import to_html
@@ -104,6 +105,29 @@ def test_no_interval_reaches_beyond_what_is_possible(tmp_path: Path) -> None:
     text = to_markdown(page(tmp_path))
     assert "(95 % interval 0.0 to 100.0)" in text and "| 0.0 to 100.0 |" in text
     assert "[-100.0, +100.0] (p" in text and "| [-100.0, +100.0] |" in text
+
+
+LEVELS: dict[str, list[Any]] = {
+    "lists": [[0.5, 0.75], [0.3, 0.6]],
+    "lists of mappings": [[{"a": 1}], [{"a": 2}]],
+    "mappings": [{"a": 1}, {"a": 2}],
+    "equal numbers": [0, 0.0, 0.1],
+    "truth and text": [True, "True", "on", False],
+    "nothing and text": [None, "None", "none"],
+    "all kinds": [1, "a", None, [1], True],
+}
+
+
+@pytest.mark.parametrize("levels", LEVELS.values(), ids=LEVELS)
+def test_a_level_may_be_any_value(levels: list[Any], tmp_path: Path) -> None:
+    for place, level in enumerate(levels):
+        for seed in (1, 2):
+            score = 0.5 + 0.05 * place + 0.01 * seed
+            write_run(tmp_path, score, validation=score, curve=[0.2, score], seed=seed, x=level)
+    made = page(tmp_path)
+    assert f">{level_name(levels[0])}</td>" in unescape(to_html(made)) and to_markdown(made)
+    assert len({level_name(level) for level in levels if level != 0}) == sum(level != 0 for level in levels)
+    assert all(drawing.svg for drawing in made.drawings())
 
 
 def test_one_seed_is_no_conclusion(tmp_path: Path) -> None:

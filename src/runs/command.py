@@ -1,0 +1,38 @@
+"""The commands that are printed: each works when it is pasted."""
+
+import re
+import shlex
+from contextlib import suppress
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+
+def command(module: str, *overrides: str, **settings: Any) -> str:
+    """A command line for a shell.
+
+    Args:
+        module: such as ``src.eval``.
+        overrides: options, and overrides as Hydra reads them.
+        settings: values that Hydra shall read as these strings.
+    """
+    words = [*overrides, *(setting(key, value) for key, value in settings.items())]
+    return " ".join(["python", "-m", module, *map(shell_word, words)])
+
+
+def setting(key: str, value: Any) -> str:
+    """The override that gives ``key`` the string ``value``, in quotes where Hydra would read anything else."""
+    plain = f"{key}={value}"
+    with suppress(HydraException):
+        if "$" not in plain and OverridesParser.create().parse_override(plain).value() == str(value):
+            return plain
+    # A backslash is one to Hydra unless a quote follows, and to OmegaConf unless ${ follows, which it would look up.
+    escaped = re.sub(r"(\\*)(\$\{|'|$)", lambda found: 2 * found[1] + ("\\" + found[2] if found[2] else ""), str(value))
+    return f"{key}='{escaped}'"
+
+
+def shell_word(word: str) -> str:
+    """A word for POSIX shells, in double quotes where these do, as Windows' shells know no others."""
+    quoted = shlex.quote(word)
+    return quoted if quoted == word or re.search(r'["$`\\!]', word) else f'"{word}"'
