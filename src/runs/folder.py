@@ -171,7 +171,7 @@ class RunFolder:
                 "Run folders lie in logs/train/runs and logs/train/sweeps."
             ) from None
         except (OSError, ValueError) as error:
-            raise ValueError(f"{self.results_file} is damaged ({error}); delete the folder and run again.") from None
+            raise ValueError(f"{self.results_file} is damaged: {error}.") from None
         return results
 
     def epochs(self) -> list[dict[str, float]]:
@@ -190,7 +190,7 @@ class RunFolder:
         except FileNotFoundError:
             return []
         except (OSError, ValueError, TypeError, csv.Error) as error:
-            raise ValueError(f"{self.metrics_file} is damaged ({error}); delete the folder and run again.") from None
+            raise ValueError(f"{self.metrics_file} is damaged: {error}.") from None
         return rows
 
     def _result(self) -> list[Path]:

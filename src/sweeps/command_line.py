@@ -1,6 +1,7 @@
 """From what a user types to a command: paths are taken as they are, and a mistake is explained in one sentence."""
 
 import inspect
+import logging
 import os
 import re
 import signal
@@ -43,12 +44,14 @@ def run(main: Callable[[], Any]) -> None:
         import rich
 
         rich.reconfigure(width=200)  # a log file has no right edge to wrap at
+    logging.raiseExceptions = False  # a screen that cannot be written to, such as /dev/full, gets no stack traces
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors; it would print them over several lines
     try:
         with warnings.catch_warnings():
             # Hydra 1.3: conf/hydra/launcher/ray.yaml has the name of the plugin's own node, which is what a user types.
             warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
             main()
+            sys.stdout.flush()
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if "debug=true" in sys.argv:
             raise

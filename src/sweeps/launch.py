@@ -22,6 +22,7 @@ from omegaconf import DictConfig, open_dict, read_write
 import src.sweeps.naming  # noqa: F401  (the resolvers that conf/train.yaml uses)
 from src.data.content import forget
 from src.runs.command import command
+from src.runs.errors import sentence
 from src.runs.identity import is_neutral
 from src.runs.screen import beside_others, share_screen
 from src.runs.text import plural
@@ -70,9 +71,12 @@ class SweepSummary(Callback):
         if config.hydra.sweeper._target_.endswith(".BasicSweeper"):  # others choose their jobs as they go
             sweep = Path(config.hydra.sweep.dir)
             self.asked = _grid(config, fixed)
-            for name in self.asked:
-                refusal(sweep / name).unlink(missing_ok=True)
-            record_launch(sweep, overrides, self.asked)
+            try:
+                record_launch(sweep, overrides, self.asked)
+                for name in self.asked:
+                    refusal(sweep / name).unlink(missing_ok=True)
+            except OSError as error:  # which Hydra would only warn of
+                raise SystemExit(sentence(error)) from None
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         if (job := beside_others(config.hydra)) is not None:

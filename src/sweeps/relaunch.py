@@ -15,6 +15,7 @@ from src.data.content import content_of
 from src.runs import identity
 from src.runs.errors import sentence
 from src.runs.folder import RunFolder, score
+from src.runs.text import printable
 from src.sweeps.jobs import refusal
 from src.sweeps.naming import run_id
 
@@ -42,8 +43,9 @@ def take_up(folder: RunFolder, cfg: DictConfig) -> float | None:
         raise ValueError(f"on_conflict is {on_conflict!r}; expected error, rerun or keep.")
     try:
         results = folder.results() if folder.results_file.exists() else {}
-    except ValueError:
-        log.warning("%s is damaged; what the checkpoints hold is kept.", folder.results_file)
+    except ValueError as error:
+        kept = folder.results_file.replace(folder.results_file.with_name("results.json.damaged"))
+        log.warning("%s It is kept as %s; the checkpoints count.", sentence(error), printable(kept))
         results = {}
     completed = results.get("status") == "completed"
     accuracy = f"test accuracy {results['metrics']['test/accuracy']:.2%}" if completed else ""

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 import unicodedata
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -30,7 +32,7 @@ import src.train
 from src.analysis.table import load_runs
 from src.runs.text import csv_cell, markdown, printable
 from src.sweeps.jobs import jobs
-from tests.conftest import Run, launch
+from tests.conftest import TINY, Run, launch
 from tests.made_up import write_run
 
 # What a terminal, Markdown, HTML, rich, TeX or a spreadsheet takes for something else.
@@ -263,3 +265,53 @@ def test_an_output_that_is_not_a_number_is_refused(trained: tuple[Path, Run], ph
     runs.append(launch(src.export.main, tmp_path, "ckpt=nan.ckpt", "format=torch_export"))
     for run in runs:
         assert run.code == 1 and run.err.startswith("The network's output is infinite or NaN") and "nan" not in run.out
+
+
+# ------------------------------------------------------------------------------------------------------------
+# What cannot be written
+# ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [src.train.main, src.eval.main, src.report.main], ids=["train", "eval", "report"])
+def test_a_file_in_the_place_of_logs_is_one_sentence(tmp_path: Path, command: Any) -> None:
+    (tmp_path / "logs").touch()
+    run = launch(command, tmp_path)
+    assert run.code == 1 and run.err.startswith("[Errno 20] Not a directory: 'logs/") and run.err.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="takes a device that is full")
+def test_a_screen_that_is_full_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "logs/train/sweeps/s").mkdir(parents=True)
+    command = [sys.executable, "-m", "src.status", "sweep=s"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with Path("/dev/full").open("w") as full:
+        run = subprocess.run(command, cwd=tmp_path, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert run.returncode == 1 and "No space left on device" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_an_export_whose_card_fails_can_be_tried_again(
+    trained: tuple[Path, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (f"ckpt={trained[1].folder}", "format=torch_export", "out=given")
+
+    def fails(*_: Any) -> str:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("src.inference.export.model_card", fails)
+        assert launch(src.export.main, tmp_path, *arguments).code == 1
+    assert list((tmp_path / "given").iterdir()) == []
+    assert launch(src.export.main, tmp_path, *arguments).code == 0
+    assert {file.name for file in (tmp_path / "given").iterdir()} == {"model.pt2", "model.pt2.md"}
+
+
+def test_a_damaged_result_is_kept_when_its_job_runs_again(tmp_path: Path) -> None:
+    arguments = (*TINY, "sweep=s", "seed=1", "trainer.max_epochs=1", "callbacks=none", "logger=none", "--multirun")
+    assert launch(src.train.main, tmp_path, *arguments).code == 0
+    (file,) = tmp_path.glob("logs/train/sweeps/s/*/results.json")
+    content = file.read_text().replace('"status": "completed"', '"status": 1')
+    file.write_text(content)
+    run = launch(src.train.main, tmp_path, *arguments)
+    assert run.code == 0 and "results.json is damaged: status is 1; expected running" in " ".join(run.out.split())
+    assert file.with_name("results.json.damaged").read_text() == content
+    assert json.loads(file.read_text())["status"] == "completed"

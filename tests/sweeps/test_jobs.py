@@ -55,7 +55,7 @@ def test_every_job_has_a_state(sweep: Path) -> None:
         found = {job.name: job for job in jobs(sweep)}
     assert list(found) == [f"seed={seed}" for seed in range(1, 10)]
     damaged = found.pop("seed=8")
-    assert damaged.state == "unreadable" and f"{sweep}/seed=8/results.json is damaged (Expecting" in damaged.error
+    assert damaged.state == "unreadable" and f"{sweep}/seed=8/results.json is damaged: Expecting" in damaged.error
     assert {name: (job.state, job.error) for name, job in found.items()} == {
         "seed=1": ("completed", None),
         "seed=2": ("running", None),
