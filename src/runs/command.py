@@ -8,6 +8,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from src.runs.text import printable
+
 
 def command(module: str, *overrides: str, **settings: Any) -> str:
     """A command line for a shell.
@@ -18,7 +20,7 @@ def command(module: str, *overrides: str, **settings: Any) -> str:
         settings: values that Hydra shall read as these strings.
     """
     words = [*overrides, *(setting(key, value) for key, value in settings.items())]
-    return " ".join(["python", "-m", module, *map(shell_word, words)])
+    return printable(" ".join(["python", "-m", module, *map(shell_word, words)]))
 
 
 def setting(key: str, value: Any) -> str:

@@ -1,5 +1,6 @@
 """Whatever a file says, an output shows it as text: every field of every file, into every output."""
 
+import contextlib
 import copy
 import csv
 import io
@@ -30,8 +31,9 @@ import src.report
 import src.status
 import src.train
 from src.analysis.table import load_runs
+from src.runs.errors import sentence
 from src.runs.text import csv_cell, markdown, printable
-from src.sweeps.jobs import jobs
+from src.sweeps.jobs import find_sweep, how_to_finish, jobs, show
 from tests.conftest import TINY, Run, launch
 from tests.made_up import write_run
 
@@ -158,6 +160,23 @@ def test_status_shows_every_job(reported: tuple[Path, Run, Run]) -> None:
     assert "good" in names and "asked" in names
     assert all(printable(name) in run.out for name in names if len(name) < 20)
     assert run.out.count("│ unreadable") > 20
+
+
+def test_names_of_sweeps_are_text(tmp_path: Path) -> None:
+    for name in (NAME, os.fsdecode(b"byte\xff")):
+        sweep = tmp_path / "logs/train/sweeps" / name
+        write_run(sweep, 0.5, seed=1)
+        write_run(sweep, 0.5, seed=2, status="failed", error="x")
+        launches = [{"command": "python -m src.train --multirun seed=1,2", "jobs": {"number=001": ["seed=2"]}}]
+        (sweep / "sweep.json").write_text(json.dumps({"launches": launches}))
+        out = io.StringIO()
+        with contextlib.chdir(tmp_path), contextlib.redirect_stdout(out):
+            show(find_sweep(name), jobs(find_sweep(name)))
+            print(how_to_finish(find_sweep(name)))
+            with pytest.raises(FileNotFoundError) as error:
+                find_sweep("none")
+        assert_plain(out.getvalue() + sentence(error.value))
+        assert "To finish the sweep: " in out.getvalue()
 
 
 def test_the_report_is_text(reported: tuple[Path, Run, Run]) -> None:
