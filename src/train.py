@@ -23,6 +23,7 @@ from src.training.distributed import distribute, run_on_rank_0
 @hydra.main(config_name="train", **MAIN)
 def main(cfg: DictConfig) -> float:
     from src.runs.errors import stop
+    from src.runs.files import check_stays_within
     from src.runs.folder import RunFolder, RunningElsewhere
     from src.sweeps.relaunch import as_begun, refuse, take_up
     from src.training.job import run_job
@@ -35,6 +36,7 @@ def main(cfg: DictConfig) -> float:
     try:
         if cfg.resume is not None:
             folder.results()  # there is a run
+            check_stays_within(folder.path)
         with folder.held():
             if cfg.resume is not None:
                 from src.training.resume import resumed_config

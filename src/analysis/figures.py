@@ -7,7 +7,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from io import StringIO
+from io import BytesIO, StringIO
 from typing import Any
 
 import matplotlib
@@ -20,6 +20,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from src.analysis.effects import SELECTION, configurations, settings_of
 from src.analysis.table import SCORE, load_curves
+from src.runs.files import LARGEST_SIGNALS, read_regular
 from src.runs.identity import NOT_THERE
 from src.runs.text import printable
 
@@ -320,7 +321,7 @@ def draw_gradients(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
         file = run.folder / "signals.csv"
         kinds = {"step": float, "depth": float, "kind": str, "weight_gradient": float}
         try:
-            signals = pd.read_csv(file, usecols=list(kinds), dtype=kinds)
+            signals = pd.read_csv(BytesIO(read_regular(file, LARGEST_SIGNALS)), usecols=list(kinds), dtype=kinds)
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:

@@ -96,6 +96,8 @@ def _unpack(root: Path) -> None:
     """Unpack the archive aside and move each file into place whole, for the same reasons as the download."""
     target = root / datasets.CIFAR10.base_folder
     try:
+        if target.is_symlink():
+            raise OSError(f"{target} is a link")
         target.mkdir(exist_ok=True)
         with TemporaryDirectory(prefix=".unpack-", dir=root) as folder:
             extract_archive(str(root / datasets.CIFAR10.filename), folder)

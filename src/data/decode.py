@@ -9,6 +9,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from src.runs.files import open_regular
+
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 # Pillow warns of more pixels than its limit and raises at twice that; here the limit is one.
@@ -18,6 +20,8 @@ Image.init()  # all readers, of which formats= below chooses
 # stranger runs no code here.
 FORMATS = [name for name in Image.ID if name not in ("EPS", "IPTC")]
 SUFFIXES = tuple(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
+
+LARGEST = 2**30  # bytes of an image file
 
 # Small images spend half their time under the interpreter's lock; more threads only queue.
 THREADS = min(8, os.cpu_count() or 1)
@@ -61,7 +65,7 @@ def decode(path: str | os.PathLike[str], image_size: int, bits: int = 16) -> Pix
             decompression bombs.
     """
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_regular(path, LARGEST) as file, Image.open(file, formats=FORMATS) as image:
             return to_square(image, image_size, bits)
     except Exception as error:  # a damaged file makes Pillow's readers raise almost anything
         reason = str(error).rstrip(".")

@@ -10,8 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from src.runs.files import open_regular
 from src.runs.folder import RunFolder
 from src.runs.text import printable
+
+LARGEST = 2**36  # bytes of a checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +85,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"There is no checkpoint {path}; a run keeps its own in <run folder>/checkpoints/best.ckpt."
         )
     try:
-        with zipfile.ZipFile(path) as archive:
-            intact = archive.testzip() is None  # torch does not check the sums that it wrote
-        checkpoint = Checkpoint.parse(torch.load(path, map_location="cpu", weights_only=True))
+        with open_regular(path, LARGEST) as file, zipfile.ZipFile(file) as archive:
+            # torch compresses nothing, so what unpacks to more than the file was made to fill the memory.
+            intact = sum(entry.file_size for entry in archive.infolist()) <= path.stat().st_size
+            intact = intact and archive.testzip() is None  # torch does not check the sums that it wrote
+            file.seek(0)
+            checkpoint = Checkpoint.parse(torch.load(file, map_location="cpu", weights_only=True) if intact else None)
     except Exception:  # torch raises whatever the bytes lead it to
         intact = False
     if not intact:

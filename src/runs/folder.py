@@ -11,6 +11,7 @@ train.log          what was printed, and the stack trace of an error
 """
 
 import csv
+import io
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from src.runs.command import command
+from src.runs.files import is_own, read_regular
 from src.runs.schema import Amount, Results, parse, parse_metrics, read_json
 
 SCHEMA_VERSION = 2
@@ -40,8 +42,9 @@ def write_whole(path: Path, mode: str = "w", *, keep: Path | None = None, **opti
         keep: where the old file is kept.
     """
     unfinished = path.with_name(f".{path.name}.part")  # always the same: one that a killed process left is replaced
+    unfinished.unlink(missing_ok=True)  # and one that is a link is not followed
     try:
-        with unfinished.open(mode, **options) as file:
+        with unfinished.open(mode.replace("w", "x"), **options) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -102,11 +105,13 @@ class RunFolder:
 
     def is_held(self) -> bool:
         """Whether a process is running it now."""
-        if not self.lock_file.exists():
-            return False
         try:
+            if not is_own(self.lock_file.lstat()):  # it is no lock of ours, and not to be touched
+                return False
             with FileLock(self.lock_file, timeout=0):
                 return False
+        except FileNotFoundError:
+            return False
         except (Timeout, OSError):  # an OSError: it belongs to someone else
             return True
 
@@ -182,11 +187,10 @@ class RunFolder:
         """
         rows = []
         try:
-            with self.metrics_file.open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    numbers = {name: float(value) for name, value in row.items() if value}
-                    own = {name: numbers.pop(name, math.nan) for name in ("epoch", "step", "seconds")}
-                    rows.append(parse(dict[str, Amount], own) | parse_metrics(numbers))
+            for row in csv.DictReader(io.StringIO(read_regular(self.metrics_file).decode(), newline="")):
+                numbers = {name: float(value) for name, value in row.items() if value}
+                own = {name: numbers.pop(name, math.nan) for name in ("epoch", "step", "seconds")}
+                rows.append(parse(dict[str, Amount], own) | parse_metrics(numbers))
         except FileNotFoundError:
             return []
         except (OSError, ValueError, TypeError, csv.Error) as error:
@@ -210,12 +214,6 @@ class RunFolder:
     def forget_completed(self) -> None:
         """There is a new result."""
         shutil.rmtree(self.completed, ignore_errors=True)
-
-    def links_out(self) -> list[Path]:
-        """Symbolic links in the folder that lead out of it."""
-        home = self.path.resolve()
-        links = (path for path in self.path.rglob("*") if path.is_symlink())
-        return [link for link in links if not link.resolve().is_relative_to(home)]
 
     def update(self, **changes: Any) -> None:
         """Merge ``changes`` (JSON values) into results.json, atomically."""

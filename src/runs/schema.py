@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
 
+from src.runs.files import read_regular
 from src.runs.text import printable
 
 DEEPEST = 30  # levels of nesting
@@ -129,7 +130,7 @@ def read_json(file: Path, kind: Any) -> Any:
         ValueError: it is no JSON, or not of this kind.
     """
     try:
-        return parse(kind, json.loads(file.read_bytes()))
+        return parse(kind, json.loads(read_regular(file)))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

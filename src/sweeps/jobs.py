@@ -182,7 +182,8 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
     for job in found:
         state, told = job.state, job.error or ""
         if refusal(sweep / job.name).is_file():
-            state, told = "refused", refusal(sweep / job.name).read_text(encoding="utf-8", errors="replace")
+            with refusal(sweep / job.name).open("rb") as file:
+                state, told = "refused", file.read(2000).decode(errors="replace")
         elif state == "running":
             told = f"by {job.results.get('process', 'another process')}"
         accuracy = job.results.get("metrics", {}).get("test/accuracy")

@@ -23,6 +23,7 @@ import src.sweeps.naming  # noqa: F401  (the resolvers that conf/train.yaml uses
 from src.data.content import forget
 from src.runs.command import command
 from src.runs.errors import sentence
+from src.runs.files import check_stays_within
 from src.runs.identity import is_neutral
 from src.runs.screen import beside_others, share_screen
 from src.runs.text import plural
@@ -49,6 +50,10 @@ class SweepSummary(Callback):
         forget()  # images may have changed since this process looked at them
         HydraConfig.instance().set_config(deepcopy(config))  # which Hydra does only while a job runs
         _split(config, "resume", "resume continues one run, without --multirun")
+        try:
+            check_stays_within(Path(config.hydra.sweep.dir))  # before Hydra writes there
+        except ValueError as error:
+            raise SystemExit(str(error)) from None
         self._name_jobs(config)
 
     def _name_jobs(self, config: DictConfig) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from src.data.datamodule import ImageDataModule
+from src.runs.files import LARGEST_SIGNALS, read_regular
 from src.runs.folder import RunFolder, write_whole
 from src.runs.text import csv_cell
 from src.training.callbacks.propagation_figures import draw_heatmaps, draw_predictions
@@ -225,7 +226,7 @@ class PropagationMonitor(L.Callback):
             self._write_rows([], "w")
             self._predict(trainer, pl_module, "before the first step")
         else:  # what an interrupted run saw after the checkpoint will be seen again
-            text = self.file.read_text(encoding="utf-8")
+            text = read_regular(self.file, LARGEST_SIGNALS).decode()
             rows = pd.read_csv(io.StringIO(text[: text.rindex("\n") + 1]))  # a killed run may have left half a line
             with write_whole(self.file, newline="", encoding="utf-8") as file:
                 rows[rows.step < trainer.global_step].to_csv(file, index=False)

@@ -1,0 +1,67 @@
+"""Files and folders that another may have made: reading ends, and writing stays where it belongs."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+LARGEST = 2**26  # bytes of a file of JSON, or of one with a row an epoch
+LARGEST_SIGNALS = 2**30  # of signals.csv, with a row for every layer and look
+
+
+def open_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> BinaryIO:
+    """Open a regular file to read it: a named pipe or a device might never end.
+
+    Args:
+        path: of the file; a link is followed.
+        largest: size allowed, in bytes.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no regular file, or a larger one.
+    """
+    status = Path(path).stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is no regular file")
+    if status.st_size > largest:
+        raise ValueError(f"{path} has {status.st_size:,} bytes; at most {largest:,} are read")
+    # A pipe that takes its place meanwhile does not wait for a writer; Windows has none.
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+
+
+def read_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> bytes:
+    """The content of a regular file, see ``open_regular``; no more than ``largest`` bytes of one that grows."""
+    with open_regular(path, largest) as file:
+        return file.read(largest) or b""
+
+
+def leading_out(folder: Path) -> Iterator[str]:
+    """What is in a folder, at any depth, through which writing there would change something elsewhere, in a sentence
+    each: symbolic links that lead out, files with a second name (hard links), pipes and devices."""
+    home = os.path.realpath(folder)
+    for path in folder.rglob("*"):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:  # another process works there
+            continue
+        if stat.S_ISLNK(status.st_mode):
+            if not Path(os.path.realpath(path)).is_relative_to(home):
+                yield f"{path} is a link that leads out of {folder}; replace it by a copy of what it leads to."
+        elif not is_own(status):
+            yield f"{path} is a hard link, a pipe or a device, none of which is written to; replace it by a plain file."
+
+
+def is_own(status: os.stat_result) -> bool:
+    """Whether this is a folder, or a regular file with one name only."""
+    return stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
+
+
+def check_stays_within(folder: Path) -> None:
+    """Check that what is written in a folder stays in it, see ``leading_out``.
+
+    Raises:
+        ValueError: it would not.
+    """
+    for finding in leading_out(folder):
+        raise ValueError(finding)
