@@ -49,9 +49,11 @@ def report(cfg: DictConfig, folder: Path) -> "Page":
     from src.analysis.page.html import to_html
     from src.analysis.page.markdown import to_markdown
     from src.analysis.table import load_runs
+    from src.runs.files import check_stays_within
     from src.runs.text import csv_cell, printable
     from src.sweeps.jobs import commands, find_sweep
 
+    check_stays_within(folder)
     if not cfg.sweep:
         raise ValueError("Name a sweep: python -m src.report sweep=NAME, a folder in logs/train/sweeps")
     if not all(isinstance(target, int | float) and 0 < target <= 1 for target in cfg.targets):

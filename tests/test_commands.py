@@ -168,7 +168,7 @@ def test_what_only_trains_needs_no_trust_afterwards(tmp_path: Path) -> None:
     assert "trust" not in again and paste(again, tmp_path).code == 0
     longer = (f"resume={run.folder}", "trainer.max_epochs=2")
     refused = launch(src.train.main, tmp_path, *longer)
-    assert refused.code == 1 and "which no file of conf/ names; to build it all the same" in refused.err
+    assert refused.code == 1 and "which no file of conf/ names there; to build it all the same" in refused.err
     trust = "trust=[lightning.pytorch.callbacks.ModelSummary,lightning.pytorch.loggers.CSVLogger]"
     assert launch(src.train.main, tmp_path, *longer, trust).code == 0
 

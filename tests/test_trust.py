@@ -271,7 +271,7 @@ def test_a_resumed_run_does_not_write_through_a_link(strangers_run: Path, tmp_pa
     before = {file: file.read_bytes() for file in mine.rglob("*") if file.is_file()}
     run = launch(src.train.main, tmp_path, f"resume={strangers_run}", "trainer.max_epochs=4")
     assert run.code == 1 and run.err.count("\n") == 1 and "Traceback" not in run.err
-    assert name == ".lock" or f"{link} is a link that leads out of the run folder" in run.err
+    assert f"{link.relative_to(tmp_path)} is a link that leads out of" in run.err
     launch(src.status.main, tmp_path, f"sweep={strangers_run.parent}")
     assert {file: file.read_bytes() for file in mine.rglob("*") if file.is_file()} == before
 

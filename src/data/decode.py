@@ -77,7 +77,7 @@ def decode(path: str | os.PathLike[str], image_size: int, bits: int = 16) -> Pix
 def largest_16_bit_value(path: str | os.PathLike[str]) -> int:
     """The largest value of a grey image of 16 bits; 0 for any other file."""
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        with open_regular(path, LARGEST) as file, Image.open(file, formats=FORMATS) as image:
             _check_size(image)
             return int(np.asarray(image).max()) if image.mode.startswith("I;16") else 0
     except Exception:  # ``decode`` says what is wrong with it

@@ -164,7 +164,9 @@ class RunFolder:
             ValueError: it cannot be read, or does not say what it should.
         """
         try:
-            if not self.results_file.stat().st_size:  # a run that has its folder and nothing else yet
+            if (
+                self.results_file.is_file() and not self.results_file.stat().st_size
+            ):  # a run that has its folder and nothing else yet
                 return {}
             results = read_json(self.results_file, Results)
             known = results.keys() | parse_metrics(results.get("metrics", {}), "metrics").keys()

@@ -270,7 +270,7 @@ def _only_watches(node: Any, own: bool) -> bool:
     target = str(node.get("_target_"))
     if target.startswith(_LIGHTNING):
         return target.removeprefix(_LIGHTNING) in _WATCHERS
-    declared = _declaration(target) if own or target in known_targets() else False
+    declared = _declaration(target) if own or target in known_targets("callbacks") else False
     return not node.get(declared) if isinstance(declared, str) else declared
 
 

@@ -11,16 +11,28 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.runs.hydra_versions import CONF, whitelist
 
-TRAINING_ONLY = ("optim", "schedule", "loss", "callbacks", "logger")  # groups that a trained network does without
+TRAINING_ONLY = (
+    "optim",
+    "schedule",
+    "loss",
+    "trainer",
+    "callbacks",
+    "logger",
+)  # groups that a trained network does without
+
+
+# What Lightning's Trainer takes text for. For other arguments it names plugins or a registry to upload to.
+_TRAINER_TEXT = ("_target_", "accelerator", "devices", "precision", "gradient_clip_algorithm", "max_time", "profiler")
 
 
 @cache
-def known_targets() -> frozenset[str]:
-    """Every ``_target_`` that a group of conf/ names: what a config read from a file may instantiate.
+def known_targets(group: str) -> frozenset[str]:
+    """Every ``_target_`` that conf/ names in a group: what this group of a config read from a file may instantiate.
 
     What conf/hydra names is Hydra's business and never comes out of a file.
     """
-    files = [file for file in CONF.glob("*/**/*.yaml") if file.relative_to(CONF).parts[0] != "hydra"]
+    folders = (group, "experiment", "scale") if group.isidentifier() and group != "hydra" else ()
+    files = [file for folder in folders for file in (CONF / folder).rglob("*.yaml")]
     found = (re.findall(r"_target_:\s*([\w.]+)", file.read_text("utf-8")) for file in files)
     return frozenset(target for targets in found for target in targets)
 
@@ -57,8 +69,8 @@ def _dubious(node: Any, allowed: Collection[str] | None) -> Iterator[str]:
                 yield f"has the key {key!r}, which means something to Hydra that no file of conf/ uses"
             elif key == "_target_" and allowed is not None and not (isinstance(value, str) and value in allowed):
                 yield (
-                    f"asks for {value!r}, which no file of conf/ names; to build it all the same, name it in a file "
-                    "there, or in the setting trust=[...] of this command"
+                    f"asks for {value!r}, which no file of conf/ names there; to build it all the same, name it in "
+                    "such a file, or in the setting trust=[...] of this command"
                 )
             else:
                 yield from _dubious(value, allowed)
@@ -71,12 +83,17 @@ def _dubious(node: Any, allowed: Collection[str] | None) -> Iterator[str]:
         yield f"has a value of type {type(node).__name__}, where only plain values are expected"
 
 
+def _texts(node: Any) -> Iterator[str]:
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _texts(child)
+    if isinstance(node, str):
+        yield node
+
+
 def _leads_away(node: Any) -> Iterator[str]:
     """Paths, in POSIX or Windows form, that do not stay in the folder they are relative to."""
-    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        yield from _leads_away(child)
-    if isinstance(node, str) and (PureWindowsPath(node).anchor or ".." in PureWindowsPath(node).parts):
-        yield node
+    paths = {text: PureWindowsPath(text) for text in _texts(node)}
+    yield from (text for text, path in paths.items() if path.anchor or ".." in path.parts or "://" in text)
 
 
 def trusted(config: Any, *, unbuilt: Collection[str] = (), trust: Iterable[str] = ()) -> DictConfig:
@@ -90,24 +107,29 @@ def trusted(config: Any, *, unbuilt: Collection[str] = (), trust: Iterable[str] 
     Raises:
         ValueError: it names a ``_target_`` that conf/ does not, has one of Hydra's special keys, an interpolation,
             which could yield either, or anything but plain values; or what it says of trainer, logger and callbacks
-            could make them write outside the run folder.
+            could make them write outside the run folder, or load plugins.
     """
     if type(config) is not dict:  # OmegaConf would read a string as YAML
         raise ValueError("The config is not a mapping of plain values; nothing was built from it.")
     config = with_current_targets(config)
-    allowed = known_targets() | set(trust)
     for key, node in config.items():
-        for finding in _dubious({key: node}, None if key in unbuilt else allowed):
+        for finding in _dubious({key: node}, None if key in unbuilt else known_targets(str(key)) | set(trust)):
             raise ValueError(f"The config {finding}; it was not built.")
     for group in {"trainer", "logger", "callbacks"} - set(unbuilt):
         for path in _leads_away(config.get(group)):
             raise ValueError(f"The config's {group} would write to {path!r}, outside the run folder; it was not built.")
+    for name, value in (config.get("trainer") or {}).items() if "trainer" not in unbuilt else ():
+        if name not in _TRAINER_TEXT and any(_texts(value)):
+            raise ValueError(
+                f"The config sets trainer.{name} to {value!r}, where a number is expected; it was not built."
+            )
     return OmegaConf.create(config)
 
 
 def trust_override(config: Any, unbuilt: Collection[str] = ()) -> list[str]:
     """What a command needs to build a config that ``trusted`` refuses, since its user named targets beyond conf/."""
-    targets = set(_targets({key: node for key, node in config.items() if key not in unbuilt})) - known_targets()
+    built = {key: node for key, node in config.items() if key not in unbuilt}
+    targets = {target for key, node in built.items() for target in set(_targets(node)) - known_targets(key)}
     return [f"trust=[{','.join(sorted(targets))}]"] * bool(targets)
 
 

@@ -12,20 +12,24 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from src.runs.command import command
 from src.runs.folder import RunFolder, write_json
 from src.runs.schema import Launch, Launches, Results, parse, read_json
 from src.runs.text import printable
+from src.runs.trust import CONF, trusted
 from src.sweeps.naming import LAUNCHERS
 
 SWEEPS = Path("logs/train/sweeps")
 SCHEMA_VERSION = 1
+_MOST_VALUES = 1000  # of one key, in a command that is recommended
 
 
 @dataclass(frozen=True)
@@ -147,17 +151,37 @@ def _harmless(text: str) -> list[str] | None:
     """The overrides of a launch's command; None if they may do more than configure runs."""
     try:
         program, words = shlex.split(text)[:3], overrides_of(shlex.split(text)[3:])
-        parsed = OverridesParser.create().parse_overrides(words)
+        plain = "".join(words).isprintable() and all(map(_is_plain, OverridesParser.create().parse_overrides(words)))
     except (ValueError, HydraException):
         return None
-    for override in parsed:
-        key, value = override.key_or_group, override.value()
-        numbers = key.startswith("hydra.launcher.") and isinstance(value, int | float | None)
-        launcher = key == "hydra/launcher" and value in LAUNCHERS
-        if override.package or (key.startswith("hydra") and not numbers and not launcher):
-            return None
-    unsafe = any(mark in word for mark in ("$", "\\", "_target_") for word in words) or not "".join(words).isprintable()
-    return None if unsafe or program != ["python", "-m", "src.train"] else words
+    return words if plain and program == ["python", "-m", "src.train"] else None
+
+
+def _is_plain(override: Override) -> bool:
+    """Whether an override chooses from conf/, or sets a value as a config that comes out of a file may have it.
+
+    Raises:
+        ValueError, HydraException: it sets another value.
+    """
+    key, values = override.key_or_group, [override.value()]
+    if override.package or not re.fullmatch(r"\w+([/.]\w+)*", key) or "\\" in str(override.input_line):
+        return False
+    if key.startswith("hydra"):
+        launcher = key == "hydra/launcher" and values[0] in LAUNCHERS
+        return launcher or (key.startswith("hydra.launcher.") and isinstance(values[0], int | float | None))
+    if override.is_sweep_override():
+        texts = list(islice(override.sweep_string_iterator(), _MOST_VALUES + 1))
+        if len(texts) > _MOST_VALUES:
+            return False
+        values = [OverridesParser.create().parse_override(f"{key}={text}").value() for text in texts]
+    if (CONF / key).is_dir():
+        names = [name for value in values if value for name in (value if isinstance(value, list) else [value])]
+        return all((CONF / key / f"{name}.yaml").is_file() and re.fullmatch(r"\w+", str(name)) for name in names)
+    for value in values:
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        trusted(value)
+    return "/" not in key and key not in ("resume", "trust")
 
 
 def refusal(folder: Path) -> Path:

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, open_dict, read_write
 import src.sweeps.naming  # noqa: F401  (the resolvers that conf/train.yaml uses)
 from src.data.content import forget
 from src.runs.command import command
-from src.runs.errors import sentence
+from src.runs.errors import sentence, stop
 from src.runs.files import check_stays_within
 from src.runs.identity import is_neutral
 from src.runs.screen import beside_others, share_screen
@@ -53,7 +53,7 @@ class SweepSummary(Callback):
         try:
             check_stays_within(Path(config.hydra.sweep.dir))  # before Hydra writes there
         except ValueError as error:
-            raise SystemExit(str(error)) from None
+            stop(error, debug=config.debug)
         self._name_jobs(config)
 
     def _name_jobs(self, config: DictConfig) -> None:

@@ -87,9 +87,17 @@ def test_a_run_has_at_least_an_epoch(config: DictConfig, epochs: Any) -> None:
 def test_what_conf_names_is_trusted(finished: Any) -> None:
     config = finished.results["config"]
     assert OmegaConf.to_container(trusted(config)) == config
-    targets = {"src.models.resnet.resnet10", "lightning.Trainer", "src.data.cifar10.CIFAR10"}
-    assert targets <= known_targets()
-    assert all(target.startswith(("src.", "lightning.")) for target in known_targets())
+    targets = {
+        "model": "src.models.resnet.resnet10",
+        "trainer": "lightning.Trainer",
+        "data": "src.data.cifar10.CIFAR10",
+        "logger": "lightning.pytorch.loggers.TensorBoardLogger",
+    }
+    for group, target in targets.items():
+        assert target in known_targets(group)
+        assert all(known.startswith(("src.", "lightning.")) for known in known_targets(group))
+        others = targets.keys() - {group}
+        assert not any(target in known_targets(other) for other in (*others, "hydra", "", "..", "*", "../conf/data"))
 
 
 # ------------------------------------------------------------------------------------------------------------
