@@ -74,11 +74,11 @@ class ImageFolder:
                 f"There is no folder {root}: set data.root to one that holds the images in train/<class>/ "
                 "and test/<class>/."
             )
-        test = _scan(root / "test")
         if self.test_only:
+            test = _scan(root / "test")
             images, bits = self._image_set(test, self.bits)
             return LabelledImages(images, images, tuple(map(printable, test.classes)), bits)
-        train = _scan(root / "train")
+        train, test = _scan(root / "train"), _scan(root / "test")
         for one, other in ((train, test), (test, train)):
             if extra := sorted(one.classes.keys() - other.classes.keys()):
                 raise ValueError(
