@@ -123,8 +123,8 @@ def test_what_a_run_prints_works(tmp_path: Path) -> None:
         assert paste(test_it_again, tmp_path).code == 0
         if number == 1:
             again = launch(src.train.main, tmp_path, *TINY, *EPOCH, place)
-            (resume,) = printed(again)
-            assert "has completed epoch 1" in paste(resume.partition(", or ")[0], tmp_path).err
+            resume = again.err.partition("continue it with ")[2].partition(", or choose")[0]
+            assert "has completed epoch 1" in paste(f"python -m src.train {resume}", tmp_path).err
 
 
 def test_an_interrupted_sweep_prints_what_finishes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

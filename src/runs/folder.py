@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from src.runs.command import command
+from src.runs.command import setting, shell_word
 from src.runs.files import is_own, read_regular
 from src.runs.schema import Amount, Results, parse, parse_metrics, read_json
 
@@ -134,7 +134,7 @@ class RunFolder:
         except FileExistsError:
             raise FileExistsError(
                 f"{self.path} already holds a run, which is never overwritten; "
-                f"continue it, {command('src.train', resume=self.path)}, or choose another folder."
+                f"continue it with {shell_word(setting('resume', self.path))}, or choose another folder."
             ) from None
         self.begin(**known)
 

@@ -167,7 +167,7 @@ def test_the_heat_lies_where_the_evidence_is(finished: Any) -> None:
     trained = load(finished.folder)
     images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     images[:, :, 6:, 6:] = 255
-    known = Trained(Corner().eval(), Normalise([0] * 3, [1] * 3), ("dark", "bright"), 8, trained.config, Path())
+    known = Trained(Corner().eval(), Normalise([0] * 3, [1] * 3), ("dark", "bright"), 8, 16, trained.config, Path())
     for explanation in explain(known, [Path("a.png"), Path("b.png")], images):
         assert explanation.predicted == "bright" and explanation.probability > 0.99
         assert explanation.heat[6:, 6:].min() == pytest.approx(1) and explanation.heat[:5, :5].max() == 0
