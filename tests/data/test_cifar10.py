@@ -201,3 +201,12 @@ def test_an_archive_that_cannot_be_unpacked(archive: Path, root: Path) -> None:
     (root / FOLDER).write_text("a file where the folder belongs")
     with pytest.raises(OSError, match=rf"{ARCHIVE} could not be unpacked there \(.*\): make the folder"):
         CIFAR10(str(root)).load()
+
+
+def test_nothing_is_unpacked_through_a_link(archive: Path, root: Path, tmp_path: Path) -> None:
+    place(archive, root)
+    (tmp_path / "elsewhere").mkdir()
+    (root / "cifar-10-batches-py").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match=r"could not be unpacked there .*is a link"):
+        CIFAR10(str(root), download=False).load()
+    assert not list((tmp_path / "elsewhere").iterdir())
