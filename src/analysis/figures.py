@@ -330,7 +330,7 @@ def draw_gradients(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
             )
             continue
         first = signals[(signals.step == 0) & (signals.kind == "conv")].sort_values("depth")
-        if first.empty:
+        if not first.weight_gradient.between(0, math.inf, inclusive="neither").any():  # nothing for a log scale
             continue
         depth = pd.DataFrame({"epoch": range(1, len(first) + 1), "gradient": first.weight_gradient.to_numpy()})
         for name in ("folder", *factors):
