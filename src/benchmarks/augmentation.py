@@ -1,13 +1,13 @@
 """How fast augmented, normalised batches come."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import count
 
 import lightning as L
 from omegaconf import DictConfig
 from torch import Tensor
 
-from src.benchmarks.measure import Contender, OwnProcess, Row, seconds_of, take_turns
+from src.benchmarks.measure import Row, Tick, own_process, take_turns, timed
 from src.benchmarks.plain import Pipeline, loading
 from src.data.datamodule import ImageDataModule
 from src.training.build import build_data, quiet_lightning
@@ -34,50 +34,25 @@ def batches(data: ImageDataModule, device: str) -> Iterator[tuple[Tensor, Tensor
             yield data.normalise(data.augment(images, positions, epoch)), labels
 
 
-def contender(data: ImageDataModule, device: str) -> Contender:
-    """Batches, and nothing done with them."""
-    source = batches(data, device)
-
-    def run(steps: int) -> float:
-        return seconds_of(lambda: [None for _ in zip(range(steps), source, strict=False)], device)
-
-    return run
-
-
-def measure(
-    cfg: DictConfig, name: str, pipeline: Pipeline, other: str, goal: float, repeats: int, tick: Callable[[], None]
+def against_torchvision(
+    cfg: DictConfig, name: str, pipeline: Pipeline, other: str, goal: float, repeats: int, tick: Tick
 ) -> list[Row]:
-    """Ours against torchvision's, on the CPU.
-
-    Args:
-        cfg: a configuration of src.train.
-        name: of its augmentation.
-        pipeline: torchvision's.
-        other: that in words.
-        goal: of the ratio.
-        repeats: how many count.
-        tick: called after every turn, ``repeats + 1`` times.
-    """
+    """Batches of ``cfg``, a configuration of src.train, against those of torchvision's ``pipeline``, on the CPU."""
     data = build_data(cfg)
-    with OwnProcess(loading, pipeline, data.batch_size) as theirs:
+    source = batches(data, "cpu")
+    with own_process(loading, pipeline, data.batch_size) as theirs:
         steps = {"ours": len(data.train) // data.batch_size, "theirs": PLAIN_BATCHES}
-        rates = take_turns({"ours": contender(data, "cpu"), "theirs": theirs}, steps, repeats, tick)
-    speeds = {who: [data.batch_size * rate for rate in values] for who, values in rates.items()}
-    return [Row(f"augmentation: {name}", "images/s", speeds["ours"], other, speeds["theirs"], goal=goal)]
+        rates = take_turns({"ours": timed(lambda: next(source)), "theirs": theirs}, steps, repeats, tick)
+    ours, against = ([data.batch_size * rate for rate in values] for values in rates.values())
+    return [Row(f"augmentation: {name}", "images/s", ours, other, against, goal)]
 
 
-def alone(cfg: DictConfig, device: str, repeats: int, tick: Callable[[], None]) -> list[Row]:
-    """TrivialAugment on ``device``, with nothing beside it.
-
-    Args:
-        cfg: a configuration of src.train.
-        device: ``"cpu"`` or ``"cuda"``.
-        repeats: how many count.
-        tick: called after every turn, ``repeats + 1`` times.
-    """
+def alone(cfg: DictConfig, device: str, repeats: int, tick: Tick) -> list[Row]:
+    """TrivialAugment of ``cfg``, a configuration of src.train, on ``device``, with nothing beside it."""
     data = build_data(cfg)
-    steps = len(data.train) // data.batch_size
-    rates = take_turns({"ours": contender(data, device)}, {"ours": steps}, repeats, tick)
+    source = batches(data, device)
+    steps = {"ours": len(data.train) // data.batch_size}
+    rates = take_turns({"ours": timed(lambda: next(source))}, steps, repeats, tick)
     speeds = [data.batch_size * rate for rate in rates["ours"]]
     goal = 500_000 if device == "cuda" else None
     return [Row("trivialaugment", "images/s", speeds, goal=goal, note=f"on {device}, batch {data.batch_size}")]

@@ -1,114 +1,91 @@
 """What a user waits for: commands that start, sweeps, a run until it is good enough; and the memory it takes."""
 
-import csv
 import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
-from itertools import accumulate
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import lightning as L
-import numpy as np
+import pandas as pd
 from omegaconf import DictConfig
 
-from src.benchmarks.measure import Contender, OwnProcess, Row, peak_memory
+from src.benchmarks.augmentation import batches
+from src.benchmarks.measure import Contender, Row, Tick, own_process, peak_memory
+from src.training.build import build_data
 
 ROOT = Path(__file__).parents[2]
 # Everything a run does, on real images, in one step.
 _SHORT = ("data=digits", "data.train_size=64", "data.batch_size=64", "trainer.max_epochs=1")
+_NOTES = "+callbacks.notes._target_=src.benchmarks.commands.Notes"
 _MEGABYTE = 1e6
 
 
-class FirstStep(L.Callback):
-    """Leaves word in the run folder of when the first optimiser step was done."""
+class Notes(L.Callback):
+    """Writes into the run folder when the first optimiser step was done, and how large the process became, in bytes."""
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         if trainer.global_step == 1:
             Path(trainer.default_root_dir, "first_step").write_text(str(time.time()))
 
-
-class PeakMemory(L.Callback):
-    """Leaves word in the run folder of how large the process became, in bytes."""
-
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         Path(trainer.default_root_dir, "peak_memory").write_text(str(peak_memory()))
 
 
-def _run(folder: Path, *arguments: str, cwd: Path | None = None) -> float:
-    """Seconds that ``python -m src.train`` takes, writing into ``folder``."""
-    command = [sys.executable, "-m", "src.train", *arguments]
-    output = folder / "output.txt"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    start = time.perf_counter()
-    with output.open("w") as file:
-        ended = subprocess.run(command, cwd=cwd or folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
-    seconds = time.perf_counter() - start
-    if ended.returncode:
-        last = (output.read_text().strip() or "no output").splitlines()[-1]
-        raise ValueError(f"python {' '.join(command[1:])} ended with: {last}")
-    return seconds
+@contextmanager
+def _trained(*arguments: str, cwd: Path | None = None) -> Iterator[tuple[float, Path]]:
+    """Seconds that ``python -m src.train`` took, and the folder that it wrote into: a run into ``run``, a sweep into
+    ``logs``. The folder is deleted afterwards."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        command = [sys.executable, "-m", "src.train", *arguments, f"hydra.run.dir={folder / 'run'}"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        output = folder / "output.txt"
+        start = time.perf_counter()
+        with output.open("w") as file:
+            ended = subprocess.run(command, cwd=cwd or folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
+        seconds = time.perf_counter() - start
+        if ended.returncode:
+            last = (output.read_text().strip() or "no output").splitlines()[-1]
+            raise ValueError(f"python {' '.join(command[1:])} ended with: {last}")
+        yield seconds, folder
 
 
-def start(trainer: str, repeats: int, tick: Callable[[], None]) -> list[Row]:
-    """Seconds to the answer of ``--help``, and to the first optimiser step.
-
-    Args:
-        trainer: a choice of conf/trainer.
-        repeats: how many count.
-        tick: called ``repeats + 1`` times.
-    """
+def start(trainer: str, repeats: int, tick: Tick) -> list[Row]:
+    """Seconds to the answer of ``--help``, and to the first optimiser step; ``trainer`` is a choice of conf/trainer."""
     helped, stepped = [], []
-    for turn in range(repeats + 1):
-        with tempfile.TemporaryDirectory() as folder:
-            run = Path(folder, "run")
-            of_help = _run(Path(folder), "--help")
-            started = time.time()
-            _run(
-                Path(folder),
-                *_SHORT,
-                "model=resnet10",
-                f"trainer={trainer}",
-                f"hydra.run.dir={run}",
-                "+callbacks.first_step._target_=src.benchmarks.commands.FirstStep",
-            )
-            if turn > 0:  # the first one reads the files from disk
-                helped.append(of_help)
-                stepped.append(float((run / "first_step").read_text()) - started)
+    for _ in range(repeats + 1):
+        with _trained("--help") as (seconds, _folder):
+            helped.append(seconds)
+        started = time.time()
+        with _trained(*_SHORT, "model=resnet10", f"trainer={trainer}", _NOTES) as (_seconds, folder):
+            stepped.append(float((folder / "run" / "first_step").read_text()) - started)
         tick()
-    return [
-        Row("python -m src.train --help", "s", helped, goal=1.5, bound="≤"),
-        Row("start to the first optimiser step", "s", stepped, goal=10, bound="≤", note="digits, resnet10"),
+    return [  # without the first turn, which reads the files from disk
+        Row("python -m src.train --help", "s", helped[1:], goal=1.5, bound="≤"),
+        Row("start to the first optimiser step", "s", stepped[1:], goal=10, bound="≤", note="digits, resnet10"),
     ]
 
 
-def sweep(trainer: str, repeats: int, tick: Callable[[], None], jobs: int = 6) -> list[Row]:
-    """Short jobs as one multirun, and one of them as a process of its own.
-
-    Args:
-        trainer: a choice of conf/trainer.
-        repeats: how many count.
-        tick: called ``repeats + 1`` times.
-        jobs: of the multirun.
-    """
-    short = (*_SHORT, "model=simplecnn", f"trainer={trainer}")
-    seeds = ",".join(map(str, range(jobs)))
+def sweep(trainer: str, repeats: int, tick: Tick, jobs: int = 6) -> list[Row]:
+    """Short jobs as one multirun, and one of them as a process of its own; ``trainer`` is a choice of conf/trainer."""
     multirun: list[float] = []
     alone: list[float] = []
-    for turn in range(repeats + 1):
+    seeds = ",".join(map(str, range(jobs)))
+    for _ in range(repeats + 1):
         for overrides, beyond in ((("--multirun", f"seed={seeds}", "sweep=short"), multirun), (("seed=0",), alone)):
-            with tempfile.TemporaryDirectory() as name:
-                seconds = _run(Path(name), *overrides, *short)
-                runs = list(Path(name).glob("logs/train/**/results.json"))
+            with _trained(*overrides, *_SHORT, "model=simplecnn", f"trainer={trainer}") as (seconds, folder):
+                runs = list(folder.rglob("results.json"))
                 trained = sum(json.loads(run.read_text())["seconds"] for run in runs)
-            if turn > 0:
-                beyond.append((seconds - trained) / len(runs))
+            beyond.append((seconds - trained) / len(runs))
         tick()
+    multirun, alone = multirun[1:], alone[1:]
     further = [(jobs * share - first) / (jobs - 1) for share, first in zip(multirun, alone, strict=True)]
     what = f"sweep of {jobs} short jobs"
     shared = f"its share of the one start included; in a process of its own {median(alone):.1f} s"
@@ -118,31 +95,24 @@ def sweep(trainer: str, repeats: int, tick: Callable[[], None], jobs: int = 6) -
     ]
 
 
-def memory(few: DictConfig, all_of_them: DictConfig, models: Sequence[str], tick: Callable[[], None]) -> list[Row]:
+def memory(few: DictConfig, all_of_them: DictConfig, models: Sequence[str], tick: Tick) -> list[Row]:
     """What the images take beyond themselves, and how much a whole run takes, on the CPU.
 
     Args:
         few: a configuration of src.train, of which only the data are used: what is needed to handle any images.
         all_of_them: likewise, with as many images as are to be judged.
         models: networks whose runs are looked at.
-        tick: called after each process.
     """
-    with OwnProcess(_growth, few, all_of_them) as grow:
+    with own_process(_growth, few, all_of_them) as grow:
         grown = grow(20) / _MEGABYTE
     tick()
     data = all_of_them.data
     images = (data.train_images + data.test_images) * 3 * data.image_size**2 / _MEGABYTE
     rows = [Row("memory for images and batches", "MB", [grown], "the images", [images], 1.1, "≤", "peak")]
     for model in models:
-        with tempfile.TemporaryDirectory() as name:
-            run = Path(name, "run")
-            _run(
-                Path(name),
-                *("data=noise", f"model={model}", "trainer=cpu", "trainer.max_epochs=1", f"hydra.run.dir={run}"),
-                *("trainer.limit_train_batches=3", "trainer.limit_test_batches=1"),
-                "+callbacks.peak_memory._target_=src.benchmarks.commands.PeakMemory",
-            )
-            peak = int((run / "peak_memory").read_text()) / _MEGABYTE
+        short = ("trainer.max_epochs=1", "trainer.limit_train_batches=3", "trainer.limit_test_batches=1")
+        with _trained("data=noise", f"model={model}", "trainer=cpu", *short, _NOTES) as (_, folder):
+            peak = int((folder / "run" / "peak_memory").read_text()) / _MEGABYTE
         rows.append(Row(f"memory of a run: {model}", "MB", [peak], note=f"peak, batch {data.batch_size}"))
         tick()
     return rows
@@ -150,8 +120,6 @@ def memory(few: DictConfig, all_of_them: DictConfig, models: Sequence[str], tick
 
 def _growth(few: DictConfig, all_of_them: DictConfig) -> Contender:
     """By how many bytes this process grows at most while images are loaded and batches are made of them."""
-    from src.benchmarks.augmentation import batches
-    from src.training.build import build_data
 
     def run(steps: int) -> float:
         sizes = []
@@ -164,48 +132,33 @@ def _growth(few: DictConfig, all_of_them: DictConfig) -> Contender:
     return run
 
 
-def accuracy(overrides: Sequence[str], targets: Sequence[float], tick: Callable[[], None]) -> list[Row]:
+def accuracy(overrides: Sequence[str], targets: Sequence[float], tick: Tick) -> list[Row]:
     """Seconds of training, validation and compilation included, to each target on the validation set.
 
     Args:
         overrides: of ``python -m src.train``.
         targets: accuracies, 0 to 1.
-        tick: called when the run has ended.
     """
-    with tempfile.TemporaryDirectory() as name:
-        run = Path(name, "run")
-        _run(Path(name), *overrides, f"hydra.run.dir={run}", cwd=Path.cwd())  # where the data are
-        with (run / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            epochs = list(csv.DictReader(file))
+    with _trained(*overrides, cwd=Path.cwd()) as (_, folder):  # where the data are
+        epochs = pd.read_csv(folder / "run" / "metrics.csv")
     tick()
-    seconds = list(accumulate(float(epoch["seconds"]) for epoch in epochs))
-    reached = [float(epoch["val/accuracy"]) for epoch in epochs]
-    ended = f"{max(reached):.2%} at best in {len(epochs)} epochs of {median(np.diff(seconds, prepend=0)):.1f} s"
-    rows = []
-    for target in targets:
-        first = next((i for i, value in enumerate(reached) if value >= target), None)
-        note = f"{', '.join(overrides)}; {ended}"
-        times = [] if first is None else [seconds[first]]
-        rows.append(Row(f"training to {target:.0%} validation accuracy", "s", times, note=note))
-    return rows
+    reached, seconds = epochs["val/accuracy"], epochs.seconds.cumsum()
+    ended = f"{reached.max():.2%} at best in {len(epochs)} epochs of {epochs.seconds.median():.1f} s"
+    note = f"{', '.join(overrides)}; {ended}"
+    return [
+        Row(f"training to {target:.0%} validation accuracy", "s", seconds[reached >= target][:1].tolist(), note=note)
+        for target in targets
+    ]
 
 
-def together(overrides: Sequence[str], jobs: int, tick: Callable[[], None]) -> list[Row]:
-    """Small runs side by side on one device against one after the other.
-
-    Args:
-        overrides: of ``python -m src.train``.
-        jobs: how many runs.
-        tick: called after each of the two sweeps.
-    """
+def together(overrides: Sequence[str], jobs: int, tick: Tick) -> list[Row]:
+    """``jobs`` small runs side by side on one device, against one after the other."""
     rates = []
     seeds = ",".join(map(str, range(jobs)))
     for launcher in (["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"], []):
-        with tempfile.TemporaryDirectory() as folder:
-            seconds = _run(Path(folder), "--multirun", *overrides, f"seed={seeds}", "sweep=short", *launcher)
-        rates.append(3600 * jobs / seconds)
+        with _trained("--multirun", *overrides, f"seed={seeds}", "sweep=short", *launcher) as (seconds, _):
+            rates.append(3600 * jobs / seconds)
         tick()
     at_once, in_turn = rates
-    return [
-        Row(f"{jobs} runs at once", "runs an hour", [at_once], "one at a time", [in_turn], note=" ".join(overrides))
-    ]
+    what = f"{jobs} runs at once"
+    return [Row(what, "runs an hour", [at_once], "one at a time", [in_turn], note=" ".join(overrides))]

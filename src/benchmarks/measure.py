@@ -1,21 +1,25 @@
-"""Taking turns at the clock, and what comes of it."""
+"""Contenders that take turns at the clock, and the rows that come of it."""
 
+import gc
 import multiprocessing
 import os
 import signal
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
+from timeit import timeit
 from typing import Any, Literal
 
 import torch
+from torch.utils.benchmark import timer  # which waits for a GPU, that works on while Python goes ahead
 
 from src.runs.provenance import device_name, versions
 
 # A contender: does so many steps of its work and returns the seconds that took.
 Contender = Callable[[int], float]
+Tick = Callable[[], None]  # called after every turn of all contenders, for the progress bar
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,7 @@ class Row:
     @property
     def ratios(self) -> list[float]:
         """Ours to theirs, repeat by repeat: what slows the machine for a while slows both. Empty without theirs."""
-        if not self.against:
-            return []
-        return [ours / against for ours, against in zip(self.ours, self.against, strict=True)]
+        return [ours / against for ours, against in zip(self.ours, self.against, strict=True)] if self.against else []
 
     @property
     def met(self) -> bool | None:
@@ -58,24 +60,7 @@ class Row:
         return reached >= self.goal if self.bound == "≥" else reached <= self.goal
 
     def to_json(self) -> dict[str, Any]:
-        names = ("work", "unit", "ours", "other", "against", "goal", "bound", "note")
-        derived = {"ratio": median(self.ratios) if self.against else None, "met": self.met}
-        return {name: getattr(self, name) for name in names} | derived
-
-
-def seconds_of(work: Callable[[], Any], device: str = "cpu") -> float:
-    """How long ``work`` takes, until the device is done with it."""
-    wait_for(device)
-    start = time.perf_counter()
-    work()
-    wait_for(device)
-    return time.perf_counter() - start
-
-
-def wait_for(device: str) -> None:
-    """A GPU works on while Python goes ahead: let it finish."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+        return asdict(self) | {"ratio": median(self.ratios) if self.against else None, "met": self.met}
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -95,73 +80,63 @@ def peak_memory() -> int:
     """
     status = Path("/proc/self/status")
     if status.exists():
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
+        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
     import resource  # Windows has neither
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def take_turns(
-    contenders: Mapping[str, Contender], steps: Mapping[str, int], repeats: int, tick: Callable[[], None]
-) -> dict[str, list[float]]:
-    """Let everyone do its steps, A B A B, after a first turn that does not count.
+def timed(step: Callable[[], Any]) -> Contender:
+    """Calls ``step`` so many times, until the device is done; garbage is collected, as in use."""
+    return lambda steps: timeit(step, gc.enable, timer, steps)
 
-    Args:
-        contenders: by name.
-        steps: of each, in a turn.
-        repeats: how many turns count.
-        tick: called after every turn of all.
+
+def take_turns(
+    contenders: Mapping[str, Contender], steps: Mapping[str, int], repeats: int, tick: Tick
+) -> dict[str, list[float]]:
+    """Let everyone do its steps, A B A B, ``repeats`` times, after a first turn that does not count.
 
     Returns:
-        Steps a second, one number a turn.
+        By name of the contender: steps a second, one number a turn.
     """
     rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(repeats + 1):
+    for _ in range(repeats + 1):
         for name, run in contenders.items():
-            rate = steps[name] / run(steps[name])
-            if turn > 0:
-                rates[name].append(rate)
+            rates[name].append(steps[name] / run(steps[name]))
         tick()
-    return rates
+    return {name: values[1:] for name, values in rates.items()}
 
 
-class OwnProcess:
-    """A contender that lives in a process of its own, so that no setting of ours reaches it.
+@contextmanager
+def own_process(make: Callable[..., Contender], *arguments: Any) -> Iterator[Contender]:
+    """The contender that ``make(*arguments)`` gives, in a process of its own, so that no setting of ours reaches it."""
+    context = multiprocessing.get_context("spawn")
+    connection, theirs = context.Pipe()
+    process = context.Process(target=serve, args=(theirs, make, arguments))
+    # Ctrl-C is for the one who ends this process. What is ignored when a process begins stays ignored in it.
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process.start()
+    signal.signal(signal.SIGINT, former)
+    theirs.close()  # so that the connection ends with the process
 
-    Args:
-        make: makes the contender, over there; a function of a module.
-        arguments: for it; they are pickled.
-    """
-
-    def __init__(self, make: Callable[..., Contender], *arguments: Any) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, make, arguments))
-
-    def __enter__(self) -> Contender:
-        # Ctrl-C is for the one who ends this process. What is ignored when a process begins stays ignored in it.
-        former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self._process.start()
-        signal.signal(signal.SIGINT, former)
-        return self._run
-
-    def __exit__(self, *_: Any) -> None:
-        if self._process.is_alive():
-            self._connection.send(None)
-            self._process.join(timeout=10)
-        self._process.terminate()
-        self._process.join()
-
-    def _run(self, steps: int) -> float:
-        self._connection.send(steps)
-        while not self._connection.poll(1):
-            if not self._process.is_alive():
-                raise RuntimeError("The process that runs the plain reference has died; was there enough memory?")
-        answer = self._connection.recv()
+    def run(steps: int) -> float:
+        try:
+            connection.send(steps)
+            answer = connection.recv()
+        except (EOFError, OSError):
+            raise RuntimeError("The process that runs the plain reference has died; was there enough memory?") from None
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    try:
+        yield run
+    finally:
+        with suppress(OSError):  # it has died
+            connection.send(None)
+        process.join(timeout=10)
+        process.terminate()
+        process.join()
 
 
 def serve(connection: Any, make: Callable[..., Contender], arguments: tuple[Any, ...]) -> None:

@@ -1,6 +1,6 @@
 """The result, as a table on the screen, Markdown and a bar chart."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -11,27 +11,25 @@ from rich.table import Table
 from src.benchmarks.measure import Row
 
 _COLUMNS = ("work", "ours", "against", "ratio", "goal", "verdict")
-_TERMS = """\
+_PAGE = """\
+# How fast
+
+{machine}
+
 Median (smallest to largest) of the repeats, taken in turns; ratios repeat by repeat. The verdict is the median's,
 "within the spread" if some repeats would say otherwise. *Plain loop*: an image at a time through torchvision in two
 workers, channels first, looking at the loss in every step. *The same by hand*: our batches, kernels and metrics in a
 loop without Lightning. *Arithmetic*: floating-point operations of the network a second, thrice those of its forward
-pass for training. *Input's share*: what a batch takes to be cropped, flipped and normalised, against the whole step."""
+pass for training. *Input's share*: what a batch takes to be cropped, flipped and normalised, against the whole step.
+
+{table}
+"""
 
 
 def _number(value: float) -> str:
     """Three significant digits, thousands told apart."""
-    if abs(value) >= 100:
-        digits = len(f"{abs(value):.0f}") - 3
-        return f"{round(value, -max(digits, 0)):,.0f}"
-    return f"{value:.3g}"
-
-
-def _spread(values: Sequence[float]) -> str:
-    """Median, and smallest to largest where there are several."""
-    if len(values) == 1:
-        return _number(values[0])
-    return f"{_number(median(values))} ({_number(min(values))} to {_number(max(values))})"
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:g}"
 
 
 def _short(ratio: float) -> str:
@@ -39,9 +37,10 @@ def _short(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio >= 0.1 else f"{ratio:.2g}"
 
 
-def _ratio(ratios: Sequence[float]) -> str:
-    low, middle, high = (_short(ratio) for ratio in (min(ratios), median(ratios), max(ratios)))
-    return middle if len(ratios) == 1 else f"{middle} ({low} to {high})"
+def _spread(values: Sequence[float], show: Callable[[float], str] = _number) -> str:
+    """Median, and smallest to largest where there are several."""
+    middle, low, high = (show(of(values)) for of in (median, min, max))
+    return middle if len(values) == 1 else f"{middle} ({low} to {high})"
 
 
 def cells(row: Row) -> list[str]:
@@ -54,7 +53,7 @@ def cells(row: Row) -> list[str]:
         row.work + (f" ({row.note})" if row.note else ""),
         f"{_spread(row.ours)} {row.unit}" if row.ours else "not reached",
         f"{_spread(row.against)} {row.unit}: {row.other}" if row.against else "",
-        _ratio(row.ratios) if row.against else "",
+        _spread(row.ratios, _short) if row.against else "",
         f"{row.bound} {row.goal:g}" if row.goal is not None else "",
         verdict,
     ]
@@ -73,42 +72,31 @@ def table(rows: Sequence[Row], title: str) -> Table:
 
 def markdown(rows: Sequence[Row], machine: dict[str, Any]) -> str:
     """For a file."""
-    lines = [list(_COLUMNS), ["---"] * len(_COLUMNS), *map(cells, rows)]
-    return "\n".join(
-        [
-            "# How fast",
-            "",
-            ", ".join(f"{name} {value}" for name, value in machine.items()),
-            "",
-            _TERMS,
-            "",
-            *("| " + " | ".join(line) + " |" for line in lines),
-            *(["", "![ratios](ratios.png)"] if any(row.against for row in rows) else []),
-            "",
-        ]
-    )
+    lines = [f"| {' | '.join(line)} |" for line in (_COLUMNS, ["---"] * len(_COLUMNS), *map(cells, rows))]
+    if any(row.against for row in rows):
+        lines += ["", "![ratios](ratios.png)"]
+    words = ", ".join(f"{name} {value}" for name, value in machine.items())
+    return _PAGE.format(machine=words, table="\n".join(lines))
 
 
 def draw(rows: Sequence[Row]) -> Figure:
     """Ratios with their spread and the goals, a panel for each thing that is compared with."""
-    panels: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.other is not None:
-            panels.setdefault(row.other, []).append(row)
+    panels = {other: [row for row in rows if row.other == other] for other in dict.fromkeys(row.other for row in rows)}
+    panels.pop(None, None)
     heights = [len(of_panel) + 1.5 for of_panel in panels.values()]
     figure = Figure(figsize=(9, 1 + 0.25 * sum(heights)), layout="constrained", dpi=110)
-    figure.suptitle(
-        "Median and span of the ratios; thick: the goal, green where it is met, red where missed; dotted: as fast as",
-        fontsize=10,
+    title = (
+        "Median and span of the ratios; thick: the goal, green where it is met, red where missed; dotted: as fast as"
     )
-    if panels:
-        grid = figure.subplots(len(panels), squeeze=False, height_ratios=heights)
-        for axes, (other, of_panel) in zip(grid[:, 0], panels.items(), strict=True):
-            _draw_panel(axes, other, of_panel)
+    figure.suptitle(title, fontsize=10)
+    grid = figure.subplots(len(panels), squeeze=False, height_ratios=heights)
+    for axes, (other, of_panel) in zip(grid[:, 0], panels.items(), strict=True):
+        _draw_panel(axes, of_panel)
+        axes.set_title(f"against {other}", fontsize=9, loc="left")
     return figure
 
 
-def _draw_panel(axes: Axes, other: str, rows: Sequence[Row]) -> None:
+def _draw_panel(axes: Axes, rows: Sequence[Row]) -> None:
     for place, row in enumerate(rows):
         low, middle, high = min(row.ratios), median(row.ratios), max(row.ratios)
         color = {None: "#888888", True: "#228833", False: "#cc6677"}[row.met]
@@ -122,5 +110,4 @@ def _draw_panel(axes: Axes, other: str, rows: Sequence[Row]) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1.15 * max(1, *(max(*row.ratios, row.goal or 0) for row in rows)))
     axes.tick_params(axis="x", labelsize=8)
-    axes.set_title(f"against {other}", fontsize=9, loc="left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -9,14 +9,20 @@ import torch
 from omegaconf import DictConfig
 
 from src.benchmarks import augmentation, commands, training
-from src.benchmarks.measure import Row
+from src.benchmarks.measure import Row, Tick
 
-# Those of a device, unless conf/benchmark or the user name others.
+# The rows, each with the devices that measure it unless conf/benchmark or the user say otherwise.
 ROWS = {
-    "cpu": ("augmentation", "training", "choices", "start", "sweep", "memory"),
-    "cuda": ("trivialaugment", "training", "accuracy", "together"),
+    "augmentation": ("cpu",),
+    "trivialaugment": ("cuda",),
+    "training": ("cpu", "cuda"),
+    "choices": ("cpu",),
+    "start": ("cpu",),
+    "sweep": ("cpu",),
+    "memory": ("cpu",),
+    "accuracy": ("cuda",),
+    "together": ("cuda",),
 }
-_TRAINER = {"cpu": "cpu", "cuda": "gpu"}  # of conf/trainer
 
 
 class Part(NamedTuple):
@@ -30,7 +36,7 @@ class Part(NamedTuple):
 
     what: str
     turns: int
-    measure: Callable[[Callable[[], None]], list[Row]]
+    measure: Callable[[Tick], list[Row]]
 
 
 def parts(cfg: DictConfig) -> list[Part]:
@@ -40,7 +46,8 @@ def parts(cfg: DictConfig) -> list[Part]:
         ValueError: a setting is out of its range.
     """
     _check(cfg)
-    return [part for row in cfg.rows or ROWS[cfg.device] for part in _PARTS[row](cfg)]
+    rows = cfg.rows or [row for row, devices in ROWS.items() if cfg.device in devices]
+    return [part for row in rows for part in _parts(row, cfg)]
 
 
 def compose(*overrides: str) -> DictConfig:
@@ -49,13 +56,13 @@ def compose(*overrides: str) -> DictConfig:
 
 
 def _check(cfg: DictConfig) -> None:
-    if cfg.device not in ROWS:
+    if cfg.device not in ("cpu", "cuda"):
         raise ValueError(f"device is {cfg.device!r}; expected cpu or cuda.")
     if cfg.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda, but torch finds no CUDA GPU here; use device=cpu.")
     if not isinstance(cfg.repeats, int) or cfg.repeats < 1:
         raise ValueError(f"repeats is {cfg.repeats!r}; expected a whole number, 1 or more.")
-    for name, choices in (("rows", tuple(_PARTS)), ("models", tuple(cfg.training[cfg.device]))):
+    for name, choices in (("rows", ROWS), ("models", cfg.training[cfg.device])):
         if isinstance(cfg[name], str):
             cfg[name] = [cfg[name]]
         if cfg[name] is not None and not cfg[name]:
@@ -65,76 +72,47 @@ def _check(cfg: DictConfig) -> None:
                 raise ValueError(f"{name} has {choice!r}; expected some of {', '.join(choices)}.")
 
 
-def _augmentation(cfg: DictConfig) -> Iterator[Part]:
-    for name, pipeline, other, goal in augmentation.COMPARISONS:
-        config = compose(f"aug={name}", "data=noise", "trainer=cpu")
-        of_one = partial(augmentation.measure, config, name, pipeline, other, goal, cfg.repeats)
-        yield Part(f"augmentation: {name}", cfg.repeats + 1, of_one)
-
-
-def _trivialaugment(cfg: DictConfig) -> Iterator[Part]:
-    trainer = f"trainer={_TRAINER[cfg.device]}"
-    on_device = compose("aug=trivialaugment", "data=noise", "data.batch_size=500", trainer)
-    yield Part("trivialaugment", cfg.repeats + 1, partial(augmentation.alone, on_device, cfg.device, cfg.repeats))
-
-
-def _training(cfg: DictConfig) -> Iterator[Part]:
-    sizes = cfg.training[cfg.device]
-    for name in cfg.models or sizes:
-        size = sizes[name]
-        images = max(50_000, size.batch_size * size.steps * (cfg.repeats + 1))
-        config = compose(
-            *(f"model={name}", f"trainer={_TRAINER[cfg.device]}", f"compile={cfg.device == 'cuda'}"),
-            *("data=noise", f"data.batch_size={size.batch_size}", f"data.train_images={images}"),
-            f"data.eval_batch_size={min(500, size.evaluated)}",
-        )
-        settings = {"steps": size.steps, "evaluated": size.evaluated, "repeats": cfg.repeats, "device": cfg.device}
-        yield Part(name, cfg.repeats + 1, partial(training.measure, config, name, **settings))
-
-
-def _choices(cfg: DictConfig) -> Iterator[Part]:
-    choices = cfg.choices[cfg.device]
-    for name, size in choices.networks.items():
-        if cfg.models and name not in cfg.models:
-            continue
-        fixed = (f"model={name}", f"trainer={_TRAINER[cfg.device]}", "data=noise", f"data.batch_size={size.batch_size}")
-        cfgs = {overrides: compose(*fixed, *overrides.split()) for overrides in choices.overrides}
-        settings = {"steps": size.steps, "repeats": cfg.repeats, "device": cfg.device}
-        yield Part(f"choices for {name}", cfg.repeats + 1, partial(training.choices, cfgs, name, **settings))
-
-
-def _start(cfg: DictConfig) -> Iterator[Part]:
-    yield Part("start", cfg.repeats + 1, partial(commands.start, _TRAINER[cfg.device], cfg.repeats))
-
-
-def _sweep(cfg: DictConfig) -> Iterator[Part]:
-    yield Part("sweep", cfg.repeats + 1, partial(commands.sweep, _TRAINER[cfg.device], cfg.repeats))
-
-
-def _memory(cfg: DictConfig) -> Iterator[Part]:
-    few, all_of_them = compose("data=noise", "data.train_images=1000", "data.test_images=200"), compose("data=noise")
-    models = cfg.models or cfg.memory.models
-    yield Part("memory", 1 + len(models), partial(commands.memory, few, all_of_them, models))
-
-
-def _accuracy(cfg: DictConfig) -> Iterator[Part]:
-    overrides = [*cfg.accuracy.overrides, f"trainer={_TRAINER[cfg.device]}"]
-    yield Part("accuracy", 1, partial(commands.accuracy, overrides, cfg.accuracy.targets))
-
-
-def _together(cfg: DictConfig) -> Iterator[Part]:
-    overrides = [*cfg.together.overrides, f"trainer={_TRAINER[cfg.device]}"]
-    yield Part("together", 2, partial(commands.together, overrides, cfg.together.jobs))
-
-
-_PARTS: dict[str, Callable[[DictConfig], Iterator[Part]]] = {
-    "augmentation": _augmentation,
-    "trivialaugment": _trivialaugment,
-    "training": _training,
-    "choices": _choices,
-    "start": _start,
-    "sweep": _sweep,
-    "memory": _memory,
-    "accuracy": _accuracy,
-    "together": _together,
-}
+def _parts(row: str, cfg: DictConfig) -> Iterator[Part]:
+    device, repeats = cfg.device, cfg.repeats
+    turns = repeats + 1  # the first one does not count
+    trainer = {"cpu": "cpu", "cuda": "gpu"}[device]
+    noise = (f"trainer={trainer}", "data=noise")
+    match row:
+        case "augmentation":
+            for name, pipeline, other, goal in augmentation.COMPARISONS:
+                config = compose(f"aug={name}", "data=noise", "trainer=cpu")
+                measure = partial(augmentation.against_torchvision, config, name, pipeline, other, goal, repeats)
+                yield Part(f"augmentation: {name}", turns, measure)
+        case "trivialaugment":
+            config = compose("aug=trivialaugment", "data.batch_size=500", *noise)
+            yield Part(row, turns, partial(augmentation.alone, config, device, repeats))
+        case "training":
+            for name in cfg.models or cfg.training[device]:
+                size = cfg.training[device][name]
+                config = compose(
+                    *(f"model={name}", f"compile={device == 'cuda'}", *noise, f"data.batch_size={size.batch_size}"),
+                    f"data.train_images={max(50_000, size.batch_size * size.steps * turns)}",
+                    f"data.eval_batch_size={min(500, size.evaluated)}",
+                )
+                yield Part(name, turns, partial(training.measure, config, name, size, repeats, device))
+        case "choices":
+            for name, size in cfg.choices[device].networks.items():
+                if name in (cfg.models or [name]):
+                    fixed = (f"model={name}", *noise, f"data.batch_size={size.batch_size}")
+                    cfgs = {each: compose(*fixed, *each.split()) for each in cfg.choices[device].overrides}
+                    measure = partial(training.choices, cfgs, name, size.steps, repeats, device)
+                    yield Part(f"choices for {name}", turns, measure)
+        case "start":
+            yield Part(row, turns, partial(commands.start, trainer, repeats))
+        case "sweep":
+            yield Part(row, turns, partial(commands.sweep, trainer, repeats))
+        case "memory":
+            few = compose("data=noise", "data.train_images=1000", "data.test_images=200")
+            models = cfg.models or cfg.memory.models
+            yield Part(row, 1 + len(models), partial(commands.memory, few, compose("data=noise"), models))
+        case "accuracy":
+            overrides = [*cfg.accuracy.overrides, f"trainer={trainer}"]
+            yield Part(row, 1, partial(commands.accuracy, overrides, cfg.accuracy.targets))
+        case "together":
+            overrides = [*cfg.together.overrides, f"trainer={trainer}"]
+            yield Part(row, 2, partial(commands.together, overrides, cfg.together.jobs))

@@ -5,7 +5,7 @@ to one side, it leans to this one: its workers are never started within the time
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, repeat
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms import v2
 
-from src.benchmarks.measure import Contender, wait_for
+from src.benchmarks.measure import Contender, timed
 from src.runs.trust import instantiate
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -32,36 +32,21 @@ class Images(Dataset[tuple[Any, int]]):
     """Random images, as torchvision's CIFAR10 hands them out: one at a time, transformed."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self.images = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
+        self.images: Any = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
+        self.read: Any = Image.fromarray
+        of, to_tensor = transforms, transforms.ToTensor()
         if pipeline == "trivialaugment, v2 on tensors":
-            self.tensors = torch.from_numpy(self.images).permute(0, 3, 1, 2).contiguous()
-            self.transform = v2.Compose(
-                [
-                    v2.RandomCrop(32, padding=4),
-                    v2.RandomHorizontalFlip(),
-                    v2.TrivialAugmentWide(),
-                    v2.ToDtype(torch.float32, scale=True),
-                    v2.Normalize(MEAN, STD),
-                ]
-            )
-        else:
-            self.transform = transforms.Compose(
-                [
-                    transforms.RandomCrop(32, padding=4),
-                    transforms.RandomHorizontalFlip(),
-                    *([transforms.TrivialAugmentWide()] if pipeline == "trivialaugment" else []),
-                    transforms.ToTensor(),
-                    transforms.Normalize(MEAN, STD),
-                ]
-            )
-        self.as_tensors = isinstance(self.transform, v2.Compose)
+            self.images, self.read = torch.from_numpy(self.images).permute(0, 3, 1, 2).contiguous(), lambda image: image
+            of, to_tensor = v2, v2.ToDtype(torch.float32, scale=True)
+        policy = [] if pipeline == "basic" else [of.TrivialAugmentWide()]
+        crop_flip = [of.RandomCrop(32, padding=4), of.RandomHorizontalFlip()]
+        self.transform = of.Compose([*crop_flip, *policy, to_tensor, of.Normalize(MEAN, STD)])
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        image = self.tensors[index] if self.as_tensors else Image.fromarray(self.images[index])
-        return self.transform(image), index % 10
+        return self.transform(self.read(self.images[index])), index % 10
 
 
 def _batches(pipeline: Pipeline, batch_size: int, device: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -72,30 +57,30 @@ def _batches(pipeline: Pipeline, batch_size: int, device: str) -> Iterator[tuple
     return chain.from_iterable(repeat(loader))
 
 
-def loading(pipeline: Pipeline, batch_size: int) -> Contender:
-    """Batches from the loader, and nothing else."""
-    batches = _batches(pipeline, batch_size, "cpu")
+def _from_stock(step: Callable[[], Any]) -> Contender:
+    """Times so many calls of ``step``, which takes a batch, once the workers' stock is used up."""
 
     def run(steps: int) -> float:
-        for _ in range(_IN_STOCK):
-            next(batches)
-        start = time.perf_counter()
-        for _ in range(steps):
-            next(batches)
-        seconds = time.perf_counter() - start
+        if steps > 2 * _IN_STOCK:  # with fewer, a step takes so long that the stock is always full
+            for _ in range(_IN_STOCK):
+                step()
+        seconds = timed(step)(steps)
         time.sleep(0.3)  # the workers fill their stock again, before it is the others' turn
         return seconds
 
     return run
 
 
+def loading(pipeline: Pipeline, batch_size: int) -> Contender:
+    """Batches from the loader, and nothing else."""
+    batches = _batches(pipeline, batch_size, "cpu")
+    return _from_stock(lambda: next(batches))
+
+
 def training(model: dict[str, Any], batch_size: int, device: str) -> Contender:
     """The loop of the tutorials: eager, channels first, float32, looking at the loss in every step.
 
-    Args:
-        model: a choice of conf/model, resolved.
-        batch_size: images a step.
-        device: ``"cpu"`` or ``"cuda"``.
+    ``model`` is a choice of conf/model, resolved.
     """
     batches = _batches("basic", batch_size, device)
     torch.manual_seed(0)
@@ -118,17 +103,4 @@ def training(model: dict[str, Any], batch_size: int, device: str) -> Contender:
         total += labels.size(0)
         correct += outputs.argmax(1).eq(labels).sum().item()
 
-    def run(steps: int) -> float:
-        if steps > 2 * _IN_STOCK:  # with fewer, a step takes so long that the stock is always full
-            for _ in range(_IN_STOCK):
-                step()
-        wait_for(device)
-        start = time.perf_counter()
-        for _ in range(steps):
-            step()
-        wait_for(device)
-        seconds = time.perf_counter() - start
-        time.sleep(0.3)
-        return seconds
-
-    return run
+    return _from_stock(step)

@@ -159,7 +159,7 @@ def test_a_gpus_rows_run_on_the_cpu(tmp_path: Path) -> None:
 
 
 def test_memory_is_measured() -> None:
-    with initialize(version_base="1.3", config_path="../conf"):
+    with initialize(version_base="1.3", config_path="../../conf"):
         few, more = (
             compose("data=noise", f"data.train_images={images}", "data.test_images=200") for images in (1_000, 31_000)
         )
