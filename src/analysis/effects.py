@@ -241,9 +241,7 @@ def _corrected(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return effects
 
 
-# ------------------------------------------------------------------------------------------------------------
-# A factor that is tuned, not studied
-# ------------------------------------------------------------------------------------------------------------
+# ---- A factor that is tuned, not studied ---------------------------------------------------------------------
 
 
 def trials(runs: pd.DataFrame, factors: Sequence[str], tuned: str) -> pd.DataFrame:
