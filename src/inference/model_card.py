@@ -26,8 +26,6 @@ from src.runs.text import markdown
 EVALUATIONS = Path("logs/eval")
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
-Rows = list[tuple[str, object]]  # the names and values of a table
-
 
 def escape(value: object) -> Markup:
     """What the template quotes, as text that is neither Markdown nor HTML nor a link, on one line."""
@@ -57,23 +55,27 @@ def model_card(
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE.parent),
         finalize=escape,
-        autoescape=True,  # what a macro returns is the template's own
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters |= {"built": _name, "settings": _settings, "source": _source, "sha256": _sha256}
     return environment.get_template(TEMPLATE.name).render(
-        title=results.get("choices", {}).get("model") or _name(config["model"]),
-        source=_source(config),
-        network=_network(trained, config, format),
-        usage=Markup(_usage(trained, format, file)),
-        classes=", ".join(trained.classes),
-        data=_data(trained, config, results),
-        recipe=_recipe(config, epoch),
-        figures=list(_figures(results, epoch, config, evaluation)),
-        limits=list(_limits(trained, config, results, evaluation)),
-        provenance=_provenance(trained, results, format, file, difference),
+        trained=trained,
+        parameters=sum(parameter.numel() for parameter in trained.network.parameters()),
+        config=config,
+        results=results,
+        evaluation=evaluation or {},
+        epoch=epoch,
+        figures=list(_figures(results, epoch, config, evaluation or {})),
+        format=format,
+        pixels=FORMATS[format].pixels,
+        file=file,
+        quoted_name=Markup(repr(file.name)),
+        difference=difference,
+        today=datetime.now(UTC).date(),
     )
 
 
@@ -143,61 +145,17 @@ def _settings(node: Any) -> str:
     return ", ".join([_name(node), *words])
 
 
-def _network(trained: Trained, config: Mapping[str, Any], format: str) -> Rows:
-    size, classes = trained.image_size, len(trained.classes)
-    pixels = f"uint8 [batch, 3, {size}, {size}], RGB, 0 to 255; normalised inside"
-    floats = f"float32 [batch, 3, {size}, {size}], RGB, normalised as (value / 255 - mean) / std"
-    return [
-        ("architecture", _settings(config["model"])),
-        ("parameters", f"{sum(parameter.numel() for parameter in trained.network.parameters()):,}"),
-        ("input", f"images: {pixels if FORMATS[format].pixels else floats}"),
-        ("output", f"logits: float32 [batch, {classes}], one for each class; softmax makes probabilities of them"),
-        ("mean", f"{', '.join(map(str, config['data']['mean']))} (red, green, blue, of values 0 to 1)"),
-        ("std", ", ".join(map(str, config["data"]["std"]))),
-    ]
-
-
-def _data(trained: Trained, config: Mapping[str, Any], results: Mapping[str, Any]) -> Rows:
-    data = config["data"]
-    size = data.get("train_size") or data.get("train_fraction")
-    val = data.get("val_size")
-    counts = results.get("images", {})
-    return [
-        ("source", _source(config)),
-        ("image size", f"{trained.image_size} x {trained.image_size} pixels"),
-        ("training images", counts.get("train") or ("all but those for validation" if size is None else size)),
-        ("validation images", "the test images" if val == "test" else counts.get("val", val)),
-        ("test images", counts.get("test", "unknown")),
-    ]
-
-
 def _source(config: Mapping[str, Any]) -> str:
     source = config["data"].get("source", {})
     root = source.get("root")
     return f"{_name(source)}, {Path(str(root)).name}" if root else _name(source)  # the path is nobody else's business
 
 
-def _recipe(config: Mapping[str, Any], epoch: int | None) -> Rows:
-    transforms = ", ".join(_settings(transform) for transform in config["aug"].get("transforms", [])) or "none"
-    trainer = config["trainer"]
-    return [
-        ("optimiser", _settings(config["optim"])),
-        ("schedule", _settings(config["schedule"])),
-        ("batch size", config["data"].get("batch_size")),
-        ("epochs", f"{trainer.get('max_epochs')}; these weights are from epoch {epoch or 'unknown'}"),
-        ("augmentation", transforms),
-        ("label smoothing", config.get("label_smoothing")),
-        ("precision", trainer.get("precision")),
-        ("seed", config.get("seed")),
-    ]
-
-
 def _figures(
-    results: Mapping[str, Any], epoch: int | None, config: Mapping[str, Any], evaluation: Mapping[str, Any] | None
+    results: Mapping[str, Any], epoch: int | None, config: Mapping[str, Any], evaluation: Mapping[str, Any]
 ) -> Iterator[tuple[str, str, str]]:
     """What was measured, its value, and its 95 % interval."""
     metrics = results.get("metrics", {}) if results.get("best_epoch") == epoch else {}
-    evaluation = evaluation or {}
     where = ""
     if other := evaluation.get("other_images"):
         where = f" on other images: {_source({'data': {'source': other}})}"
@@ -239,120 +197,6 @@ def _interval(bounds: Any, images: int | None) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f} % (n = {images:,})"
 
 
-def _limits(
-    trained: Trained, config: Mapping[str, Any], results: Mapping[str, Any], evaluation: Mapping[str, Any] | None
-) -> Iterator[str]:
-    size = trained.image_size
-    yield (
-        f"It knows {len(trained.classes)} classes and no other answer: an image of anything else gets one of them, "
-        "possibly with a high probability."
-    )
-    yield (
-        f"It sees {size} x {size} pixels. Other images are to be resized as in training (bilinear, antialiased, the "
-        "aspect ratio not kept)."
-    )
-    yield (
-        "The interval says how far chance in the choice of test images goes. It does not cover the seed: trained again "
-        "with another, the network is another and so is its accuracy."
-    )
-    if config["data"].get("val_size") == "test":
-        yield "The epoch was chosen by the test images themselves: the test accuracy is optimistic."
-    if any(config["trainer"].get(f"limit_{part}_batches") is not None for part in ("train", "val", "test")):
-        yield "Not all batches were used: this was a quick try."
-    if results and results.get("status") != "completed":
-        yield f"The run has not completed (its status: {results.get('status')})."
-    if not (evaluation and evaluation.get("tta")):
-        yield "Calibration was not measured: its probabilities are to be distrusted."
-    if not (evaluation and evaluation.get("corruptions")):
-        yield "It was not tried on noisy, blurred or otherwise harmed images; expect lower accuracy there."
-    if not results:
-        yield (
-            "The checkpoint came without the run folder that made it: how many images it learned from, when, where and "
-            "with which versions is unknown."
-        )
-
-
-def _provenance(trained: Trained, results: Mapping[str, Any], format: str, file: Path, difference: float) -> Rows:
-    revision = results.get("revision") or {}
-    commit = revision.get("commit") or "unknown"
-    versions = ", ".join(f"{name} {version}" for name, version in (results.get("versions") or {}).items())
-    return [
-        ("run", results.get("folder", "unknown")),
-        ("started", results.get("started", "unknown")),
-        ("code", f"{commit}, with changes" if revision.get("modified") else commit),
-        ("fingerprint of the configuration", results.get("fingerprint", "unknown")),
-        ("device", results.get("device", "unknown")),
-        ("versions", versions or "unknown"),
-        ("checkpoint", f"{trained.checkpoint.name}, SHA-256 {_sha256(trained.checkpoint)}"),
-        ("exported", f"{file.name}, {format}, {datetime.now(UTC):%Y-%m-%d}, SHA-256 {_sha256(file)}"),
-        ("verified", f"logits differ from PyTorch's by at most {difference:.1e}"),
-    ]
-
-
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-# ---- how to use it ---------------------------------------------------------------------------------------------
-
-_USE = {
-    "onnx": """\
-import json
-
-import numpy as np
-import onnxruntime
-from PIL import Image
-
-image = Image.open("image.png").convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR)
-images = np.asarray(image).transpose(2, 0, 1)[None]  # uint8 [1, 3, {size}, {size}]
-session = onnxruntime.InferenceSession({file!r})
-metadata = session.get_modelmeta().custom_metadata_map
-(logits,) = session.run(["logits"], {{"images": images}})
-print(json.loads(metadata["classes"])[logits[0].argmax()])
-""",
-    "torch_export": """\
-import json
-
-import numpy as np
-import torch
-from PIL import Image
-
-image = Image.open("image.png").convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR)
-images = np.asarray(image).transpose(2, 0, 1)[None]  # uint8 [1, 3, {size}, {size}]
-extra = {{"metadata.json": ""}}
-network = torch.export.load({file!r}, extra_files=extra).module()
-logits = network(torch.tensor(images))
-print(json.loads(json.loads(extra["metadata.json"])["classes"])[logits[0].argmax()])
-""",
-    "safetensors": """\
-import json
-
-import numpy as np
-import torch
-from PIL import Image
-from safetensors import safe_open
-
-from {module} import {function}
-
-image = Image.open("image.png").convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR)
-images = np.asarray(image).transpose(2, 0, 1)[None]  # uint8 [1, 3, {size}, {size}]
-with safe_open({file!r}, "pt") as file:
-    metadata = {{key: json.loads(value) for key, value in file.metadata().items() if key != "format"}}
-    tensors = {{name: file.get_tensor(name) for name in file.keys()}}
-settings = {{key: value for key, value in metadata["model"].items() if key != "_target_"}}
-network = {function}(**settings).eval()
-network.load_state_dict(tensors)
-mean, std = (torch.tensor(metadata[key]).view(3, 1, 1) for key in ("mean", "std"))
-with torch.inference_mode():
-    logits = network((torch.tensor(images) / 255 - mean) / std)
-print(metadata["classes"][logits[0].argmax()])
-""",
-}
-
-
-def _usage(trained: Trained, format: str, file: Path) -> str:
-    """A program that names the class of image.png."""
-    module, _, function = trained.config.model._target_.rpartition(".")
-    names = {"file": file.name, "module": module, "function": function, "size": trained.image_size}
-    return _USE[format].format(**names)
