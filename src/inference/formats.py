@@ -161,17 +161,12 @@ def _compare(trained: Trained, logits: Logits) -> tuple[float, float]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what exporters say of themselves; errors are raised all the same."""
-    loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        try:
+    logging.disable()
+    try:
+        with warnings.catch_warnings(action="ignore"):
             yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _example(trained: Trained) -> dict[str, Any]:
