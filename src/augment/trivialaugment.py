@@ -52,10 +52,7 @@ _MOVES: Operations = {
 _CURVES: Operations = {
     "Identity": ([0.0] * SETTINGS, lambda ramp, _: ramp),
     "Brightness": (_signed(0.99), lambda ramp, m: F.adjust_brightness(ramp, 1.0 + m)),
-    "Posterize": (
-        _unsigned(8 - torch.linspace(0, 6, BINS).round()),
-        lambda ramp, m: F.posterize(ramp, int(m)),
-    ),
+    "Posterize": (_unsigned(8 - torch.linspace(0, 6, BINS).round()), lambda ramp, m: F.posterize(ramp, int(m))),
     "Solarize": (_unsigned(torch.linspace(1, 0, BINS)), lambda ramp, m: F.solarize(ramp, 255.0 * m)),
 }
 

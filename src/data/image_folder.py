@@ -252,10 +252,7 @@ def _decode_all(paths: list[str], image_size: int, bits: int, title: str) -> Pix
     # Threads, not processes: Pillow decodes and resizes outside the interpreter's lock, which is where large
     # images spend their time, and nothing has to be sent back or started under a __main__ guard.
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with (
-        Progress(*columns, console=Console(stderr=True)) as progress,
-        ThreadPoolExecutor(THREADS) as pool,
-    ):
+    with Progress(*columns, console=Console(stderr=True)) as progress, ThreadPoolExecutor(THREADS) as pool:
         task = progress.add_task(title, total=len(paths))
         for done in pool.map(decode_chunk, range(0, len(paths), CHUNK)):  # an error cancels what is left
             progress.advance(task, done)

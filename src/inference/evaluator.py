@@ -149,10 +149,7 @@ class Evaluator:
         return rows, figures.draw_corruptions(pd.DataFrame(rows), clean, self._scale(len(correct)))
 
     def _look(
-        self,
-        title: str,
-        settings: dict[str, ViewAverage],
-        harm: Callable[[Tensor, Tensor], Tensor] | None = None,
+        self, title: str, settings: dict[str, ViewAverage], harm: Callable[[Tensor, Tensor], Tensor] | None = None
     ) -> Pass:
         """One pass over the test images. A view that several settings share is looked at once."""
         views = list(dict.fromkeys(view for setting in settings.values() for view in setting.views))

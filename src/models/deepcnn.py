@@ -2,15 +2,7 @@
 
 from torch import Tensor, nn
 
-from src.models.layers import (
-    GlobalAveragePool,
-    Init,
-    Norm,
-    PadShortcut,
-    check_arguments,
-    initialise,
-    norm_layer,
-)
+from src.models.layers import GlobalAveragePool, Init, Norm, PadShortcut, check_arguments, initialise, norm_layer
 
 CHANNELS = (64, 64, 64, 64, 64, 128, 128, 128, 256, 256)
 
@@ -32,13 +24,7 @@ class DeepCNN(nn.Module):
     """
 
     def __init__(
-        self,
-        *,
-        num_classes: int,
-        image_size: int,
-        skip: bool = False,
-        norm: Norm = "none",
-        init: Init = "torch",
+        self, *, num_classes: int, image_size: int, skip: bool = False, norm: Norm = "none", init: Init = "torch"
     ) -> None:
         check_arguments(num_classes=num_classes, image_size=image_size, skip=skip, norm=norm, init=init)
         super().__init__()

@@ -350,10 +350,7 @@ class PropagationMonitor(L.Callback):
             assert isinstance(weight, Tensor)
             assert weight.grad is not None
             self._weights[name] = weight.detach().clone()
-            self._measured[name] |= {
-                "weight_gradient": weight.grad.float().norm(),
-                "weight_std": weight.detach().std(),
-            }
+            self._measured[name] |= {"weight_gradient": weight.grad.float().norm(), "weight_std": weight.detach().std()}
             if kind in ("conv", "linear"):
                 self._samples[f"weight_gradients/{name}"] = _sample(weight.grad.float())
 

@@ -26,12 +26,7 @@ class Throughput(L.Callback):
     on_train_epoch_start = on_train_start
 
     def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: list[Tensor],
-        batch_idx: int,
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: list[Tensor], batch_idx: int
     ) -> None:
         self._images += len(batch[1]) * trainer.world_size
         if trainer.is_last_batch or (batch_idx + 1) % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
