@@ -24,27 +24,16 @@ Tick = Callable[[], None]  # called after every turn of all contenders, for the 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table.
+    """One line of the table."""
 
-    Args:
-        work: what was done.
-        unit: of ``ours`` and ``against``.
-        ours: every repeat's value.
-        other: what it is compared with; None where a value stands for itself.
-        against: the values of that, repeat by repeat.
-        goal: bound on the ratio of the two, or on the value where there is nothing to compare with.
-        bound: whether the goal is a least or a most.
-        note: anything that must be known to read the row.
-    """
-
-    work: str
-    unit: str
-    ours: list[float]
-    other: str | None = None
-    against: list[float] = field(default_factory=list)
-    goal: float | None = None
-    bound: Literal["≥", "≤"] = "≥"
-    note: str = ""
+    work: str  # what was done
+    unit: str  # of ``ours`` and ``against``
+    ours: list[float]  # every repeat's value
+    other: str | None = None  # what it is compared with; None where a value stands for itself
+    against: list[float] = field(default_factory=list)  # the values of that, repeat by repeat
+    goal: float | None = None  # of the ratio of the two, or of the value where there is nothing to compare with
+    bound: Literal["≥", "≤"] = "≥"  # whether the goal is a least or a most
+    note: str = ""  # anything that must be known to read the row
 
     @property
     def ratios(self) -> list[float]:

@@ -26,16 +26,10 @@ ROWS = {
 
 
 class Part(NamedTuple):
-    """Rows that are measured together.
+    """Rows that are measured together."""
 
-    Args:
-        what: is measured, for the progress bar.
-        turns: how often ``measure`` calls what it is given: whenever everyone has had a turn.
-        measure: makes the rows.
-    """
-
-    what: str
-    turns: int
+    what: str  # for the progress bar
+    turns: int  # how often ``measure`` calls what it is given: whenever everyone has had a turn
     measure: Callable[[Tick], list[Row]]
 
 

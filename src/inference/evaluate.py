@@ -1,6 +1,6 @@
 """Test a checkpoint: eval.json, its figures, and the tables on the screen."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from PIL import Image
 from rich.markup import escape
 from rich.table import Table
 
+from src.augment.corruptions import SEVERITIES
 from src.inference.evaluator import Evaluator
 from src.runs.folder import write_json
 from src.runs.text import markdown
@@ -80,68 +81,52 @@ def log_to_tensorboard(results: dict[str, Any], figures: list[str], folder: Path
 
 def show(results: dict[str, Any]) -> None:
     """Print the figures."""
+    console = rich.get_console()
 
-    def percent(value: float) -> str:
-        return f"{100 * value:.2f}"
+    def percent(name: str) -> Callable[[Any], str]:
+        return lambda row: f"{100 * row[name]:.2f}"
 
-    def interval(bounds: list[float], form: str = ".2f") -> str:
-        return " to ".join(f"{100 * bound:{form}}" for bound in bounds)
+    def interval(name: str, form: str = ".2f") -> Callable[[Any], str]:
+        return lambda row: " to ".join(f"{100 * bound:{form}}" for bound in row[name])
 
-    def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    def show_table(rows: Iterable[Any], columns: dict[str, Callable[[Any], str]]) -> None:
+        """``columns`` are, by their heads, what makes a row's cell."""
         table = Table(*columns, box=None, pad_edge=False)
         for row in rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*(escape(cell(row)) for cell in columns.values()))
         console.print()
         console.print(table)
 
-    console = rich.get_console()
-    metrics, tta = results["metrics"], results["tta"]
+    metrics = results["metrics"]
     line = f"test accuracy [bold]{metrics['test/accuracy']:.2%}[/], loss {metrics['test/loss']:.4f}"
     console.print(line, highlight=False)
-    show_table(
-        ["tta", "views", "accuracy, %", "95 % interval", "top-2, %", "loss", "calibration error, %", "images/s"],
-        (
-            [
-                row["name"],
-                str(row["views"]),
-                percent(row["accuracy"]),
-                interval(row["accuracy_interval"]),
-                percent(row["top2_accuracy"]),
-                f"{row['nll']:.4f}",
-                percent(row["ece"]),
-                f"{row['images_per_second']:.0f}",
-            ]
-            for row in tta
-        ),
-    )
-    if len(tta) > 1:
-        show_table(
-            ["against none", "gain, points", "95 % interval", "images won / lost", "p (McNemar)"],
-            (
-                [
-                    row["name"],
-                    f"{100 * row['gain']:+.2f}",
-                    interval(row["gain_interval"], "+.2f"),
-                    f"{row['won']} / {row['lost']}",
-                    f"{row['p']:.2g}",
-                ]
-                for row in tta
-                if "gain" in row
-            ),
-        )
-    show_table(
-        ["class", "images", "precision, %", "recall, %", "F1, %"],
-        (
-            [row["class"], str(row["images"]), *(percent(row[name]) for name in ("precision", "recall", "f1"))]
-            for row in results["by_class"]
-        ),
-    )
+    scores = {
+        "tta": "{name}".format_map,
+        "views": "{views}".format_map,
+        "accuracy, %": percent("accuracy"),
+        "95 % interval": interval("accuracy_interval"),
+        "top-2, %": percent("top2_accuracy"),
+        "loss": "{nll:.4f}".format_map,
+        "calibration error, %": percent("ece"),
+        "images/s": "{images_per_second:.0f}".format_map,
+    }
+    show_table(results["tta"], scores)
+    if gained := [row for row in results["tta"] if "gain" in row]:
+        gains = {
+            "against none": "{name}".format_map,
+            "gain, points": lambda row: f"{100 * row['gain']:+.2f}",
+            "95 % interval": interval("gain_interval", "+.2f"),
+            "images won / lost": "{won} / {lost}".format_map,
+            "p (McNemar)": "{p:.2g}".format_map,
+        }
+        show_table(gained, gains)
+    shares = {"precision, %": percent("precision"), "recall, %": percent("recall"), "F1, %": percent("f1")}
+    show_table(results["by_class"], {"class": "{class}".format_map, "images": "{images}".format_map} | shares)
     if corruptions := results.get("corruptions"):
-        show_table(
-            ["accuracy, %, under", *(f"severity {severity}" for severity in range(1, 6))],
-            (
-                [name, *(percent(row["accuracy"]) for row in corruptions if row["corruption"] == name)]
-                for name in dict.fromkeys(row["corruption"] for row in corruptions)
-            ),
-        )
+        by_name: dict[str, dict[str, Any]] = {}
+        for row in corruptions:
+            of_name = by_name.setdefault(row["corruption"], {"corruption": row["corruption"]})
+            of_name[f"severity {row['severity']}"] = row["accuracy"]
+        severities = {f"severity {severity}": percent(f"severity {severity}") for severity in SEVERITIES}
+        show_table(by_name.values(), {"accuracy, %, under": "{corruption}".format_map} | severities)
     console.print()

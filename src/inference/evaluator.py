@@ -37,21 +37,13 @@ MISTAKES = 40
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass over the test images found.
+    """What one pass over the test images found."""
 
-    Attributes:
-        log_probabilities: by name of the test-time augmentation, float64 ``[N, classes]``.
-        labels, positions: int64 ``[N]``; positions are those in the store of test images.
-        metrics: ``test/accuracy`` and ``test/loss`` without augmentation, computed as training computes them; empty
-            where that was not looked at.
-        speeds: by name of the test-time augmentation, images a second.
-    """
-
-    log_probabilities: dict[str, Tensor]
-    labels: Tensor
-    positions: Tensor
-    metrics: dict[str, float]
-    speeds: dict[str, float]
+    log_probabilities: dict[str, Tensor]  # by name of the test-time augmentation, float64 [N, classes]
+    labels: Tensor  # int64 [N]
+    positions: Tensor  # int64 [N], in the store of test images
+    metrics: dict[str, float]  # test/accuracy and test/loss as training computes them; empty without the plain view
+    speeds: dict[str, float]  # by name of the test-time augmentation, images a second
 
 
 class Evaluator:

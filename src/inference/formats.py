@@ -30,22 +30,13 @@ Logits = Callable[[Tensor], Tensor]  # uint8 images [B, 3, S, S] to logits [B, c
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write a trained network.
+    """One way to write a trained network."""
 
-    Args:
-        suffix: of its files.
-        packages: those that writing and verifying take, of the extra ``export``.
-        pixels: whether the file takes uint8 pixels, preprocessing included, or what preprocessing makes of them.
-        write: a network and its metadata, to a file.
-        read: the file, back to what computes logits; the trained network lends its architecture where the file holds
-            none.
-    """
-
-    suffix: str
-    packages: tuple[str, ...]
-    pixels: bool
-    write: Callable[[Trained, Path, Mapping[str, str]], None]
-    read: Callable[[Trained, Path], Logits]
+    suffix: str  # of its files
+    packages: tuple[str, ...]  # what writing and verifying take, of the extra ``export``
+    pixels: bool  # whether the file takes uint8 pixels, preprocessing included, or what preprocessing makes of them
+    write: Callable[[Trained, Path, Mapping[str, str]], None]  # a network and its metadata, to a file
+    read: Callable[[Trained, Path], Logits]  # back; the network lends its architecture where the file holds none
 
 
 class Verified(NamedTuple):

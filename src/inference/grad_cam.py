@@ -17,22 +17,13 @@ from src.runs.text import printable
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the network made of one image.
-
-    Attributes:
-        file: the image's.
-        pixels: as the network saw it, uint8 ``[S, S, 3]``.
-        heat: how much each place spoke for the predicted class, float32 ``[S, S]``, 0 to 1; the largest is 1, or all
-            are 0 where nothing spoke for it.
-        predicted: name of the class.
-        probability: of that class, 0 to 1.
-    """
+    """What the network made of one image."""
 
     file: Path
-    pixels: np.ndarray
-    heat: np.ndarray
-    predicted: str
-    probability: float
+    pixels: np.ndarray  # as the network saw it, uint8 [S, S, 3]
+    heat: np.ndarray  # how much each place spoke for the class, float32 [S, S]: at most 1, all 0 where nothing did
+    predicted: str  # name of the class
+    probability: float  # of that class, 0 to 1
 
 
 def last_feature_map(network: nn.Module, images: Tensor) -> nn.Module:

@@ -11,41 +11,22 @@ from src.analysis.figures import to_svg
 
 
 class Cell(NamedTuple):
-    """A table's cell.
-
-    Args:
-        text: what is shown.
-        value: what it is sorted by: a number, or the text itself.
-    """
-
-    text: str
-    value: float | str
+    text: str  # what is shown
+    value: float | str  # what a table is sorted by: a number, or the text itself
 
 
 @dataclass(frozen=True)
 class Table:
-    """Args:
-    columns: their heads.
-    rows: as many cells each.
-    note: how the figures came about, in plain words.
-    """
-
-    columns: list[str]
-    rows: list[list[Cell]]
-    note: str = ""
+    columns: list[str]  # their heads
+    rows: list[list[Cell]]  # as many cells each
+    note: str = ""  # how the figures came about, in plain words
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """Args:
-    name: of its files.
-    figure: the drawing.
-    caption: what it shows.
-    """
-
-    name: str
+    name: str  # of its files
     figure: Figure
-    caption: str
+    caption: str  # what it shows
 
     @cached_property
     def svg(self) -> str:
@@ -60,45 +41,26 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Section:
-    """Args:
-    title: the heading.
-    parts: paragraphs, tables and figures, in order.
-    folded: whether an HTML page shows it only when asked to.
-    """
-
-    title: str
-    parts: list[str | Table | Drawing]
-    folded: bool = False
+    title: str  # the heading
+    parts: list[str | Table | Drawing]  # paragraphs, tables and figures, in order
+    folded: bool = False  # whether an HTML page shows it only when asked to
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sentence of the conclusion.
+    """One sentence of the conclusion."""
 
-    Args:
-        kind: ``clear`` (an effect told from luck), ``open`` (not told from luck, or not tested) or ``fact``.
-        text: the sentence.
-    """
-
-    kind: str
+    kind: str  # "clear" (an effect told from luck), "open" (not told from luck, or not tested) or "fact"
     text: str
 
 
 @dataclass(frozen=True)
 class Page:
-    """Args:
-    title: the sweep's name.
-    scale: what was run, in one line.
-    findings: the conclusion.
-    caveats: what to know before trusting it.
-    sections: the evidence.
-    """
-
-    title: str
-    scale: str
-    findings: list[Finding]
-    caveats: list[str]
-    sections: list[Section] = field(default_factory=list)
+    title: str  # the sweep's name
+    scale: str  # what was run, in one line
+    findings: list[Finding]  # the conclusion
+    caveats: list[str]  # what to know before trusting it
+    sections: list[Section] = field(default_factory=list)  # the evidence
 
     def drawings(self) -> list[Drawing]:
         """All figures, in order."""

@@ -77,21 +77,13 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Look:
-    """What is known at one step that is looked at.
+    """What is known at one step that is looked at."""
 
-    Args:
-        step: optimiser steps taken before.
-        loss: mean of the losses since the last look.
-        classes: number of classes.
-        one_class: share of the most frequent class among the batch's predictions.
-        rows: one per layer, keys as in ``COLUMNS``, in the order of the forward pass.
-    """
-
-    step: int
-    loss: float
-    classes: int
-    one_class: float
-    rows: list[dict[str, Any]] = field(repr=False)
+    step: int  # optimiser steps taken before
+    loss: float  # mean of the losses since the last look
+    classes: int  # number of classes
+    one_class: float  # share of the most frequent class among the batch's predictions
+    rows: list[dict[str, Any]] = field(repr=False)  # one per layer, in the order of the forward pass, see ``COLUMNS``
 
 
 def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict | None:
@@ -425,16 +417,9 @@ class PropagationMonitor(L.Callback):
         softmax = torch.cat(chunks)
         predicted = softmax.argmax(dim=1).bincount(minlength=classes) / len(labels)
         actual = labels.bincount(minlength=classes) / len(labels)
-        for i, name in enumerate(data.classes):
-            self._predictions.append(
-                {
-                    "when": when,
-                    "class": name,
-                    "mean_softmax": softmax[:, i].mean().item(),
-                    "predicted": predicted[i].item(),
-                    "actual": actual[i].item(),
-                }
-            )
+        shares = {"mean_softmax": softmax.mean(dim=0), "predicted": predicted, "actual": actual}
+        table = pd.DataFrame({"when": when, "class": data.classes} | {name: s.tolist() for name, s in shares.items()})
+        self._predictions += table.to_dict("records")
 
 
 def _sample(values: Tensor, size: int = 4096) -> Tensor:
