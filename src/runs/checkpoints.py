@@ -25,21 +25,15 @@ class Checkpoint:
 
     When a run is resumed, Lightning reads the rest.
 
-    Attributes:
-        config: of the run, resolved. To be built only once ``trusted`` has checked it.
-        classes: their names by index, two or more; printable.
-        image_size: side S of the images, 1 to 4096 pixels.
-        weights: of the network, by name.
-        epoch: from 0; None where the file does not say.
-        epochs: that were finished, by their rows of metrics.csv.
+    ``config`` is the run's, resolved; to be built only once ``trusted`` has checked it.
     """
 
     config: dict[str, Any]
-    classes: tuple[str, ...]
-    image_size: int
-    weights: dict[str, Tensor]
-    epoch: int | None
-    epochs: int
+    classes: tuple[str, ...]  # their names by index, two or more; printable
+    image_size: int  # side S of the images, 1 to 4096 pixels
+    weights: dict[str, Tensor]  # of the network, by name
+    epoch: int | None  # from 0; None where the file does not say
+    epochs: int  # that were finished, by their rows of metrics.csv
 
     @classmethod
     def parse(cls, content: Any) -> "Checkpoint":

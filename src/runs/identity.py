@@ -119,17 +119,11 @@ def built(choices: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, st
 
 
 class Run(NamedTuple):
-    """What ``factors`` takes of a run.
+    """What ``factors`` takes of a run."""
 
-    Args:
-        settings: see the function of that name, with the images' content where it is known.
-        choices: see ``built``.
-        place: where its images lie, if anywhere; it names images of different content.
-    """
-
-    settings: Mapping[str, Any]
-    choices: Mapping[str, str]
-    place: str | None = None
+    settings: Mapping[str, Any]  # see the function of that name, with the images' content where it is known
+    choices: Mapping[str, str]  # see ``built``
+    place: str | None = None  # where its images lie, if anywhere; it names images of different content
 
 
 def run_of(results: Mapping[str, Any]) -> Run:

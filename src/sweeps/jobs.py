@@ -36,28 +36,19 @@ _MOST_VALUES = 1000  # of one key, in a command that is recommended
 class Job:
     """One job of a sweep, asked for or found.
 
-    Args:
-        overrides: that its run was begun with, else those of the latest launch that asked for it, as ``key=value``; for
-            a job of which neither is on record, the parts of its folder's name.
-        folder: None if it never started.
-        state: ``completed``, ``running``, ``interrupted`` (stopped, or killed), ``failed``, ``missing`` (never
-            started) or ``unreadable`` (a file of its folder is damaged).
-        error: why it is not completed, in one line.
-        epochs: finished so far.
-        max_epochs: to be finished; None if not known.
-        results: the content of results.json; for a job that is running, ``images_per_second`` is that of the latest
-            epoch.
-        name: of its folder within the sweep.
+    ``overrides`` are those that its run was begun with, else those of the latest launch that asked for it, as
+    ``key=value``; for a job of which neither is on record, the parts of its folder's name.
+    ``results`` is the content of results.json; while a job is running, its ``images_per_second`` is the latest epoch's.
     """
 
     overrides: tuple[str, ...]
-    folder: Path | None
-    state: str
-    error: str | None
-    epochs: int
-    max_epochs: int | None
+    folder: Path | None  # None if it never started
+    state: str  # completed, running, interrupted, failed, missing (never started) or unreadable (a file is damaged)
+    error: str | None  # why it is not completed, in one line
+    epochs: int  # finished so far
+    max_epochs: int | None  # to be finished; None if not known
     results: Results
-    name: str
+    name: str  # of its folder within the sweep
 
 
 def find_sweep(sweep: str) -> Path:

@@ -46,24 +46,17 @@ COLUMNS = ("step", "depth", "layer", "kind", *QUANTITIES)
 class Thresholds:
     """When the verdict finds fault.
 
-    Args:
-        patience: optimiser steps before a run may be called "not learning".
-        loss: a mean loss this close to the logarithm of the number of classes, relatively, is that of guessing.
-        one_class: share of one class among a batch's predictions from which they count as collapsed. Both in two looks
-            in a row: a slow start may look like this once.
-        vanishing: a first convolution's weight gradient below this part of the last one's has vanished; in a network
-            without convolutions, that of the first layer.
-        exploding: norm of the gradient of all weights above which it explodes.
-        dead: share of a layer's ReLUs that are zero for a whole batch, above which the layer is dying. Dead in two
-            looks in a row: a unit that rests for one batch is not dead.
+    A run is not learning, and a layer is dying, if two looks in a row say so: a slow start may look like guessing once,
+    and a unit that rests for one batch is not dead.
     """
 
-    patience: int = 100
-    loss: float = 1e-3
-    one_class: float = 0.95
-    vanishing: float = 1e-2
-    exploding: float = 1e3
-    dead: float = 0.9
+    patience: int = 100  # optimiser steps before a run may be called "not learning"
+    loss: float = 1e-3  # a mean loss this close to the logarithm of the number of classes, relatively, is guessing
+    one_class: float = 0.95  # share of one class among a batch's predictions from which they count as collapsed
+    vanishing: float = 1e-2  # of the last convolution's weight gradient, below which the first one's has vanished;
+    # in a network without convolutions, of the last layer's
+    exploding: float = 1e3  # norm of the gradient of all weights above which it explodes
+    dead: float = 0.9  # share of a layer's ReLUs that are zero for a whole batch, above which the layer is dying
 
 
 @dataclass(frozen=True)
