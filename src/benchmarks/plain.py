@@ -36,7 +36,7 @@ class Images(Dataset[tuple[Any, int]]):
         self.read: Any = Image.fromarray
         of, to_tensor = transforms, transforms.ToTensor()
         if pipeline == "trivialaugment, v2 on tensors":
-            self.images, self.read = torch.from_numpy(self.images).permute(0, 3, 1, 2).contiguous(), lambda image: image
+            self.images, self.read = torch.from_numpy(self.images).permute(0, 3, 1, 2).contiguous(), nn.Identity()
             of, to_tensor = v2, v2.ToDtype(torch.float32, scale=True)
         policy = [] if pipeline == "basic" else [of.TrivialAugmentWide()]
         crop_flip = [of.RandomCrop(32, padding=4), of.RandomHorizontalFlip()]
