@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def main(cfg: DictConfig) -> None:
     from rich.console import Console
 
-    from src.runs.text import printable
+    from src.runs.escaping import printable
 
     with errors_as_sentence(debug=cfg.debug):
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -49,8 +49,8 @@ def report(cfg: DictConfig, folder: Path) -> "Page":
     from src.analysis.page.html import to_html
     from src.analysis.page.markdown import to_markdown
     from src.analysis.table import load_runs
+    from src.runs.escaping import csv_cell, printable
     from src.runs.files import check_stays_within
-    from src.runs.text import csv_cell, printable
     from src.sweeps.jobs import commands, find_sweep
 
     check_stays_within(folder)

@@ -24,9 +24,9 @@ from src.training.distributed import distribute, run_on_rank_0
 def main(cfg: DictConfig) -> float:
     from src.runs.errors import stop
     from src.runs.files import check_stays_within
-    from src.runs.folder import RunFolder, RunningElsewhere
-    from src.sweeps.relaunch import as_begun, refuse, take_up
-    from src.training.job import run_job
+    from src.runs.folder import RunFolder, RunInUse
+    from src.sweeps.relaunch import launch_record, record_refusal, resume_or_skip
+    from src.training.outcome import run_job
 
     hydra_cfg = HydraConfig.get()
     multirun = hydra_cfg.mode == RunMode.MULTIRUN
@@ -37,15 +37,15 @@ def main(cfg: DictConfig) -> float:
         if cfg.resume is not None:
             folder.results()  # there is a run
             check_stays_within(folder.path)
-        with folder.held():
+        with folder.locked():
             if cfg.resume is not None:
                 from src.training.resume import resumed_config
 
                 cfg = resumed_config(cfg, hydra_cfg.overrides.task)
-                folder.begin(**folder.results())
+                folder.start_record(**folder.results())
             elif not multirun:
-                folder.claim(**as_begun(cfg))
-            elif (done := take_up(folder, cfg)) is not None:
+                folder.create(**launch_record(cfg))
+            elif (done := resume_or_skip(folder, cfg)) is not None:
                 return done
             from src.runs.checkpoints import last_good_checkpoint
 
@@ -54,10 +54,10 @@ def main(cfg: DictConfig) -> float:
     except Exception as error:
         if not multirun:
             stop(error, debug=cfg.debug)
-        if isinstance(error, RunningElsewhere):
+        if isinstance(error, RunInUse):
             print(error)
         else:
-            refuse(folder, error, debug=cfg.debug)
+            record_refusal(folder, error, debug=cfg.debug)
         return math.nan
 
 

@@ -141,7 +141,7 @@ def test_an_interrupted_sweep_prints_what_finishes_it(tmp_path: Path, monkeypatc
 
     sweep = (*TINY, *EPOCH, "sweep=cut short", "seed=1,2", "--multirun")
     with monkeypatch.context() as patch:
-        patch.setattr("src.sweeps.launch.SweepSummary.on_job_start", stop_before_the_second_job)
+        patch.setattr("src.sweeps.multirun.SweepSummary.on_job_start", stop_before_the_second_job)
         between = launch(src.train.main, tmp_path, *sweep)
     with monkeypatch.context() as patch:
         patch.setattr("src.training.run.build_classifier", stop_while_training)

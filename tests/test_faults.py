@@ -313,7 +313,7 @@ def test_a_run_is_held_by_one_process_for_as_long_as_it_lives(undisturbed: dict[
         if folder.last.exists() and torch.load(folder.last, weights_only=True)["global_step"] == 5:
             break
         time.sleep(0.1)
-    assert the("sgd", tmp_path).state == "running" and folder.is_held()
+    assert the("sgd", tmp_path).state == "running" and folder.is_locked()
     # Another launch passes it over, and resuming it is refused.
     assert run(tmp_path, *SWEEP) == 1
     assert [job.state for job in jobs(tmp_path / PLACE)] == ["running", "completed", "completed"]
@@ -322,6 +322,6 @@ def test_a_run_is_held_by_one_process_for_as_long_as_it_lives(undisturbed: dict[
 
     process.kill()
     process.join()
-    assert the("sgd", tmp_path).state == "interrupted" and not folder.is_held()
+    assert the("sgd", tmp_path).state == "interrupted" and not folder.is_locked()
     assert run(tmp_path, *SWEEP) == 0
     assert trained(tmp_path) == undisturbed["trained"]

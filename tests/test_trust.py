@@ -197,7 +197,7 @@ HOSTILE: dict[str, Any] = {
     "a child of what is known": {"model": {"_target_": "src.models.simplecnn.SimpleCNN.__init__"}},
     "the module of what is known": {"model": {"_target_": "src.models.simplecnn"}},
     "known with a space": {"model": {"_target_": "src.models.simplecnn.SimpleCNN "}},
-    "what conf/ names for Hydra": {"model": {"_target_": "src.sweeps.launch.SweepSummary"}},
+    "what conf/ names for Hydra": {"model": {"_target_": "src.sweeps.multirun.SweepSummary"}},
     "no name": {"model": {"_target_": None}},
     "a mapping for a name": {"model": {"_target_": {"_target_": "lightning.Trainer"}}},
     "interpolated target": {"name": "os.system", "model": {"_target_": "${name}", "command": "touch PWNED"}},

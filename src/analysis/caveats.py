@@ -7,9 +7,9 @@ import pandas as pd
 
 from src.analysis.effects import settings_of
 from src.analysis.figures import label, level_name
-from src.analysis.table import companions
+from src.analysis.table import confounders
+from src.runs.escaping import printable
 from src.runs.identity import CONTENT
-from src.runs.text import printable
 
 
 def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -26,7 +26,7 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         *_few_seeds(runs, factors),
         *_other_images(runs),
         *_confounded(runs, factors),
-        *_judged_on_what_chose(runs),
+        *_validated_on_test_images(runs),
         *_code(runs),
         *_packages(runs),
         *_repeated(everything, runs),
@@ -81,11 +81,11 @@ def _other_images(runs: pd.DataFrame) -> Iterator[str]:
 
 def _confounded(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
     for factor in factors:
-        if others := companions(runs, factor):
+        if others := confounders(runs, factor):
             yield f"Along with {factor} changes {', '.join(others)}: its effect is that of all of them together."
 
 
-def _judged_on_what_chose(runs: pd.DataFrame) -> Iterator[str]:
+def _validated_on_test_images(runs: pd.DataFrame) -> Iterator[str]:
     same = (runs.get("val/accuracy") == runs["test/accuracy"]) & (runs.get("val/loss") == runs.get("test/loss"))
     if len(runs) and same.all():
         yield "The test images served as validation set: epochs were chosen on them, so accuracies are optimistic."
@@ -136,7 +136,7 @@ def _devices(runs: pd.DataFrame) -> Iterator[str]:
         yield f"Seconds and images/s are not comparable: {parts}."
 
 
-def at_the_edge(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list[str]:
+def at_grid_edge(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list[str]:
     """A sentence, if any, on levels chosen by ``src.analysis.effects.trials`` that have no neighbour on one side."""
     edges = tried[tried.at_edge.astype(bool)]
     places = [f"{label(row, others)} ({level_name(row[tuned])})" for _, row in edges.iterrows()]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from src.analysis.statistics import hedges_g_av, holm, mean_over_seeds, seeds_needed
 from src.analysis.table import SCORE
-from src.runs.identity import NOT_THERE
+from src.runs.identity import ABSENT
 
 SELECTION = "val/accuracy"
 _MOST_CELLS = 10**7
@@ -56,7 +56,7 @@ def grid(runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any
         ValueError: a baseline is not among the levels, or there are too many factors.
     """
     levels = {
-        factor: [level for level in {repr(level): level for level in runs[factor]}.values() if level != NOT_THERE]
+        factor: [level for level in {repr(level): level for level in runs[factor]}.values() if level != ABSENT]
         for factor in factors
     }
     for factor, baseline in (baselines or {}).items():
@@ -75,7 +75,7 @@ def grid(runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any
     scores = np.full(shape, np.nan)
     lacking = {factor: np.zeros(scores.shape, bool) for factor in factors}
     left_out = []
-    for _, run in sorted(runs.iterrows(), key=lambda item: list(item[1][list(factors)]).count(NOT_THERE)):
+    for _, run in sorted(runs.iterrows(), key=lambda item: list(item[1][list(factors)]).count(ABSENT)):
         there = (places[factor].get(repr(run[factor]), slice(None)) for factor in factors)
         place = (*there, seeds.index(run.seed))
         if not np.isnan(scores[place]).all():
@@ -83,7 +83,7 @@ def grid(runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any
             continue
         scores[place] = run[SCORE]
         for factor in factors:
-            lacking[factor][place] = run[factor] == NOT_THERE
+            lacking[factor][place] = run[factor] == ABSENT
     return Grid(levels, seeds, scores, lacking, left_out)
 
 
@@ -113,7 +113,7 @@ def configurations(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def rivals(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
+def compare_with_best(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
     """Every other configuration against the one of the highest mean test accuracy, paired by seed.
 
     Returns:

@@ -20,9 +20,9 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from src.analysis.effects import SELECTION, configurations, settings_of
 from src.analysis.table import SCORE, load_curves
+from src.runs.escaping import printable
 from src.runs.files import LARGEST_SIGNALS, read_regular
-from src.runs.identity import NOT_THERE
-from src.runs.text import printable
+from src.runs.identity import ABSENT
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def level_name(level: object) -> str:
 
 def label(levels: pd.Series | dict[str, Any], factors: Sequence[str]) -> str:
     """A configuration in words: its level of each varying factor."""
-    there = (name for name in factors if levels[name] != NOT_THERE)
+    there = (name for name in factors if levels[name] != ABSENT)
     return ", ".join(f"{name} {level_name(levels[name])}" for name in there) or "all runs"
 
 

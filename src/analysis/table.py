@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 
 from src.runs import identity
+from src.runs.escaping import printable
 from src.runs.folder import RunFolder
-from src.runs.identity import NOT_THERE, follows
-from src.runs.text import printable
+from src.runs.identity import ABSENT, follows
 from src.sweeps.jobs import jobs
 
 SCORE = "test/accuracy"
@@ -95,7 +95,7 @@ def varying_factors(runs: pd.DataFrame) -> list[str]:
     ]
 
 
-def companions(runs: pd.DataFrame, factor: str) -> list[str]:
+def confounders(runs: pd.DataFrame, factor: str) -> list[str]:
     """What changes along with ``factor``, so that its effect is theirs as well. What only some of the runs have is
     part of what it is to be one of its levels."""
     levels = runs[factor].tolist()
@@ -103,7 +103,7 @@ def companions(runs: pd.DataFrame, factor: str) -> list[str]:
     for name in factors_of(runs):
         values = runs[name].tolist()
         same = name == factor or [str(value).lower() for value in values] == [str(level).lower() for level in levels]
-        if not same and NOT_THERE not in values and follows(values, levels):
+        if not same and ABSENT not in values and follows(values, levels):
             found.append(name)
     return found
 

@@ -173,7 +173,7 @@ def measure(cfg: DictConfig, name: str, size: DictConfig, repeats: int, device: 
         settings = cfg.copy()
         settings.trainer.update(limit_train_batches=steps * (repeats + 1), max_epochs=1)
         run = RunFolder(Path(folder))
-        run.begin()
+        run.start_record()
         trainer, _ = build_run_trainer(settings, run, validates=False)
         trainer.callbacks.append(turns)  # type: ignore[attr-defined]
         trainer.fit(classifier, datamodule=data)

@@ -22,8 +22,8 @@ from rich.progress import MofNCompleteColumn, Progress
 
 from src.data.decode import SUFFIXES, THREADS, Pixels, decode, largest_16_bit_value
 from src.data.image_set import ImageSet, LabelledImages, digest
+from src.runs.escaping import distinct, printable
 from src.runs.folder import write_whole
-from src.runs.text import distinct, printable
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from src.augment.corruptions import SEVERITIES
 from src.inference.evaluator import Evaluator
+from src.runs.escaping import markdown
 from src.runs.folder import write_json
-from src.runs.text import markdown
 from src.training.tensorboard import TensorBoard
 
 

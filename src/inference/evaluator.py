@@ -24,8 +24,8 @@ from src.data.image_set import Batch
 from src.inference import figures, measures
 from src.inference.load import Trained, load
 from src.inference.network import Inference
+from src.runs.escaping import distinct, plural
 from src.runs.provenance import device_name
-from src.runs.text import distinct, plural
 from src.training.build import build_data, change_data
 from src.training.classifier import StageMetrics
 

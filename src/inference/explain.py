@@ -8,11 +8,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 
-from src.data.find import find_images
-from src.data.stream import stream
+from src.data.find_images import find_images
+from src.data.image_stream import stream
 from src.inference.grad_cam import Explanation, draw_overlay, draw_sheet, explain
 from src.inference.load import load
-from src.runs.text import printable
+from src.runs.escaping import printable
 
 BATCH = 32
 ON_SHEET = 64

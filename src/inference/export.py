@@ -9,8 +9,8 @@ from rich.markup import escape
 from src.inference.formats import BATCHES, FORMATS, check_format, export
 from src.inference.load import load
 from src.inference.model_card import find_evaluation, model_card
+from src.runs.escaping import printable
 from src.runs.folder import write_whole
-from src.runs.text import printable
 
 
 def export_with_card(cfg: DictConfig) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from src.inference.load import Trained
 from src.inference.network import finite
-from src.runs.text import printable
+from src.runs.escaping import printable
 
 
 @dataclass(frozen=True)

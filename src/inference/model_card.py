@@ -18,10 +18,10 @@ from src.inference.formats import FORMATS
 from src.inference.load import Trained
 from src.inference.measures import wilson
 from src.runs.checkpoints import load_checkpoint
+from src.runs.escaping import markdown
+from src.runs.file_schema import Evaluation, parse_metrics, read_json
 from src.runs.folder import RunFolder
 from src.runs.identity import differences, settings
-from src.runs.schema import Evaluation, parse_metrics, read_json
-from src.runs.text import markdown
 
 EVALUATIONS = Path("logs/eval")
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")

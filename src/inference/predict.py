@@ -17,12 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from src.augment.test_time import ViewAverage
-from src.data.find import find_images
-from src.data.stream import stream
+from src.data.find_images import find_images
+from src.data.image_stream import stream
 from src.inference.load import load
 from src.inference.network import Inference
+from src.runs.escaping import csv_cell, printable
 from src.runs.folder import write_whole
-from src.runs.text import csv_cell, printable
 
 SHOWN = 20  # files that the screen has room for
 

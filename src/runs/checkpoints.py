@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from src.runs.escaping import printable
 from src.runs.files import open_regular
 from src.runs.folder import RunFolder
-from src.runs.text import printable
 
 LARGEST = 2**36  # bytes of a checkpoint
 

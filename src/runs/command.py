@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from src.runs.text import printable
+from src.runs.escaping import printable
 
 
 def command(module: str, *overrides: str, **settings: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from src.runs.text import printable
+from src.runs.escaping import printable
 
 # What our own checks, the operating system and torch raise over a user's mistake: the message says it all.
 # Any other kind of error is named by its type as well.

@@ -36,7 +36,7 @@ def read_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> bytes:
         return file.read(largest) or b""
 
 
-def leading_out(folder: Path) -> Iterator[str]:
+def links_outside(folder: Path) -> Iterator[str]:
     """What is in a folder, at any depth, through which writing there would change something elsewhere, in a sentence
     each: symbolic links that lead out, files with a second name (hard links), pipes and devices."""
     home = os.path.realpath(folder)
@@ -58,10 +58,10 @@ def is_own(status: os.stat_result) -> bool:
 
 
 def check_stays_within(folder: Path) -> None:
-    """Check that what is written in a folder stays in it, see ``leading_out``.
+    """Check that what is written in a folder stays in it, see ``links_outside``.
 
     Raises:
         ValueError: it would not.
     """
-    for finding in leading_out(folder):
+    for finding in links_outside(folder):
         raise ValueError(finding)

@@ -25,8 +25,8 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from src.runs.command import setting, shell_word
+from src.runs.file_schema import Amount, Results, parse, parse_metrics, read_json
 from src.runs.files import is_own, read_regular
-from src.runs.schema import Amount, Results, parse, parse_metrics, read_json
 
 SCHEMA_VERSION = 2
 
@@ -62,7 +62,7 @@ def write_json(path: Path, content: Any) -> None:
         json.dump(content, file, indent=2)
 
 
-class RunningElsewhere(OSError):
+class RunInUse(OSError):
     """Another process runs this run; the message says which."""
 
 
@@ -86,24 +86,24 @@ class RunFolder:
         self.completed = self.path / ".completed"
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Hold the folder for as long as the block lasts, or this process; children do not inherit the hold.
 
         Raises:
-            RunningElsewhere: another process holds it.
+            RunInUse: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.lock_file)
         try:
-            lock.acquire(timeout=1)  # whoever only looks, see ``is_held``, has let go by then
+            lock.acquire(timeout=1)  # whoever only looks, see ``is_locked``, has let go by then
         except Timeout:
-            raise RunningElsewhere(f"{self.path} is being run by {self.runner()}.") from None
+            raise RunInUse(f"{self.path} is being run by {self.owner()}.") from None
         try:
             yield
         finally:
             lock.release()
 
-    def is_held(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether a process is running it now."""
         try:
             if not is_own(self.lock_file.lstat()):  # it is no lock of ours, and not to be touched
@@ -115,14 +115,14 @@ class RunFolder:
         except (Timeout, OSError):  # an OSError: it belongs to someone else
             return True
 
-    def runner(self) -> str:
+    def owner(self) -> str:
         """The process that took the run up last, in words."""
         try:
             return self.results()["process"]
         except (OSError, ValueError, KeyError):
             return "another process"
 
-    def claim(self, **known: Any) -> None:
+    def create(self, **known: Any) -> None:
         """Make the folder this run's own; ``known`` is recorded.
 
         Raises:
@@ -136,9 +136,9 @@ class RunFolder:
                 f"{self.path} already holds a run, which is never overwritten; "
                 f"continue it with {shell_word(setting('resume', self.path))}, or choose another folder."
             ) from None
-        self.begin(**known)
+        self.start_record(**known)
 
-    def begin(self, **known: Any) -> None:
+    def start_record(self, **known: Any) -> None:
         """Write results.json anew: this process runs the run, and no more than ``known`` is known of it.
 
         What a completed run, which is to be trained longer, has achieved is kept, see ``restore``.
@@ -210,10 +210,10 @@ class RunFolder:
         for file in self._result():
             if (kept := self.completed / file.name).exists():
                 kept.replace(file)
-        self.forget_completed()
+        self.drop_completed()
         return True
 
-    def forget_completed(self) -> None:
+    def drop_completed(self) -> None:
         """There is a new result."""
         shutil.rmtree(self.completed, ignore_errors=True)
 

@@ -59,7 +59,7 @@ _WATCHERS = ("DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "Mo
 _USUAL = {"trainer.sync_batchnorm": True}
 
 CONTENT = "data.content"
-NOT_THERE = "–"  # the level of a factor that a run's configuration does not have
+ABSENT = "–"  # the level of a factor that a run's configuration does not have
 
 
 def settings(config: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
@@ -164,11 +164,11 @@ def factors(runs: Sequence[Run], reserved: Iterable[str] = ()) -> dict[str, list
         reserved: names that are taken.
 
     Returns:
-        the level in each run, by name; ``NOT_THERE`` where a run has no such setting.
+        the level in each run, by name; ``ABSENT`` where a run has no such setting.
     """
     keys = list(dict.fromkeys(key for run in runs for key in run.settings))
     names = _short_names(keys, reserved)
-    columns = {key: [run.settings.get(key, NOT_THERE) for run in runs] for key in keys}
+    columns = {key: [run.settings.get(key, ABSENT) for run in runs] for key in keys}
     columns = {key: _null_or_absent(values) for key, values in columns.items()}
     seeds = columns.pop("seed", [None] * len(runs))
     varying = {
@@ -179,7 +179,7 @@ def factors(runs: Sequence[Run], reserved: Iterable[str] = ()) -> dict[str, list
     found: dict[str, list[Any]] = {}
     for key, values in varying.items():
         group = key.split(".")[0]
-        choices = [run.choices.get(group, NOT_THERE) for run in runs]
+        choices = [run.choices.get(group, ABSENT) for run in runs]
         if group not in found and len(set(choices)) > 1 and follows(values, choices):
             found[group] = choices
         if key == CONTENT:
@@ -205,7 +205,7 @@ def _is_the_seeds(key: str, values: Sequence[Any], seeds: Sequence[Any]) -> bool
 
 def _null_or_absent(values: list[Any]) -> list[Any]:
     """Null means what leaving the key out means, so the two are one level."""
-    return [None if value == NOT_THERE else value for value in values] if None in values else values
+    return [None if value == ABSENT else value for value in values] if None in values else values
 
 
 def _short_names(keys: Iterable[str], reserved: Iterable[str] = ()) -> dict[str, str]:

@@ -61,7 +61,7 @@ def _current(target: str) -> str:
     return next((new + target[len(old) :] for old, new in _MOVED.items() if target.startswith(old)), target)
 
 
-def _dubious(node: Any, allowed: Collection[str] | None) -> Iterator[str]:
+def _untrusted(node: Any, allowed: Collection[str] | None) -> Iterator[str]:
     """What is neither plain nor ``allowed`` as a target (None: it is not built), in words, one for each finding."""
     if type(node) is dict:
         for key, value in node.items():
@@ -73,10 +73,10 @@ def _dubious(node: Any, allowed: Collection[str] | None) -> Iterator[str]:
                     "such a file, or in the setting trust=[...] of this command"
                 )
             else:
-                yield from _dubious(value, allowed)
+                yield from _untrusted(value, allowed)
     elif type(node) is list:
         for child in node:
-            yield from _dubious(child, allowed)
+            yield from _untrusted(child, allowed)
     elif isinstance(node, str) and "${" in node:
         yield f"asks for {node!r}, which would be looked up elsewhere"
     elif node is not None and type(node) not in (str, bool, int, float):
@@ -90,7 +90,7 @@ def _texts(node: Any) -> Iterator[str]:
         yield node
 
 
-def _leads_away(node: Any) -> Iterator[str]:
+def _paths_outside(node: Any) -> Iterator[str]:
     """Paths, in POSIX or Windows form, that do not stay in the folder they are relative to."""
     paths = {text: PureWindowsPath(text) for text in _texts(node)}
     yield from (text for text, path in paths.items() if path.anchor or ".." in path.parts or "://" in text)
@@ -113,10 +113,10 @@ def trusted(config: Any, *, unbuilt: Collection[str] = (), trust: Iterable[str] 
         raise ValueError("The config is not a mapping of plain values; nothing was built from it.")
     config = with_current_targets(config)
     for key, node in config.items():
-        for finding in _dubious({key: node}, None if key in unbuilt else known_targets(str(key)) | set(trust)):
+        for finding in _untrusted({key: node}, None if key in unbuilt else known_targets(str(key)) | set(trust)):
             raise ValueError(f"The config {finding}; it was not built.")
     for group in {"trainer", "logger", "callbacks"} - set(unbuilt):
-        for path in _leads_away(config.get(group)):
+        for path in _paths_outside(config.get(group)):
             raise ValueError(f"The config's {group} would write to {path!r}, outside the run folder; it was not built.")
     for name, value in (config.get("trainer") or {}).items() if "trainer" not in unbuilt else ():
         if name not in _TRAINER_TEXT and any(_texts(value)):

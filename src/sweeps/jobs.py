@@ -21,9 +21,9 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from src.runs.command import command
+from src.runs.escaping import printable
+from src.runs.file_schema import Launch, Launches, Results, parse, read_json
 from src.runs.folder import RunFolder, write_json
-from src.runs.schema import Launch, Launches, Results, parse, read_json
-from src.runs.text import printable
 from src.runs.trust import CONF, trusted
 from src.sweeps.naming import LAUNCHERS
 
@@ -175,7 +175,7 @@ def _is_plain(override: Override) -> bool:
     return "/" not in key and key not in ("resume", "trust")
 
 
-def refusal(folder: Path) -> Path:
+def refusal_file(folder: Path) -> Path:
     """Where it stands why the latest launch would not run a job: outside its folder, so as not to touch its run."""
     return folder.parent / ".refused" / folder.name
 
@@ -196,8 +196,8 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
     common = set.intersection(*(set(job.name.split(",")) for job in found)) if len(found) > 1 else set()
     for job in found:
         state, told = job.state, job.error or ""
-        if refusal(sweep / job.name).is_file():
-            with refusal(sweep / job.name).open("rb") as file:
+        if refusal_file(sweep / job.name).is_file():
+            with refusal_file(sweep / job.name).open("rb") as file:
                 state, told = "refused", file.read(2000).decode(errors="replace")
         elif state == "running":
             told = f"by {job.results.get('process', 'another process')}"
@@ -246,7 +246,7 @@ def _job(folder: Path, overrides: Sequence[str]) -> Job:
         return Job(tuple(overrides), folder, "unreadable", printable(damage), 0, None, {}, folder.name)
     state = results.get("status")
     if state not in ("completed", "interrupted", "failed"):
-        if run.is_held():
+        if run.is_locked():
             state = "running"
         elif run.results_file.exists() or run.last.exists():
             state, error = "interrupted", "killed"

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from omegaconf import OmegaConf
 
-from src.runs.files import leading_out
+from src.runs.files import links_outside
 from src.runs.hydra_versions import CONF, register_resolver
 
 # Hydra's own, a plugin's own, and those that conf/ sets up.
@@ -28,7 +28,7 @@ def run_dir(resume: str | None) -> str:
     """The folder a run writes to: a new one, or the one that is resumed. A wrong one is not made: it is told later."""
     if resume is None:
         return f"logs/train/runs/{run_id()}"
-    return resume if Path(resume).is_dir() and not any(leading_out(Path(resume))) else "."
+    return resume if Path(resume).is_dir() and not any(links_outside(Path(resume))) else "."
 
 
 def record_dir(folder: str, resume: str | None) -> str | None:
@@ -38,7 +38,7 @@ def record_dir(folder: str, resume: str | None) -> str | None:
     """
     if resume is None:
         return None if Path(folder, ".hydra").exists() else ".hydra"
-    resumable = Path(resume, "results.json").is_file() and not any(leading_out(Path(resume)))
+    resumable = Path(resume, "results.json").is_file() and not any(links_outside(Path(resume)))
     return f".hydra/{run_id()}" if resumable else None
 
 

@@ -11,18 +11,18 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from src.data.content import content_of
+from src.data.content_hash import content_of
 from src.runs import identity
 from src.runs.errors import sentence
+from src.runs.escaping import printable
 from src.runs.folder import RunFolder, score
-from src.runs.text import printable
-from src.sweeps.jobs import refusal
+from src.sweeps.jobs import refusal_file
 from src.sweeps.naming import run_id
 
 log = logging.getLogger(__name__)
 
 
-def take_up(folder: RunFolder, cfg: DictConfig) -> float | None:
+def resume_or_skip(folder: RunFolder, cfg: DictConfig) -> float | None:
     """Make ``folder``, which this process holds, ready to run ``cfg`` in, unless that has been done.
 
     A run with the same settings, as far as they affect the result, goes on from its last checkpoint. One with other
@@ -38,7 +38,7 @@ def take_up(folder: RunFolder, cfg: DictConfig) -> float | None:
     Raises:
         ValueError: the folder holds a run with other settings, or ``on_conflict`` is none of the three.
     """
-    on_conflict, begun = cfg.on_conflict, as_begun(cfg)
+    on_conflict, begun = cfg.on_conflict, launch_record(cfg)
     if on_conflict not in ("error", "rerun", "keep"):
         raise ValueError(f"on_conflict is {on_conflict!r}; expected error, rerun or keep.")
     try:
@@ -56,13 +56,13 @@ def take_up(folder: RunFolder, cfg: DictConfig) -> float | None:
         if completed:
             print(f"{folder.path.name}: completed before, {accuracy}")
             return score(results)
-        folder.begin(**(begun | (results if trained else {})))
+        folder.start_record(**(begun | (results if trained else {})))
         return None
     told = "; ".join(f"{key} was {json.dumps(old)} and is now {json.dumps(new)}" for key, (old, new) in changed.items())
     if on_conflict == "rerun":
         aside = _move_aside(folder)
         _record(folder, cfg)
-        folder.begin(**begun)
+        folder.start_record(**begun)
         log.info("%s: the former run, with other settings (%s), is now in %s", folder.path.name, told, aside)
         return None
     if on_conflict == "keep" and completed:
@@ -75,7 +75,7 @@ def take_up(folder: RunFolder, cfg: DictConfig) -> float | None:
     )
 
 
-def as_begun(cfg: DictConfig) -> dict[str, Any]:
+def launch_record(cfg: DictConfig) -> dict[str, Any]:
     """What Hydra alone knows of a run: its overrides, and the choices of the groups."""
     hydra_cfg = HydraConfig.get()
     config: Any = OmegaConf.to_container(cfg, resolve=True)
@@ -96,12 +96,12 @@ def _changed(results: Mapping[str, Any], cfg: DictConfig) -> dict[str, tuple[Any
     return identity.differences(former, now)
 
 
-def refuse(folder: RunFolder, error: Exception, *, debug: bool) -> None:
+def record_refusal(folder: RunFolder, error: Exception, *, debug: bool) -> None:
     """Tell why a job of a sweep will not run, now and in the table at the end."""
     if debug:
         traceback.print_exception(error)
     print(sentence(error), file=sys.stderr)
-    file = refusal(folder.path)
+    file = refusal_file(folder.path)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(sentence(error), encoding="utf-8")
 

@@ -179,7 +179,7 @@ def _start_and_supervise(processes: int, config: Any, folder: Path) -> float:
     from hydra.core.hydra_config import HydraConfig
     from torch.distributed import TCPStore
 
-    from src.runs.screen import beside_others
+    from src.runs.job_output import concurrent_job_name
     from src.training.callbacks.interrupt import STOP_SIGNALS
 
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -198,7 +198,7 @@ def _start_and_supervise(processes: int, config: Any, folder: Path) -> float:
     screen = {
         "logging": OmegaConf.to_container(hydra.job_logging, resolve=True),
         "terminal": rich.get_console().is_terminal,
-        "job": beside_others(hydra),
+        "job": concurrent_job_name(hydra),
     }
     # Imports take seconds: the forkserver does them once, and workers are forked from it for every run of a sweep.
     if multiprocessing.get_start_method(allow_none=True) == "loky":  # joblib's, whose name a worker would not know
@@ -313,7 +313,7 @@ def _work(
         from lightning.pytorch.utilities import rank_zero_only
 
         from src.runs.folder import RunFolder
-        from src.runs.screen import share_screen
+        from src.runs.job_output import prefix_output
         from src.training.run import fit_and_test
 
         rank, _ = rank_and_size()
@@ -323,7 +323,7 @@ def _work(
             rich.reconfigure(force_terminal=screen["terminal"], width=None if screen["terminal"] else 200)
             configure_log(OmegaConf.create(screen["logging"]))
             if screen["job"] is not None:
-                share_screen(screen["job"])
+                prefix_output(screen["job"])
         else:
             _silence()
         outcome: float | BaseException = fit_and_test(OmegaConf.create(config), RunFolder(folder))

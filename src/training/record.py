@@ -20,10 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from src.data.datamodule import ImageDataModule
 from src.runs import identity
 from src.runs.command import command, shell_word
+from src.runs.escaping import printable
+from src.runs.file_schema import Results
 from src.runs.folder import RunFolder
 from src.runs.provenance import device_name, revision, versions
-from src.runs.schema import Results
-from src.runs.text import printable
 from src.runs.trust import TRAINING_ONLY, trust_override
 from src.training.callbacks.history import History
 

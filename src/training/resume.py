@@ -8,8 +8,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.runs.checkpoints import load_checkpoint
 from src.runs.folder import RunFolder
+from src.runs.identity import is_neutral
 from src.runs.trust import trusted
 from src.training.build import change_data, check_trainer
+
+_LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 
 
 def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -17,8 +20,8 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
 
     Args:
         cfg: the configuration of the resuming command.
-        overrides: of the resuming command, as Hydra got them: besides ``resume`` and ``debug``, only values of
-            ``trainer`` may be given, such as a larger ``trainer.max_epochs``, and where the images lie now.
+        overrides: of the resuming command, as Hydra got them: besides ``resume`` and ``debug``, only the run's length,
+            neutral values of ``trainer`` (see ``src.runs.identity``), and where the images lie now.
 
     Raises:
         FileNotFoundError: the folder holds no run.
@@ -40,10 +43,12 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         if change.key_or_group == "data.root":
             change_data(resumed, {"root": change.value()})
             continue
-        if not change.key_or_group.startswith("trainer."):
+        key = change.key_or_group
+        if not (key.startswith("trainer.") and (is_neutral(key) or key in _LENGTH)):
             raise ValueError(
-                f"A resumed run goes on as it was configured, but {change.input_line} was given: only values of "
-                "trainer may change, such as trainer.max_epochs, and data.root; for anything else, start a new run."
+                f"A resumed run goes on as it was configured, but {change.input_line} was given: only the run's length "
+                f"({', '.join(_LENGTH)}), the device, what is shown and data.root may change; for anything else, start "
+                "a new run."
             )
         OmegaConf.update(resumed, change.key_or_group, change.value())
     check_trainer(resumed)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from src.analysis.table import companions, load_curves, load_runs, varying_factors
+from src.analysis.table import confounders, load_curves, load_runs, varying_factors
 from tests.made_up import write_grid, write_run
 
 
@@ -20,7 +20,7 @@ def test_a_factor_that_follows_from_another_is_not_one_of_its_own(tmp_path: Path
             write_run(tmp_path, 0.5, optim=optim, lr=rates[optim], batch_size=size, seed=1)
     runs = load_runs(tmp_path)
     assert varying_factors(runs) == ["optim", "batch_size"]
-    assert companions(runs, "optim") == ["lr"] and companions(runs, "batch_size") == []
+    assert confounders(runs, "optim") == ["lr"] and confounders(runs, "batch_size") == []
 
 
 def test_whatever_varies_is_a_factor(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ import src.status
 import src.train
 from src.analysis.table import load_runs
 from src.runs.errors import sentence
-from src.runs.text import csv_cell, markdown, printable
+from src.runs.escaping import csv_cell, markdown, printable
 from src.sweeps.jobs import find_sweep, how_to_finish, jobs, show
 from tests.conftest import TINY, Run, launch
 from tests.made_up import write_run

@@ -31,8 +31,8 @@ from src.data.image_folder import ImageFolder, _read
 from src.inference.load import load
 from src.inference.model_card import find_evaluation, model_card
 from src.runs.errors import sentence
+from src.runs.escaping import csv_cell, markdown, printable
 from src.runs.folder import RunFolder
-from src.runs.text import csv_cell, markdown, printable
 from src.sweeps.jobs import commands, jobs, show
 from tests.attacks.test_outputs import NAME, TEXT, assert_html, assert_markdown, assert_plain
 from tests.conftest import Run
@@ -370,4 +370,4 @@ def test_a_folder_is_told_from_a_run(tmp_path: Path) -> None:
         (bad / name).mkdir()
     (tmp_path / "sweep.json").mkdir()
     assert_good_is_shown(tmp_path)
-    assert RunFolder(bad).runner() == "another process"
+    assert RunFolder(bad).owner() == "another process"

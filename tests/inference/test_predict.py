@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from src.data.find import find_images
-from src.data.stream import stream
+from src.data.find_images import find_images
+from src.data.image_stream import stream
 from src.inference.load import load
 from src.training.build import build_data
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from src.runs.folder import SCHEMA_VERSION, RunFolder, RunningElsewhere, write_json, write_whole
+from src.runs.folder import SCHEMA_VERSION, RunFolder, RunInUse, write_json, write_whole
 
 
 def test_claiming_makes_the_folder_and_says_it_is_running(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "a" / "b")
-    folder.claim()
+    folder.create()
     process = folder.results()["process"]
     assert process.startswith(f"process {os.getpid()} on ")
     assert folder.results() == {"schema": SCHEMA_VERSION, "status": "running", "error": None, "process": process}
@@ -21,7 +21,7 @@ def test_claiming_makes_the_folder_and_says_it_is_running(tmp_path: Path) -> Non
 def test_only_one_of_many_gets_the_folder(tmp_path: Path) -> None:
     def claim(_: int) -> bool:
         try:
-            RunFolder(tmp_path / "run").claim()
+            RunFolder(tmp_path / "run").create()
         except FileExistsError as error:
             assert "already holds a run, which is never overwritten" in str(error)
             return False
@@ -33,7 +33,7 @@ def test_only_one_of_many_gets_the_folder(tmp_path: Path) -> None:
 
 def test_updates_are_merged(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    folder.claim()
+    folder.create()
     process = folder.results()["process"]
     folder.update(seed=1, metrics={"test/accuracy": 0.5})
     folder.update(seed=2, status="completed")
@@ -66,16 +66,16 @@ def test_damaged_results_are_named(tmp_path: Path, content: bytes) -> None:
 
 def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    assert not folder.is_held()
-    with folder.held():
-        folder.claim()
-        assert folder.is_held()
+    assert not folder.is_locked()
+    with folder.locked():
+        folder.create()
+        assert folder.is_locked()
         told = rf"run is being run by process {os.getpid()} on "
-        with pytest.raises(RunningElsewhere, match=told), RunFolder(tmp_path / "run").held():
+        with pytest.raises(RunInUse, match=told), RunFolder(tmp_path / "run").locked():
             pass
-        assert folder.is_held()
-    assert not folder.is_held()
-    with folder.held():
+        assert folder.is_locked()
+    assert not folder.is_locked()
+    with folder.locked():
         pass
 
 

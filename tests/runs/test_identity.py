@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 
 import src.sweeps.naming  # noqa: F401  (the resolvers that conf uses)
 from src.runs.identity import (
+    ABSENT,
     CONTENT,
     NEUTRAL,
-    NOT_THERE,
     Run,
     built,
     differences,
@@ -212,8 +212,8 @@ def test_a_group_comes_under_its_own_name_before_its_settings() -> None:
     assert factors([sgd(), adam()]) == {
         "optim": ["sgd", "adam"],
         "lr": [0.1, 0.001],
-        "momentum": [0.9, NOT_THERE],
-        "eps": [NOT_THERE, 1e-8],
+        "momentum": [0.9, ABSENT],
+        "eps": [ABSENT, 1e-8],
     }
     assert factors([sgd(1), sgd(2)]) == {}
     assert factors([sgd(optim__lr=1), sgd(optim__lr=2)]) == {"lr": [1, 2]}
@@ -242,9 +242,9 @@ def test_a_factor_in_step_with_the_seed_is_still_a_factor() -> None:
 def test_a_factor_of_some_runs_only_has_no_level_in_the_others() -> None:
     runs = [run(choices={"model": "wide"}, model__width=width, model___target_="w") for width in (1, 2)]
     runs += [run(choices={"model": "plain"}, model___target_="p")]
-    assert factors(runs) == {"width": [1, 2, NOT_THERE], "model": ["wide", "wide", "plain"]} or factors(runs) == {
+    assert factors(runs) == {"width": [1, 2, ABSENT], "model": ["wide", "wide", "plain"]} or factors(runs) == {
         "model": ["wide", "wide", "plain"],
-        "width": [1, 2, NOT_THERE],
+        "width": [1, 2, ABSENT],
     }
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from src.runs.file_schema import Launch, Results, parse
 from src.runs.folder import RunFolder
-from src.runs.schema import Launch, Results, parse
 
 GOOD: dict[str, Any] = {
     "status": "completed",

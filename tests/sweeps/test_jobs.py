@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from src.runs.folder import RunFolder
-from src.sweeps.jobs import commands, find_sweep, jobs, record_launch, refusal, show
+from src.sweeps.jobs import commands, find_sweep, jobs, record_launch, refusal_file, show
 
 ROOT = Path(__file__).parents[2]
 RESULT: dict[str, Any] = {"seed": 1, "metrics": {"test/accuracy": 0.75}}
@@ -51,7 +51,7 @@ def sweep(tmp_path: Path) -> Path:
 
 
 def test_every_job_has_a_state(sweep: Path) -> None:
-    with RunFolder(sweep / "seed=2").held():
+    with RunFolder(sweep / "seed=2").locked():
         found = {job.name: job for job in jobs(sweep)}
     assert list(found) == [f"seed={seed}" for seed in range(1, 10)]
     damaged = found.pop("seed=8")
@@ -94,9 +94,9 @@ def test_a_sweep_without_a_record_is_what_is_found(sweep: Path) -> None:
 
 
 def test_a_table_shows_them(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refusal(sweep / "seed=1").parent.mkdir()
-    refusal(sweep / "seed=1").write_text("Other [settings].")
-    with RunFolder(sweep / "seed=2").held():
+    refusal_file(sweep / "seed=1").parent.mkdir()
+    refusal_file(sweep / "seed=1").write_text("Other [settings].")
+    with RunFolder(sweep / "seed=2").locked():
         show(sweep, jobs(sweep))
     rows = {
         cells[0]: cells[1:]

@@ -11,7 +11,7 @@ from src.analysis.statistics import ALPHA
 
 def conclusion(
     table: pd.DataFrame,
-    rivals: pd.DataFrame,
+    against_best: pd.DataFrame,
     effects: pd.DataFrame,
     interactions: pd.DataFrame,
     factors: Sequence[str],
@@ -22,12 +22,12 @@ def conclusion(
 
     Args:
         table: see ``configurations`` in ``src.analysis.effects``.
-        rivals, interactions: see the functions of these names there.
+        compare_with_best, interactions: see the functions of these names there.
         effects: see ``main_effects`` there.
         factors: all that are compared.
         tuned: the factor each configuration has its own best level of, if any.
     """
-    findings = [_highest(table, rivals, factors)]
+    findings = [_highest(table, against_best, factors)]
     findings += [_compared(effect, len(effects), factors, tuned) for _, effect in effects.iterrows()]
     found = [effect for _, effect in interactions.iterrows() if effect.p_holm < ALPHA]
     findings += [_interaction(effect, len(interactions)) for effect in found]
@@ -56,7 +56,7 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
-def _highest(table: pd.DataFrame, rivals: pd.DataFrame, factors: Sequence[str]) -> Finding:
+def _highest(table: pd.DataFrame, against_best: pd.DataFrame, factors: Sequence[str]) -> Finding:
     best = table.loc[table["mean"].astype(float).idxmax()]
     interval = f" (95 % interval {accuracy_span(best.low, best.high)})" if best.n > 1 else ""
     text = f"{label(best, factors)}: {best['mean']:.1%} test accuracy over {best.n} seeds{interval}"
@@ -66,7 +66,7 @@ def _highest(table: pd.DataFrame, rivals: pd.DataFrame, factors: Sequence[str]) 
         return Finding("fact", f"{text}.")
     text += f", the highest of {len(table)} configurations, so flattered a little by luck."
     if best.n > 1:
-        level = [label(rival, factors) for _, rival in rivals.iterrows() if not rival.p_holm < ALPHA]
+        level = [label(other, factors) for _, other in against_best.iterrows() if not other.p_holm < ALPHA]
         more = f"; and {len(level) - 3} more" if len(level) > 3 else ""
         alike = f"Not distinguishable from it: {'; '.join(level[:3])}{more}."
         text += f" {alike if level else 'Every other configuration differs significantly from it.'}"

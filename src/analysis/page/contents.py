@@ -5,14 +5,14 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.caveats import at_the_edge, caveats
+from src.analysis.caveats import at_grid_edge, caveats
 from src.analysis.effects import (
     chosen_runs,
+    compare_with_best,
     configurations,
     grid,
     interactions,
     main_effects,
-    rivals,
     simple_effects,
     trials,
     without_repetitions,
@@ -21,7 +21,7 @@ from src.analysis.page import sections
 from src.analysis.page.conclusion import conclusion
 from src.analysis.page.page import Page
 from src.analysis.table import varying_factors
-from src.runs.text import printable
+from src.runs.escaping import printable
 
 
 def page_of(
@@ -64,7 +64,7 @@ def page_of(
             runs = chosen_runs(completed, tried, factors)
             factors = [factor for factor in factors if factor != tuned]
             tuning = [sections.tuning_section(tried, factors, tuned)]
-            warnings += at_the_edge(tried, factors, tuned)
+            warnings += at_grid_edge(tried, factors, tuned)
     table, cells = configurations(runs, factors), grid(runs, factors, baselines)
     if cells.left_out:
         names = ", ".join(printable(folder.name) for folder in cells.left_out)
@@ -74,7 +74,7 @@ def page_of(
     return Page(
         title,
         _scale(completed),
-        conclusion(table, rivals(runs, factors), effects, crossed, factors, tuned),
+        conclusion(table, compare_with_best(runs, factors), effects, crossed, factors, tuned),
         warnings,
         [
             sections.accuracy_section(runs, table, factors, classes, tuned),

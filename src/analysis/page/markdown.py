@@ -1,7 +1,7 @@
 """A page as Markdown, with its figures as files beside it."""
 
 from src.analysis.page.page import Drawing, Page, Section, Table
-from src.runs.text import markdown
+from src.runs.escaping import markdown
 
 
 def to_markdown(page: Page) -> str:

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from src.data.datamodule import ImageDataModule
+from src.runs.escaping import csv_cell
 from src.runs.files import LARGEST_SIGNALS, read_regular
 from src.runs.folder import RunFolder, write_whole
-from src.runs.text import csv_cell
 from src.training.callbacks.propagation_figures import draw_heatmaps, draw_predictions
 from src.training.tensorboard import tensorboards
 

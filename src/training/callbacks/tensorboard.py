@@ -11,9 +11,9 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from src.data.datamodule import ImageDataModule
+from src.runs.file_schema import Launch, Launches, parse, read_json
 from src.runs.folder import RunFolder
 from src.runs.identity import levels, run_of
-from src.runs.schema import Launch, Launches, parse, read_json
 from src.training.callbacks.propagation import QUANTITIES, PropagationMonitor
 from src.training.tensorboard import tensorboards
 

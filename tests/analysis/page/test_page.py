@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from src.analysis.effects import configurations, grid, interactions, main_effects, rivals
+from src.analysis.effects import compare_with_best, configurations, grid, interactions, main_effects
 from src.analysis.figures import for_page, level_name
 from src.analysis.page.conclusion import conclusion
 from src.analysis.page.contents import page_of
@@ -32,7 +32,7 @@ def findings(sweep: Path) -> list[Finding]:
     runs = load_runs(sweep)
     factors = varying_factors(runs)
     cells = grid(runs, factors)
-    table, against_best = configurations(runs, factors), rivals(runs, factors)
+    table, against_best = configurations(runs, factors), compare_with_best(runs, factors)
     return conclusion(table, against_best, main_effects(cells), interactions(cells), factors, None)
 
 

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 
 
 def content_of(source: dict[str, Any]) -> str:
-    """See ``LabelledImages.content``. Images are loaded once for all jobs of a launch, see ``forget``.
+    """See ``LabelledImages.content``. Images are loaded once for all jobs of a launch, see ``clear_cache``.
 
     Args:
         source: resolved, plain values of ``data.source``.
@@ -24,4 +24,4 @@ def _content_of(source: str) -> str:
     return instantiate(json.loads(source)).load().content
 
 
-forget = _content_of.cache_clear
+clear_cache = _content_of.cache_clear

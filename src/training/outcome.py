@@ -69,5 +69,5 @@ def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> floa
         log.error("%s", sentence(error))
         return math.nan
     folder.update(status="completed", error=None)
-    folder.forget_completed()
+    folder.drop_completed()
     return value

@@ -20,14 +20,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, open_dict, read_write
 
 import src.sweeps.naming  # noqa: F401  (the resolvers that conf/train.yaml uses)
-from src.data.content import forget
+from src.data.content_hash import clear_cache
 from src.runs.command import command
 from src.runs.errors import sentence, stop
+from src.runs.escaping import plural
 from src.runs.files import check_stays_within
 from src.runs.identity import is_neutral
-from src.runs.screen import beside_others, share_screen
-from src.runs.text import plural
-from src.sweeps.jobs import how_to_finish, jobs, overrides_of, place, record_launch, refusal, show
+from src.runs.job_output import concurrent_job_name, prefix_output
+from src.sweeps.jobs import how_to_finish, jobs, overrides_of, place, record_launch, refusal_file, show
 
 _SHARED = ("experiment", "scale", "data", "trainer", "callbacks")  # what all jobs of a sweep usually have in common
 
@@ -47,7 +47,7 @@ class SweepSummary(Callback):
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers otherwise
         # Under "uv run", Ray would start its workers by "uv run" as well, in a folder where that finds no project.
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        forget()  # images may have changed since this process looked at them
+        clear_cache()  # images may have changed since this process looked at them
         HydraConfig.instance().set_config(deepcopy(config))  # which Hydra does only while a job runs
         _split(config, "resume", "resume continues one run, without --multirun")
         try:
@@ -79,13 +79,13 @@ class SweepSummary(Callback):
             try:
                 record_launch(sweep, overrides, self.asked)
                 for name in self.asked:
-                    refusal(sweep / name).unlink(missing_ok=True)
+                    refusal_file(sweep / name).unlink(missing_ok=True)
             except OSError as error:  # which Hydra would only warn of
                 raise SystemExit(sentence(error)) from None
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
-        if (job := beside_others(config.hydra)) is not None:
-            share_screen(job)
+        if (job := concurrent_job_name(config.hydra)) is not None:
+            prefix_output(job)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         if sys.exc_info()[0] is not None:  # Hydra 1.4 calls this also where it ends with an error
@@ -100,7 +100,7 @@ class SweepSummary(Callback):
         if done:
             print(f"To sum it up: {command('src.report', sweep=place(sweep))}")
         asked = self.asked or [job.name for job in found]
-        if any(name not in done or refusal(sweep / name).exists() for name in asked):
+        if any(name not in done or refusal_file(sweep / name).exists() for name in asked):
             raise SystemExit(1)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from src.sweeps.launch import SweepSummary
+from src.sweeps.multirun import SweepSummary
 
 
 def test_a_job_that_left_no_proper_results_counts_as_not_completed(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from src.data.find import find_images
+from src.data.find_images import find_images
 
 
 @pytest.fixture

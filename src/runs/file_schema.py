@@ -9,8 +9,8 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
 
+from src.runs.escaping import printable
 from src.runs.files import read_regular
-from src.runs.text import printable
 
 DEEPEST = 30  # levels of nesting
 LARGEST = 2**63 - 1

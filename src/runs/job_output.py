@@ -7,7 +7,7 @@ from typing import Any
 from hydra.types import RunMode
 
 
-def beside_others(hydra: Any) -> str | None:
+def concurrent_job_name(hydra: Any) -> str | None:
     """The name of a job that shares the screen with others, by Hydra's own configuration; None for one alone."""
     launcher = hydra.runtime.choices["hydra/launcher"]
     return hydra.sweep.subdir if hydra.mode == RunMode.MULTIRUN and launcher != "basic" else None
@@ -23,7 +23,7 @@ def log_handler() -> logging.Handler:
     return _plain("%(asctime)s %(levelname)s %(message)s")
 
 
-def share_screen(job: str) -> None:
+def prefix_output(job: str) -> None:
     """Say in every line whose it is, and draw no progress bars."""
     import rich
 
