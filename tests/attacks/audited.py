@@ -40,9 +40,13 @@ def audit(event: str, arguments: tuple[Any, ...]) -> None:
         if not isinstance(path, int) and (flags & _WRITING or set(mode or "") & set("wax+")):
             _check_place(event, Path(os.path.realpath(os.fsdecode(path))))
     elif event in _CHANGES:
+        relative_to = (
+            arguments[-1] if isinstance(arguments[-1], int) and event != "os.truncate" else -1
+        )  # an open folder
+        folder = Path(f"/proc/self/fd/{relative_to}").readlink() if relative_to >= 0 else Path()
         for path in arguments[: 2 if event in ("os.rename", "os.link") else 1]:
             if isinstance(path, str | bytes | os.PathLike):
-                path = Path(os.fsdecode(path))
+                path = folder / os.fsdecode(path)
                 _check_place(event, Path(os.path.realpath(path.parent)) / path.name)
     elif event == "subprocess.Popen":
         program = arguments[0] or arguments[1][0]

@@ -10,6 +10,7 @@ import pytest
 
 from tests.attacks.corpus import CASES
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="named pipes, /dev and /proc")
 ROOT = Path(__file__).parents[2]
 
 
