@@ -13,8 +13,8 @@ from src.runs.files import open_regular
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
-# Pillow warns of more pixels than its limit and raises at twice that; here the limit is one. For the whole process, since
-# threads decode, and a filter around each call would be shared by them.
+# Pillow warns of more pixels than its limit and raises at twice that; here the limit is one. For the whole process,
+# since threads decode, and a filter around each call would be shared by them.
 filterwarnings("ignore", category=Image.DecompressionBombWarning)
 Image.init()  # all readers, of which formats= below chooses
 # All but EPS, which is a program that Pillow hands to Ghostscript, and IPTC, which may hold EPS within: an image from a
