@@ -5,18 +5,14 @@ python -m src.report 'sweep=[optimizers,augmentation]'
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from src.runs.errors import errors_as_sentence
 from src.runs.hydra_versions import MAIN
 from src.sweeps.command_line import run
-
-if TYPE_CHECKING:
-    from src.analysis.page.page import Page
 
 # pandas, scipy and matplotlib are imported where they are used, so that --help answers at once.
 
@@ -25,6 +21,7 @@ if TYPE_CHECKING:
 def main(cfg: DictConfig) -> None:
     from rich.console import Console
 
+    from src.analysis.report import write_report
     from src.runs.escaping import printable
 
     with errors_as_sentence(debug=cfg.debug):
@@ -32,59 +29,10 @@ def main(cfg: DictConfig) -> None:
         folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         with console.status("reading runs, drawing figures"):
-            page = report(cfg, folder)
+            page = write_report(cfg, folder)
     for line in (*(finding.text for finding in page.findings), "", *page.caveats):
         console.print(line)
     console.print(f"\n{printable(folder / 'report.html')}")
-
-
-def report(cfg: DictConfig, folder: Path) -> "Page":
-    """Write the report into ``folder``.
-
-    Raises:
-        FileNotFoundError, ValueError: there is no such sweep, none of its runs has completed, or a setting does not
-            fit it.
-    """
-    from src.analysis.page.contents import page_of
-    from src.analysis.page.html import to_html
-    from src.analysis.page.markdown import to_markdown
-    from src.analysis.table import load_runs
-    from src.runs.escaping import csv_cell, printable
-    from src.runs.files import check_stays_within
-    from src.sweeps.jobs import commands, find_sweep
-
-    check_stays_within(folder)
-    if not cfg.sweep:
-        raise ValueError("Name a sweep: python -m src.report sweep=NAME, a folder in logs/train/sweeps")
-    if not all(isinstance(target, int | float) and 0 < target <= 1 for target in cfg.targets):
-        raise ValueError(
-            f"targets is {cfg.targets}; expected validation accuracies above 0, up to 1, such as [0.5,0.9]."
-        )
-    if not isinstance(cfg.baseline, DictConfig):
-        raise ValueError(f"baseline is {cfg.baseline!r}; expected a level by factor, such as +baseline.optim=adam.")
-    sweeps = [find_sweep(str(name)) for name in (cfg.sweep if isinstance(cfg.sweep, ListConfig) else [cfg.sweep])]
-    everything = load_runs(*sweeps)
-    if not (everything.status == "completed").any():
-        where = ", ".join(map(str, sweeps))
-        raise ValueError(f"None of the {len(everything)} runs in {where} has completed; there is nothing to report.")
-    page = page_of(
-        printable(", ".join(sweep.name for sweep in sweeps)),
-        everything,
-        tune=cfg.tune if isinstance(cfg.tune, str) else list(cfg.tune or []),
-        targets=list(cfg.targets),
-        baselines=dict(cfg.baseline),
-        commands=[command for sweep in sweeps for command in commands(sweep)],
-    )
-    cells = (
-        everything.drop(columns=["by_class", "classes", "settings", "choices"]).rename(columns=csv_cell).map(csv_cell)
-    )
-    cells.to_csv(folder / "runs.csv", index=False)
-    (folder / "figures").mkdir(exist_ok=True)
-    for drawing in page.drawings():
-        drawing.save(folder / "figures")
-    (folder / "report.md").write_text(to_markdown(page), encoding="utf-8")
-    (folder / "report.html").write_text(to_html(page), encoding="utf-8")
-    return page
 
 
 if __name__ == "__main__":

@@ -8,21 +8,20 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-import src.sweeps.naming  # noqa: F401  (the resolvers that conf/*.yaml use)
+from src.runs.command import setting
 from src.runs.errors import sentence
 from src.runs.hydra_versions import CONF
 from src.sweeps.jobs import how_to_finish
+from src.sweeps.multirun import SweepSummary  # and, by it, the resolvers that conf/*.yaml use
 
 _PATHS = ("ckpt", "resume", "images", "out", "eval", "sweep", "hydra.run.dir", "hydra.sweep.dir")
 
@@ -59,8 +58,8 @@ def run(main: Callable[[], Any]) -> None:
         raise SystemExit(1) from None
     except (KeyboardInterrupt, SystemExit) as stopped:
         code = stopped.code if isinstance(stopped, SystemExit) else 128 + signal.SIGINT
-        if isinstance(code, int) and code > 128 and _multirun() and HydraConfig.initialized():
-            print(how_to_finish(Path(HydraConfig.get().sweep.dir)))
+        if isinstance(code, int) and code > 128 and _multirun() and SweepSummary.sweep is not None:
+            print(how_to_finish(SweepSummary.sweep))
         if isinstance(code, str):
             print(code, file=sys.stderr)
             code = 1
@@ -80,13 +79,9 @@ def quote_path(argument: str) -> str:
     key, _, value = argument.partition("=")
     several = value[:1] in ("'", '"', "[") or value in ("", "null") or ("," in value and _multirun())
     exists = re.search(r"[^\w./+-]", value) and os.path.exists(value)  # noqa: PTH110  (Path's raises if it is too long)
-    if not exists and (several or key not in _PATHS):
+    if "$" in value or (not exists and (several or key not in _PATHS)):
         return argument
-    with suppress(HydraException):
-        if OverridesParser.create().parse_override(argument).value() == value:
-            return argument
-    value = value.rstrip("/\\").replace("'", "\\'") or value
-    return f"{key}='{value}'"
+    return setting(key, value.rstrip("/\\") or value)
 
 
 def _explain(error: Exception, command: str) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
@@ -36,6 +35,8 @@ class SweepSummary(Callback):
     """Name the jobs of a multirun and record that they were asked for; at its end, print a table of all jobs of the
     sweep, and exit with 1 unless all of this launch completed."""
 
+    sweep: Path | None = None  # of this process's latest launch
+
     def __init__(self) -> None:
         self.asked: dict[str, list[str]] = {}  # overrides of this launch's jobs, by folder name
 
@@ -48,7 +49,7 @@ class SweepSummary(Callback):
         # Under "uv run", Ray would start its workers by "uv run" as well, in a folder where that finds no project.
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         clear_cache()  # images may have changed since this process looked at them
-        HydraConfig.instance().set_config(deepcopy(config))  # which Hydra does only while a job runs
+        SweepSummary.sweep = Path(config.hydra.sweep.dir)
         _split(config, "resume", "resume continues one run, without --multirun")
         try:
             check_stays_within(Path(config.hydra.sweep.dir))  # before Hydra writes there
