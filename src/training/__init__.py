@@ -1,1 +1,2 @@
-"""What a run does; ``run.py`` is the one screen to read first. Imports runs, data, augment, models."""
+"""Training: one run, from its configuration to its results. Read ``run.py`` first.
+May import runs, data, augment and models."""

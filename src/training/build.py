@@ -35,11 +35,11 @@ _NOT_ABOUT_THE_RUN = (
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Hide Lightning's announcements of hardware and tips, and its warnings of what is as it should be."""
-    logging.getLogger("lightning").handlers.clear()  # its messages go where ours go, and not to stderr as well
+    """Hide Lightning's hardware messages and tips, and the warnings in ``_NOT_ABOUT_THE_RUN``."""
+    logging.getLogger("lightning").handlers.clear()  # its messages go to our handlers, not also to stderr
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # whose tables the user asked for
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # the user asked for their tables
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"lightning\.pytorch\.utilities\._pytree")
         for message in _NOT_ABOUT_THE_RUN:
@@ -54,13 +54,13 @@ def build_data(cfg: DictConfig) -> ImageDataModule:
         ValueError, OSError: a setting does not fit the data, or the data cannot be read.
     """
     data: ImageDataModule = instantiate(cfg.data, aug=instantiate(cfg.aug), seed=cfg.seed)
-    if data.bits is not None:  # found in the images: other images are read for the network in the same way
+    if data.bits is not None:  # found in the images; later images are read in the same way
         OmegaConf.update(cfg, "data.bits", data.bits, force_add=True)
     return data
 
 
 def build_network(model: DictConfig, num_classes: int, image_size: int) -> nn.Module:
-    """The backbone of a config's ``model``; ``image_size`` is left out for one that has no such argument."""
+    """Build the backbone of a config's ``model``; ``image_size`` is passed only if the backbone accepts it."""
     try:
         return instantiate(model, num_classes=num_classes, image_size=image_size)
     except TypeError as error:
@@ -70,7 +70,7 @@ def build_network(model: DictConfig, num_classes: int, image_size: int) -> nn.Mo
 
 
 def _optimizer_factory(optim: DictConfig) -> Callable[..., torch.optim.Optimizer]:
-    """What makes the optimiser of a module. A class, such as torch's own, is given the module's parameters."""
+    """Return a function from module to optimiser. A class, such as torch's own, gets the module's parameters."""
     factory = instantiate(optim, _partial_=True)
     return (lambda module: factory(module.parameters())) if isinstance(factory.func, type) else factory
 
@@ -116,10 +116,10 @@ def _on_gpu(cfg: DictConfig) -> bool:
 
 
 def process_count(cfg: DictConfig) -> int:
-    """How many processes train together, on all machines: one for each of ``cfg.trainer.devices``.
+    """The number of processes that train together, on all machines: one per device of ``cfg.trainer.devices``.
 
     Raises:
-        ValueError: that number is not known, not to be had, or does not divide ``cfg.data.batch_size``.
+        ValueError: that number is unknown, exceeds the devices here, or does not divide ``cfg.data.batch_size``.
     """
     devices = cfg.trainer.get("devices", 1)
     if devices in ("auto", -1):
@@ -143,10 +143,10 @@ def process_count(cfg: DictConfig) -> int:
 
 
 def check_trainer(cfg: DictConfig) -> None:
-    """Check what Lightning does not put into a sentence of its own.
+    """Check the settings for which Lightning has no clear error message.
 
     Raises:
-        ValueError: ``cfg.trainer`` asks for a device that this machine does not have, or for no epochs.
+        ValueError: ``cfg.trainer`` requests a device or precision that this machine does not have, or no epochs.
     """
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     if cfg.trainer.accelerator in ("gpu", "cuda", "mps") and not has_gpu:
@@ -170,7 +170,7 @@ def build_trainer(cfg: DictConfig, **settings: Any) -> L.Trainer:
     """
     check_trainer(cfg)
     processes = process_count(cfg)
-    # The statistics of BatchNorm need to be the same in all processes only when they are used: see Classifier.
+    # BatchNorm statistics must agree between processes only when they are used: see Classifier.
     strategy = DDPStrategy(broadcast_buffers=False) if processes > 1 else "auto"
     sync_batchnorm = processes > 1 and bool(cfg.trainer.get("sync_batchnorm")) and _on_gpu(cfg)
     own = {"strategy": strategy, "use_distributed_sampler": False} | settings
@@ -181,17 +181,17 @@ def build_trainer(cfg: DictConfig, **settings: Any) -> L.Trainer:
                 "of these names, the strategy follows trainer.devices, and files are kept in the run folder."
             )
     _keep_memory()
-    # With deterministic algorithms torch would also fill whatever is allocated, in case a program reads it unwritten.
+    # With deterministic algorithms torch would also fill all newly allocated memory, which costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it; no effect on the CPU
     return instantiate(cfg.trainer, sync_batchnorm=sync_batchnorm, **own)
 
 
 def _keep_memory() -> None:
-    """Have glibc keep freed memory for the next step, in place of giving it back and asking for it again.
+    """Make glibc keep freed memory for the next step instead of returning it to the system.
 
-    A network on the CPU frees its activations in every step. Blocks of that size are mapped anew each time, and the
-    kernel clears them page by page. Other C libraries do not know ``mallopt``, and are left as they are.
+    On the CPU, activations are freed in every step. By default glibc maps blocks of that size anew each time, and the
+    kernel clears them page by page. Other C libraries have no ``mallopt`` and are not changed.
     """
     with suppress(AttributeError, OSError, TypeError):  # TypeError: Windows cannot open "this program"
         mallopt = ctypes.CDLL(None).mallopt
@@ -201,15 +201,15 @@ def _keep_memory() -> None:
 
 
 def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tuple[L.Trainer, History]:
-    """The trainer of a run that is recorded in ``folder``, and the callback that holds its history.
+    """Build the trainer of a run that is recorded in ``folder``, and the callback with its history.
 
     Args:
-        validates: whether there is a validation set, by whose accuracy the best epoch is chosen; otherwise the
-            last epoch is the best.
+        validates: whether there is a validation set. The best epoch has the highest validation accuracy; without
+            a validation set it is the last epoch.
 
     Raises:
-        ValueError: see ``check_trainer`` and ``Checkpoints``; or there is a validation set, but not every epoch would
-            use it.
+        ValueError: see ``check_trainer`` and ``Checkpoints``; or there is a validation set that some epoch would not
+            use.
     """
     usual = {"max_steps": -1, "check_val_every_n_epoch": 1, "val_check_interval": 1.0}  # 1: after every batch
     for name, value in usual.items():

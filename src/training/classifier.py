@@ -1,4 +1,4 @@
-"""The LightningModule: loss, metrics, optimiser. It knows nothing of where images come from."""
+"""The LightningModule: loss, metrics, optimiser. It does not know where images come from."""
 
 import inspect
 import logging
@@ -25,8 +25,8 @@ COMPILE_MODES = ("reduce-overhead", "max-autotune")  # with CUDA graphs; and wit
 
 
 class ImageMean(Metric):
-    """Mean over images, of batches' means. torchmetrics' MeanMetric looks for NaN in every step, for which a GPU
-    is waited for; with nan_strategy="disable" it ignores the weights (torchmetrics issue 3434)."""
+    """Mean over images, from batch means. torchmetrics' MeanMetric checks for NaN in every step, which synchronises
+    the GPU; with nan_strategy="disable" it ignores the weights (torchmetrics issue 3434)."""
 
     mean_value: Tensor
     weight: Tensor
@@ -50,16 +50,16 @@ class StageMetrics(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.loss = ImageMean()
-        # Checking its arguments costs more than the metric; cross_entropy has refused wrong labels by then.
+        # Checking the arguments costs more than the metric; cross_entropy has already rejected wrong labels.
         self.accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Take in a batch: its mean loss, logits ``[B, num_classes]`` and labels ``[B]``."""
+        """Add a batch: its mean loss, logits ``[B, num_classes]`` and labels ``[B]``."""
         self.loss.update(loss.detach(), len(labels))
         self.accuracy.update(logits.detach(), labels)
 
     def so_far(self) -> tuple[float, float]:
-        """Loss and accuracy, of the images that this process has seen."""
+        """Loss and accuracy over the images that this process has seen."""
         loss: Any = self.loss
         accuracy: Any = self.accuracy
         return (loss.mean_value / loss.weight).item(), (accuracy.tp / (accuracy.tp + accuracy.fn)).item()
@@ -76,18 +76,18 @@ class Classifier(L.LightningModule):
     Args:
         network: float images ``[B, 3, S, S]`` to logits ``[B, num_classes]``.
         optimizer: makes the optimiser for a module's parameters.
-        schedule: what multiplies the learning rate, step by step.
+        schedule: the factor on the learning rate at each step.
         classes: names of the classes, by index; their number is ``num_classes``.
-        image_size: side of the images; like ``classes`` and ``config`` it goes into every checkpoint, so that one can
-            be used without its run folder and without data.
-        seed: of whatever the network draws while it trains (dropout and the like).
+        image_size: side of the images. Every checkpoint contains it, ``classes`` and ``config``, so that a checkpoint
+            can be used without its run folder and without data.
+        seed: seed of the network's own random numbers in training (dropout, for example).
         label_smoothing: 0 to 1; only in the training loss.
         channels_last: memory layout of the network and of the images.
-        compile: whether to ``torch.compile`` the network; or the mode in which, one of ``COMPILE_MODES``.
-        config: plain values, what the run was configured with.
+        compile: whether to ``torch.compile`` the network, or a mode of ``COMPILE_MODES`` to compile it in.
+        config: the run's configuration, plain values.
 
     Raises:
-        ValueError: ``label_smoothing`` is out of its range, or a switch is not one of its choices.
+        ValueError: ``label_smoothing`` is out of range, or ``channels_last`` or ``compile`` is not a valid choice.
     """
 
     def __init__(
@@ -127,23 +127,23 @@ class Classifier(L.LightningModule):
         self.val_metrics = StageMetrics(len(classes))
         self.test_metrics = StageMetrics(len(classes))
         self.test_by_class = MulticlassStatScores(len(classes), average=None)
-        # After a test: the share, 0 to 1, of each class's images that were recognised; None for a class without any.
+        # After a test: accuracy, 0 to 1, of each class; None for a class without images.
         self.test_accuracy_by_class: dict[str, float | None] = {}
-        # The optimiser steps taken before the latest validation, and the weights that it looked at.
+        # The number of optimiser steps before the latest validation, and the weights that it validated.
         self._validated: tuple[int, dict[str, Tensor]] = -1, {}
         self._sums: dict[str, Tensor] = {}  # of ``fit_metrics``, from a checkpoint
-        self.tested: Mapping[str, Tensor] | None = None  # the network's weights to test; None: those it has
-        # Into the checkpoint: an epoch that is resumed half-way reports the whole of it.
+        self.tested: Mapping[str, Tensor] | None = None  # the weights to test; None: the current ones
+        # Saved in the checkpoint, so that an epoch that is resumed half-way reports metrics of the whole epoch.
         self.fit_metrics.loss.persistent(True)
         self.fit_metrics.accuracy.persistent(True)
 
     def forward(self, images: Tensor) -> Tensor:
-        """float images ``[B, 3, S, S]`` to logits ``[B, num_classes]``, in float32 or what precision is higher."""
+        """float images ``[B, 3, S, S]`` to logits ``[B, num_classes]``, in float32 or a higher precision."""
         logits = self.network(images.to(self.dtype).contiguous(memory_format=self.memory_format))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def on_train_start(self) -> None:
-        # A checkpoint brings the rate of the run's length back then; this run's may be another.
+        # A checkpoint restores the rate for the run's former length; this run's length may differ.
         scheduler = self.lr_schedulers()
         assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
         for group, base, factor in zip(
@@ -164,7 +164,7 @@ class Classifier(L.LightningModule):
         sums = self.fit_metrics.of_all_processes()
         state, step, weights = checkpoint["state_dict"], *self._validated
         state.update({f"fit_metrics.{name}": value for name, value in sums.items()})
-        # Other callbacks may validate weights that they leave out of the checkpoint, or change them after validation.
+        # Other callbacks may validate weights that are not in the checkpoint, or change weights after validation.
         if step == self.global_step and not all(torch.equal(state[name], weights[name]) for name in weights):
             checkpoint["resumed_weights"] = {name: state[name] for name in weights}
             state.update(weights)
@@ -176,20 +176,20 @@ class Classifier(L.LightningModule):
         self.network.to(dtype=next(value.dtype for value in state.values() if value.is_floating_point()))  # 64-true
 
     def on_fit_start(self) -> None:
-        # A precision such as bf16-true is that of all modules, but no sum over thousands of images can be kept in it.
+        # A precision such as bf16-true applies to all modules, but is too low for a sum over thousands of images.
         for metrics in (self.fit_metrics, self.val_metrics, self.test_metrics):
             metrics.loss.set_dtype(torch.float32)
 
     on_test_start = on_fit_start
 
     def on_train_epoch_start(self) -> None:
-        # Lightning skips this hook when it resumes within an epoch: then the sums so far count.
+        # Lightning skips this hook when it resumes within an epoch; the sums so far are then kept.
         self.fit_metrics.loss.reset()
         self.fit_metrics.accuracy.reset()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # What the network itself draws (dropout) follows from seed and batch, so no generator need be saved. They are
-        # hashed, as torch's CPU generator heeds the lower 32 bits of a seed only.
+        # The network's random numbers (dropout) depend only on seed and batch, so no generator has to be saved. Both
+        # are hashed, because torch's CPU generator uses only the lower 32 bits of a seed.
         key = np.random.SeedSequence((self.seed, self.trainer.fit_loop.total_batch_idx, *self._rank()))
         seed = int(key.generate_state(1, np.uint64)[0] >> 1)
         torch.default_generator.manual_seed(seed)
@@ -202,20 +202,20 @@ class Classifier(L.LightningModule):
         loss = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self._check_finite(loss, batch_idx)
         self._record("train", self.fit_metrics, loss, logits, labels)
-        # Lightning drops what is logged in between, but a number is sent to the GPU first, for which both wait.
+        # Lightning drops values logged in between, but first copies each to the GPU, which synchronises it.
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train/batch_loss", loss)
             self.log("optim/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss * self._share(len(labels), batch_idx)
 
     def _rank(self) -> tuple[int, ...]:
-        """What tells the random numbers of processes apart that train together; the first draws as one alone would."""
+        """Part of the seed that differs between processes; empty on rank 0, which draws like a single process."""
         return () if self.global_rank == 0 else (self.global_rank,)
 
     def _share(self, images: int, batch_idx: int) -> float:
-        """What to weight this process's mean loss by, for a step to follow the mean over all its images.
+        """Weight of this process's mean loss, so that a step uses the mean over all its images.
 
-        Lightning takes the mean over the batches of a step and over processes. The result is 1 unless the last batch of
+        Lightning takes the mean over the batches of a step and over processes. The weight is 1 unless the last batch of
         an epoch is smaller, or the last step of an epoch has fewer batches.
         """
         group, processes = self.trainer.accumulate_grad_batches, self.trainer.world_size
@@ -225,8 +225,8 @@ class Classifier(L.LightningModule):
         return images * processes * group / total
 
     def on_validation_epoch_start(self) -> None:
-        # After the callbacks' own, which may put other weights in place.
-        # Each process has kept the running statistics of its own images; those of the first are what is saved.
+        # Runs after the callbacks' own hooks, which may swap the weights.
+        # Each process has running statistics of its own images; those of rank 0 are saved.
         if self.trainer.world_size > 1:
             for buffer in self.network.buffers():
                 torch.distributed.broadcast(buffer, src=0)
@@ -237,7 +237,7 @@ class Classifier(L.LightningModule):
         self._evaluate("val", self.val_metrics, batch)
 
     def on_test_epoch_start(self) -> None:
-        if self.tested is not None:  # after the callbacks' own, which may put other weights in place
+        if self.tested is not None:  # after the callbacks' own hooks, which may swap the weights
             self.network.load_state_dict(self.tested)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
@@ -263,7 +263,7 @@ class Classifier(L.LightningModule):
         self.log(f"{stage}/accuracy", metrics.accuracy, on_step=False, on_epoch=True, prog_bar=stage == "val")
 
     def _check_finite(self, loss: Tensor, batch_idx: int) -> None:
-        """Stop at a loss that is not finite. On a GPU, which has to wait to show it, only now and then."""
+        """Raise if the loss is not finite. A GPU, which this synchronises, is checked only now and then."""
         if self.device.type != "cpu" and batch_idx % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         if not math.isfinite(value := loss.item()):
@@ -275,7 +275,7 @@ class Classifier(L.LightningModule):
             )
 
     def on_train_epoch_end(self) -> None:
-        # Before any checkpoint of this epoch is written: what happened between two looks at the loss?
+        # Catches what happened between two checks, before any checkpoint of this epoch is written.
         self._check_finite(self.fit_metrics.loss.compute(), batch_idx=0)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

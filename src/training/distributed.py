@@ -1,11 +1,11 @@
 """Data parallel training: one run in several processes, each with its share of every batch (``trainer=ddp``).
 
-One process runs Hydra and owns the run folder. It gives configuration and folder to the processes that train:
+One process runs Hydra and owns the run folder. It passes configuration and folder to the training processes:
 
 - Started alone, by a user or as a job of any launcher, it starts them on this machine and supervises them.
-- Started by torchrun or srun with others, it trains as rank 0; the others train what it broadcasts.
+- Started by torchrun or srun with others, it trains as rank 0; the others train the runs that it broadcasts.
 
-Lightning's own way is to start the user's command again for every process: of a multirun, all of it.
+Lightning itself would repeat the user's command in every process, including a whole multirun.
 """
 
 import json
@@ -41,20 +41,20 @@ _HELPER_KILLED = (
     "a helper process of this run was killed (multiprocessing's forkserver or resource tracker): the run was stopped, "
     "and its last checkpoint is intact"
 )
-_GRACE = 10.0  # seconds that the other processes have to save and exit once the run cannot go on
+_GRACE = 10.0  # seconds for the other processes to save and exit after a failure
 
 
 def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
-    """Train as ``fit_and_test`` does, in as many processes as ``cfg.trainer`` asks for.
+    """Run ``fit_and_test`` in as many processes as ``cfg.trainer`` requests.
 
     Returns:
-        What rank 0 returns.
+        The result of rank 0.
 
     Raises:
-        ValueError: the processes that torchrun or srun started are not those that ``cfg.trainer`` asks for, or this
+        ValueError: torchrun or srun started another number of processes than ``cfg.trainer`` requests, or this
             system cannot start them.
         RuntimeError: a process was killed.
-        Exception: whatever the first process to fail raised, with its stack trace as a note.
+        Exception: the error of the first process to fail, with its stack trace as a note.
     """
     from src.training.build import build_data, process_count
     from src.training.run import fit_and_test
@@ -74,7 +74,7 @@ def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
         )
     if processes == 1:
         return fit_and_test(cfg, folder)
-    build_data(cfg)  # so that an error in them is shown once, and only one process downloads and decodes
+    build_data(cfg)  # an error is then shown once, and only one process downloads and decodes
     plain = OmegaConf.to_container(cfg, resolve=True)
     if started > 1:
         _broadcast({"config": plain, "folder": str(folder.path)})
@@ -86,7 +86,7 @@ def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
 
 
 def rank_and_size() -> tuple[int, int]:
-    """This process's rank, and how many processes torchrun or srun started; 0 and 1 for one that was started alone."""
+    """This process's rank, and the number of processes that torchrun or srun started; 0 and 1 without them."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if "SLURM_STEP_NUM_TASKS" in os.environ:  # not in a batch script, which runs once
@@ -95,9 +95,9 @@ def rank_and_size() -> tuple[int, int]:
 
 
 def run_on_rank_0(main: Callable[[], Any]) -> None:
-    """Call ``main`` in the first of the processes that torchrun or srun started; the others train what it broadcasts.
+    """Call ``main`` on rank 0 of the processes that torchrun or srun started; the others train what it broadcasts.
 
-    Only rank 0 may run Hydra: each process would name a folder of its own, by its own clock.
+    Only rank 0 may run Hydra: otherwise each process would name its own folder, by its own clock.
     """
     rank, processes = rank_and_size()
     if rank > 0:
@@ -107,14 +107,14 @@ def run_on_rank_0(main: Callable[[], Any]) -> None:
     finally:
         if processes > 1:
             _broadcast(None)
-            # Rank 0 may hold the store: it stays until the others have read that, unless one of them hangs.
+            # The store may live in rank 0, so rank 0 stays until the others have read this, or one hangs.
             with suppress(RuntimeError):
                 _store().wait([f"left {other}" for other in range(1, processes)], timedelta(seconds=_GRACE))
 
 
 @cache
 def _store() -> "Store":
-    """Key-value store of all processes: torchrun's, or one that rank 0 holds."""
+    """Key-value store of all processes: torchrun's, or one in rank 0."""
     from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
     from torch.distributed import PrefixStore, rendezvous
 
@@ -129,9 +129,9 @@ _broadcasts = count()
 
 
 def _broadcast(run: Mapping[str, Any] | None) -> None:
-    """Send the next run to the other processes; None: there is no other.
+    """Send the next run to the other processes; None: there are no more runs.
 
-    By the store, as torch's own broadcast needs a process group, which Lightning creates in every run.
+    The store is used because torch's broadcast needs a process group, which Lightning creates only within a run.
     """
     _store().set(f"run {next(_broadcasts)}", json.dumps(run))
 
@@ -158,21 +158,21 @@ def _follow() -> None:
             fit_and_test(OmegaConf.create(run["config"]), RunFolder(run["folder"]))
         except (Interrupted, KeyboardInterrupt):
             raise SystemExit(130) from None
-        except Exception as error:  # ends the others, too: torchrun and srun see to it
+        except Exception as error:  # torchrun and srun then end the others
             raise SystemExit(f"process {rank_and_size()[0]}: {sentence(error)}") from None
 
 
 # ---- started alone ---------------------------------------------------------------------------------------------------
-# torch.multiprocessing.start_processes and elastic_launch return an error as text, not the exception; both let the
-# workers train on when this process is killed, and elastic_launch names a failed peer 10 s after the process killed.
+# torch.multiprocessing.start_processes and elastic_launch return an error as text, not the exception. Both leave the
+# workers running when this process is killed, and elastic_launch names a failed peer 10 s after the process killed.
 
 
 def _start_and_supervise(processes: int, config: Any, folder: Path) -> float:
-    """Train in new processes, the workers. Whichever process ends, all do: a worker, this one, or a helper of
-    multiprocessing.
+    """Train in new processes, the workers. If any process ends (a worker, this one, or a helper of multiprocessing),
+    all end.
 
-    Each worker has a pipe to this process, which carries stop signals there and the outcome back, and which the
-    system closes when either end dies. Process ids would not do: they reach no worker once the forkserver is gone.
+    A pipe to each worker carries stop signals there and the outcome back. The system closes it when either end dies.
+    Process ids are not enough: once the forkserver is gone, they no longer reach a worker.
     """
     import rich
     import torch
@@ -189,7 +189,7 @@ def _start_and_supervise(processes: int, config: Any, folder: Path) -> float:
         "GROUP_RANK": "0",
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(store.port),
-        # To Lightning the workers look like torchrun's: they exist already, and so does the store.
+        # To Lightning the workers look like torchrun's: both they and the store already exist.
         "TORCHELASTIC_RUN_ID": "ablation-bench",
         "TORCHELASTIC_USE_AGENT_STORE": "True",
     }
@@ -200,12 +200,12 @@ def _start_and_supervise(processes: int, config: Any, folder: Path) -> float:
         "terminal": rich.get_console().is_terminal,
         "job": concurrent_job_name(hydra),
     }
-    # Imports take seconds: the forkserver does them once, and workers are forked from it for every run of a sweep.
-    if multiprocessing.get_start_method(allow_none=True) == "loky":  # joblib's, whose name a worker would not know
+    # Imports take seconds: the forkserver imports once, and the workers of every run of a sweep are forked from it.
+    if multiprocessing.get_start_method(allow_none=True) == "loky":  # joblib's; a worker would not know the name
         multiprocessing.set_start_method("forkserver", force=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["src.training.run"])
-    pipes = [context.Pipe() for _ in range(processes)]  # stop signals that arrive before a worker starts wait in them
+    pipes = [context.Pipe() for _ in range(processes)]  # they buffer stop signals until a worker starts
     workers: dict[Connection, BaseProcess] = {}
     received: list[int] = []
 
@@ -213,10 +213,10 @@ def _start_and_supervise(processes: int, config: Any, folder: Path) -> float:
         at_once = bool(received) and number == signal.SIGINT
         received.append(number)
         _send(number, [ours for ours, _ in pipes])
-        if at_once:  # also where workers wait for each other in vain
+        if at_once:  # also if the workers are deadlocked
             raise KeyboardInterrupt
 
-    in_main_thread = threading.current_thread() is threading.main_thread()  # no other one may have handlers
+    in_main_thread = threading.current_thread() is threading.main_thread()  # others cannot install handlers
     former = {number: signal.signal(number, forward) for number in STOP_SIGNALS if in_main_thread}
     try:
         for rank, (ours, theirs) in enumerate(pipes):
@@ -238,24 +238,24 @@ def _start_and_supervise(processes: int, config: Any, folder: Path) -> float:
             with suppress(EOFError, OSError):  # the worker has exited
                 while ours.poll(max(0.0, until - time.monotonic())):
                     ours.recv()
-            ours.close()  # a worker that is still there exits, see _obey
+            ours.close()  # a worker that is still running exits, see _obey
         for worker in workers.values():
             worker.join(1)
-            worker.kill()  # one that is suspended does not
+            worker.kill()  # a suspended worker has not exited
 
 
 def _first_result(workers: Mapping[Connection, BaseProcess], received: Sequence[int]) -> float:
     """Wait for all workers, or for the first to fail. Return the result of rank 0.
 
     Args:
-        received: stop signals that were forwarded; grows meanwhile.
+        received: stop signals that were forwarded so far; the signal handler appends to it.
     """
     from src.training.callbacks.interrupt import Interrupted
 
-    tracker = resource_tracker.getfd()  # a pipe that only the resource tracker reads: ready once that has died
+    tracker = resource_tracker.getfd()  # a pipe that only the resource tracker reads: ready once it has died
     results: dict[Connection, float] = {}
     while waiting := [worker for worker in workers if worker not in results]:
-        # The forkserver tells when a worker exits: to hear that before the worker's own last word, it must have died.
+        # A sentinel that is ready before the worker's own outcome means that the forkserver has died.
         helpers: list[Any] = [] if received else [tracker, *(workers[worker].sentinel for worker in waiting)]
         ready = [worker for worker in wait([*waiting, *helpers]) if worker in workers]
         if not ready:
@@ -273,16 +273,16 @@ def _first_result(workers: Mapping[Connection, BaseProcess], received: Sequence[
                 outcome = Interrupted(received[0]) if received else RuntimeError("a process ended without a word")
             if isinstance(outcome, BaseException):
                 if not received:
-                    _check_alive(list(workers.values()))  # that another one was killed explains all else
+                    _check_alive(list(workers.values()))  # a killed worker is the cause of the other errors
                 raise outcome
             results[worker] = outcome
     return results[next(iter(workers))]
 
 
 def _check_alive(workers: Sequence[BaseProcess]) -> None:
-    """Raise a RuntimeError that names a worker which was killed, if one was.
+    """Raise a RuntimeError that names a killed worker, if there is one.
 
-    The others fail in the next exchange with it, and may say so before it has exited: wait for that.
+    Other workers fail in their next exchange with it, maybe before its exit is visible; so wait for that.
     """
     until = time.monotonic() + 1
     while time.monotonic() < until and {worker.exitcode for worker in workers} <= {None, 0}:
@@ -302,8 +302,8 @@ def _send(number: int, workers: Iterable[Connection]) -> None:
 def _work(
     supervisor: Connection, environment: dict[str, str], threads: int, config: Any, folder: Path, screen: Any
 ) -> None:
-    """Be a worker: send what ``fit_and_test`` returns or raises."""
-    os.setsid()  # a terminal's Ctrl-C reaches the supervisor only, which forwards it: twice would mean at once
+    """The main function of a worker: send what ``fit_and_test`` returns or raises."""
+    os.setsid()  # a terminal's Ctrl-C reaches only the supervisor, which forwards it; a second one would stop at once
     threading.Thread(target=_obey, args=(supervisor,), daemon=True).start()
     os.environ.update(environment)
     try:
@@ -334,7 +334,7 @@ def _work(
 
 
 def _obey(supervisor: Connection) -> None:
-    """Raise the stop signals that the supervisor sends, and exit when it has died: the folder is then another's."""
+    """Raise the stop signals that the supervisor sends. Exit when it has died, as its lock on the folder is gone."""
     with suppress(EOFError, OSError):
         while True:
             os.kill(os.getpid(), supervisor.recv())
@@ -342,17 +342,17 @@ def _obey(supervisor: Connection) -> None:
 
 
 def _portable(error: BaseException) -> BaseException:
-    """The error, or its sentence where another process could not build it again."""
+    """The error; or, if it cannot be pickled and rebuilt, a RuntimeError with its message."""
     from src.runs.errors import sentence
 
     try:
-        deepcopy(error)  # takes it apart and builds it again, as pickle does
+        deepcopy(error)  # rebuilds it as pickle does
     except Exception:
         return RuntimeError(sentence(error))
     return error
 
 
 def _silence() -> None:
-    """Neither log nor warn: rank 0 does, for all."""
+    """Turn off logs and warnings: rank 0 logs for all."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")

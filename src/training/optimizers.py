@@ -1,4 +1,4 @@
-"""Optimisers: torch's own, with one choice added, what weight decay applies to."""
+"""torch's optimisers, with a choice of the parameters that weight decay applies to."""
 
 import inspect
 import math
@@ -17,16 +17,16 @@ def build_optimizer(
     fused: bool | None = None,
     **settings: Any,
 ) -> torch.optim.Optimizer:
-    """An optimiser for the parameters of ``module``.
+    """Build an optimiser for the parameters of ``module``.
 
     Args:
-        module: whose parameters are optimised.
+        module: the module to optimise.
         algorithm: name of a class in ``torch.optim``, such as ``SGD``.
         lr: learning rate, above 0; a schedule multiplies it.
-        decay_norm_and_bias: whether weight decay also applies to parameters with fewer than two dimensions,
-            that is to biases and to the scale and shift of normalisation layers.
-        fused: one pass over weights, gradients and momentum in place of one for every term of the formula. None: where
-            the class and the device can.
+        decay_norm_and_bias: whether weight decay also applies to parameters with fewer than two dimensions:
+            biases, and the scale and shift of normalisation layers.
+        fused: whether one kernel updates weights and momentum, instead of one per term of the formula. None: if
+            the class and the device support it.
         settings: further arguments of that class.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How a job ends: recorded in its run folder, and told to the user in one sentence."""
+"""How a job ends: recorded in its run folder, and reported to the user in one sentence."""
 
 import contextlib
 import logging
@@ -22,15 +22,15 @@ log = logging.getLogger(__name__)
 def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> float:
     """Run ``job`` and record in ``folder`` whether it completed, failed or was interrupted.
 
-    A completed run that fails to be trained longer stays completed, with the result that it had.
+    If training a completed run longer fails, the run stays completed and keeps its former result.
 
     Args:
         job: returns the metric that a sweep optimises.
-        folder: the job's own; results.json is in it.
+        folder: the job's folder, with results.json.
         debug: whether to show stack traces. They are always in the log file.
 
     Returns:
-        What ``job`` returns; NaN for a failed job of a multirun, so that the others go on.
+        The result of ``job``; NaN for a failed job of a multirun, so that the other jobs run.
 
     Raises:
         SystemExit: with 1, after an error in a single run.
@@ -41,20 +41,20 @@ def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> floa
     try:
         value = job()
     except (Interrupted, KeyboardInterrupt, SystemExit) as stopped:
-        # Lightning turns a KeyboardInterrupt, which only a second Ctrl-C raises, into a SystemExit.
+        # Only a second Ctrl-C raises KeyboardInterrupt; Lightning turns it into a SystemExit.
         reason = stopped if isinstance(stopped, Interrupted) else Interrupted(signal.SIGINT)
         folder.update(status="interrupted", error=str(reason))
         log.warning("Interrupted.")
-        if HydraConfig.get().mode != RunMode.MULTIRUN:  # what finishes a sweep is told once
+        if HydraConfig.get().mode != RunMode.MULTIRUN:  # a sweep prints its own command, once
             trust = trust_override(folder.results().get("config", {}))
             print(
                 f"To resume it: {command('src.train', *trust, resume=folder.path)}"
             )  # not logged, which would wrap it
-        if "SUBMITIT_EXECUTOR" in os.environ:  # what submitit waits for, to queue the job again and end this process
+        if "SUBMITIT_EXECUTOR" in os.environ:  # on this signal submitit requeues the job and ends this process
             signal.raise_signal(signal.Signals["SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")])
         raise SystemExit(128 + reason.number) from None
     except Exception as error:
-        # On a full disk the run stays recorded as running, and will go on like one that was killed.
+        # On a full disk the run stays recorded as running, and is resumed like a killed run.
         with contextlib.suppress(OSError):
             if folder.restore():
                 log.warning("%s keeps the result that it had: it could not be trained longer.", folder.path)

@@ -1,4 +1,4 @@
-"""What results.json says of a run, and the last screen."""
+"""The content of results.json for a run, and the summary that is printed at its end."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -29,12 +29,12 @@ from src.training.callbacks.history import History
 
 
 def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any]:
-    """What is known before training: what the run is, and what it was made with.
+    """The record before training: configuration, settings, code revision and package versions.
 
-    How the code differs from its commit is kept in the folder of the run, or of its sweep.
+    The diff of the code to its commit is saved in the folder of the run, or of its sweep.
 
     Args:
-        former: of a run that goes on, what is known of it; otherwise empty.
+        former: results.json of a run that is resumed; empty for a new run.
     """
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     content = former.get("settings", {}).get(identity.CONTENT)
@@ -50,13 +50,13 @@ def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any
         "started": former.get("started", datetime.now(UTC).isoformat(timespec="seconds")),
         "versions": versions(),
         "revision": code,
-        "revisions": [*(other for other in earlier if other != code), code],  # of a run that went on with changed code
+        "revisions": [*(other for other in earlier if other != code), code],  # several if the code changed
     }
 
 
 def of_data(data: ImageDataModule, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The classes, how many images there are to train on, to validate on and to test on, and, as the images are
-    known now, the run's identity: ``settings`` and their fingerprint."""
+    """The classes, the numbers of training, validation and test images, and the run's identity: ``settings`` with the
+    content of the images, and their fingerprint."""
     images = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
     settings = {**settings, identity.CONTENT: data.content}
     return {
@@ -69,10 +69,10 @@ def of_data(data: ImageDataModule, settings: Mapping[str, Any]) -> dict[str, Any
 
 
 def check_same_data(former: Results, found: dict[str, Any]) -> None:
-    """Check that a run goes on with the images that it has been trained on.
+    """Check that a resumed run uses the images that it was trained on.
 
     Raises:
-        ValueError: it would not; the message says what differs.
+        ValueError: the images differ; the message says how.
     """
     changed = [
         f"the {words} were {former[name]} and are now {found[name]}"  # type: ignore[literal-required]
@@ -88,8 +88,7 @@ def check_same_data(former: Results, found: dict[str, Any]) -> None:
 
 
 def of_network(network: nn.Module, image_size: int) -> dict[str, int]:
-    """The number of parameters, and of floating-point operations (twice the multiply-adds) in one image's forward
-    pass."""
+    """The number of parameters, and the FLOPs (twice the multiply-adds) of the forward pass of one image."""
     parameter = next(network.parameters())
     image = torch.zeros(1, 3, image_size, image_size, device=parameter.device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -101,7 +100,7 @@ def of_network(network: nn.Module, image_size: int) -> dict[str, int]:
 
 
 def of_training(trainer: L.Trainer, history: History) -> dict[str, Any]:
-    """What came of training. The metrics are those of the best epoch, the first of equals, as for its checkpoint."""
+    """The results of training. The metrics are those of the best epoch (the first on a tie), as in best.ckpt."""
     rows = history.rows
     if not rows:
         raise ValueError("Training was stopped before its first epoch, by trainer.max_time or by a callback.")
@@ -122,7 +121,7 @@ def of_training(trainer: L.Trainer, history: History) -> dict[str, Any]:
 
 
 def _ended_by(trainer: L.Trainer) -> str:
-    """What ended training: a limit of the trainer, by its name, or a callback."""
+    """What ended training: the name of a limit of the trainer, or a callback."""
     if trainer.current_epoch == trainer.max_epochs and trainer.is_last_batch:
         return "max_epochs"
     if trainer.global_step == trainer.max_steps:
@@ -132,15 +131,13 @@ def _ended_by(trainer: L.Trainer) -> str:
 
 
 def _stopped(results: Results) -> str:
-    """Of a run that did not reach its last epoch, why not."""
-    asked = results["config"]["trainer"]["max_epochs"]
-    return (
-        f", stopped by {results['ended']} before the end of epoch {asked}" if results["ended"] != "max_epochs" else ""
-    )
+    """Why a run stopped before its last epoch; empty if it did not."""
+    last = results["config"]["trainer"]["max_epochs"]
+    return f", stopped by {results['ended']} before the end of epoch {last}" if results["ended"] != "max_epochs" else ""
 
 
 def show(folder: RunFolder) -> None:
-    """The last screen: the result, the run folder, and how to look at it. One line for a job of a multirun."""
+    """Print the result, the run folder and the next commands. One line for a job of a multirun."""
     results = folder.results()
     metrics = results["metrics"]
     console = Console(highlight=False, soft_wrap=True)  # commands stay in one piece, to be copied

@@ -1,4 +1,4 @@
-"""Continuing a run: the configuration it was started with."""
+"""Resuming a run: its recorded configuration, with the allowed changes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,17 +16,17 @@ _LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time")
 
 
 def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
-    """The configuration of the run in folder ``cfg.resume``, with what may change applied.
+    """The configuration of the run in folder ``cfg.resume``, with the allowed overrides applied.
 
     Args:
         cfg: the configuration of the resuming command.
-        overrides: of the resuming command, as Hydra got them: besides ``resume`` and ``debug``, only the run's length,
-            neutral values of ``trainer`` (see ``src.runs.identity``), and where the images lie now.
+        overrides: the overrides of that command. Besides ``resume``, ``trust`` and ``debug``, they may set the run's
+            length, neutral keys of ``trainer`` (see ``src.runs.identity``), and ``data.root``.
 
     Raises:
-        FileNotFoundError: the folder holds no run.
+        FileNotFoundError: the folder contains no run.
         ValueError: an override would make it another run, there is nothing left to do, the checkpoints of a completed
-            run are damaged, or the folder, which may be a stranger's, would make the run build what it should not.
+            run are damaged, or ``trusted`` refuses the configuration, which may come from a third party.
     """
     folder = RunFolder(Path(cfg.resume))
     results = folder.results()
@@ -59,7 +59,7 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         raise ValueError(
             f"{folder.path} has completed epoch {results['epochs']}, {last}; to train it longer, add {more}."
         )
-    if results["status"] == "completed":  # it is not to be trained again from the beginning
+    if results["status"] == "completed":  # raises if damaged, instead of training from the start
         load_checkpoint(folder.last), load_checkpoint(folder.best)
     resumed.resume, resumed.debug = cfg.resume, cfg.debug
     return resumed

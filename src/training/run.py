@@ -18,11 +18,11 @@ log = logging.getLogger(__name__)
 def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
     """Fit, test with the best checkpoint, and write results.json.
 
-    A run that was interrupted goes on from its last checkpoint, if it came to write one. Of processes that train
-    together (``src.training.distributed``) each calls this, and the first one writes.
+    An interrupted run is resumed from its last checkpoint, if there is one. In distributed training
+    (``src.training.distributed``) every process calls this, and only rank 0 writes.
 
     Returns:
-        The accuracy, 0 to 1, by which a sweep may choose: on the validation set where there is one, else on the
+        The accuracy, 0 to 1, that a sweep optimises: on the validation set if there is one, else on the
         test set.
     """
     record = rank_zero_only(folder.update)

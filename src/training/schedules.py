@@ -1,7 +1,7 @@
 """Learning-rate schedules: pure functions of the step and of the run's length.
 
-They are stepped once per optimiser step and keep no state, so a run that is resumed with another length simply
-follows the curve of that length from then on. ``on_length`` says what that means for each.
+They are stepped once per optimiser step and keep no state, so a run that is resumed with another length
+follows the curve of that length from then on. ``on_length`` says what this means for each schedule.
 """
 
 import math
@@ -25,8 +25,8 @@ class Schedule:
     """A curve that multiplies the learning rate, after an optional linear warm-up.
 
     Args:
-        warmup_epochs: 0 or more epochs over which the rate rises linearly to its full value; they keep their
-            length whatever the run's, and the curve takes what is left.
+        warmup_epochs: 0 or more epochs over which the rate rises linearly to its full value. Their number does
+            not depend on the run's length; the curve covers the other epochs.
 
     Raises:
         ValueError: a setting is out of its range.
@@ -50,7 +50,7 @@ class Schedule:
         Args:
             step: optimiser steps taken so far, from 0.
             steps: optimiser steps of the whole run.
-            steps_per_epoch: optimiser steps of an epoch, by which the warm-up is counted.
+            steps_per_epoch: optimiser steps of an epoch; the unit of the warm-up.
         """
         warmup = round(self.warmup_epochs * steps_per_epoch)
         if step < warmup:
@@ -59,7 +59,7 @@ class Schedule:
 
 
 class Constant(Schedule):
-    """The learning rate stays."""
+    """A constant learning rate."""
 
     on_length = "a longer run goes on at the same rate"
 
@@ -88,7 +88,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class OneCycle(Schedule):
-    """Up, then down, each along half a cosine wave (Smith & Topin 2018; the rates of ``torch.optim``'s OneCycleLR).
+    """Up, then down, each along half a cosine wave (Smith & Topin 2018; same rates as ``torch.optim``'s OneCycleLR).
 
     Args:
         rise: fraction of the run spent rising, above 0 and below 1.
@@ -110,18 +110,18 @@ class OneCycle(Schedule):
 
     def curve(self, step: int, steps: int) -> float:
         peak, last = self.rise * steps - 1, steps - 1
-        if step <= peak and peak > 0:  # a run of a few steps has no way up
+        if step <= peak and peak > 0:  # a run of a few steps has no rise
             return _cosine_between(self.start, 1.0, step / peak)
         return _cosine_between(1.0, self.final, min((step - peak) / (last - peak), 1.0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step(Schedule):
-    """A staircase.
+    """A step function.
 
     Args:
         milestones: fractions of the run, 0 to 1, at which the rate drops.
-        gamma: by what it is multiplied there, 0 to 1.
+        gamma: the factor at each milestone, 0 to 1.
     """
 
     milestones: Sequence[float] = field(default=(0.5, 0.75))

@@ -1,7 +1,7 @@
-"""What TensorBoard shows of a run: under which names, in which groups, with what explanation.
+"""The TensorBoard logger of a run: names, groups and descriptions of its charts.
 
-Everywhere else a metric is named by stage and quantity (``train/loss``), as in metrics.csv. TensorBoard makes a group
-of what stands before the slash, so here the quantity comes first, and training lies beside validation.
+Elsewhere a metric is named by stage and quantity (``train/loss``), as in metrics.csv. TensorBoard groups by the part
+before the slash, so here the quantity comes first, which puts training beside validation.
 """
 
 from collections.abc import Collection, Mapping
@@ -66,10 +66,10 @@ _CHARTS = {
 
 
 class TensorBoard(Logger):
-    """Write events beside what else is in the run folder.
+    """Write events into the run folder itself.
 
-    TensorBoard calls a run by the path of the folder that holds its events, so they lie in none of their own: the jobs
-    of a sweep are listed by their overrides. Lightning's ``epoch`` is left out, as it is the same curve for all.
+    TensorBoard names a run by the folder of its events, so without a subfolder the jobs of a sweep are listed by their
+    overrides. Lightning's ``epoch`` is left out, because its curve is the same for all runs.
 
     Args:
         save_dir: the run folder.
@@ -85,14 +85,14 @@ class TensorBoard(Logger):
     @property
     @rank_zero_experiment
     def experiment(self) -> SummaryWriter:
-        """The writer; on all processes but the first, something that ignores every call."""
+        """The writer; on ranks other than 0, an object that ignores every call."""
         if self._writer is None:
             self._writer = SummaryWriter(str(self.folder))
         return self._writer
 
     @rank_zero_only
     def begin(self, step: int) -> None:
-        """Take back what was written from ``step`` on: a run that was stopped goes on from there."""
+        """Discard events from ``step`` on: a resumed run starts there."""
         self._writer = SummaryWriter(str(self.folder), purge_step=step)
 
     def save(self) -> None:
@@ -134,14 +134,14 @@ class TensorBoard(Logger):
         self.experiment.add_custom_scalars({**_CHARTS, **more})
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
-        """Nothing: what Lightning would enter here is the whole configuration. See ``log_factors``."""
+        """Do nothing: Lightning would log the whole configuration here. See ``log_factors``."""
 
     def log_factors(self, factors: Mapping[str, Any], varied: Collection[str]) -> None:
-        """Enter the run in the hparams tab, with its factors and its test metrics, once there are any.
+        """Add the run to the hparams tab, with its factors and, once they exist, its test metrics.
 
         Args:
             factors: numbers are compared as numbers; None leaves its cell empty.
-            varied: those of them that the tab shows first.
+            varied: names of factors that the tab shows first.
         """
         session, experiment = SessionStartInfo(), Experiment()
         for name, value in factors.items():
@@ -168,7 +168,7 @@ class TensorBoard(Logger):
 
     @rank_zero_only
     def _write(self, content: Summary, step: int | None, metadata: SummaryMetadata) -> None:
-        """Write what SummaryWriter's own methods write, and the metadata, which they do not admit."""
+        """Write a summary with its metadata, which SummaryWriter's own methods do not accept."""
         content.value[0].metadata.CopyFrom(metadata)
         self.experiment.file_writer.add_summary(content, step)
 

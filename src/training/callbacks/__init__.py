@@ -1,1 +1,1 @@
-"""What watches a run, saves it and stops it."""
+"""Callbacks that monitor, save and stop a run. Read ``checkpoints.py`` first. Imports what ``src.training`` may."""

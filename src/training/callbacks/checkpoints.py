@@ -15,10 +15,10 @@ from src.runs.folder import RunFolder, write_whole
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """Write checkpoints whole, and keep the former last.ckpt as previous.ckpt.
+    """Write checkpoints atomically, and keep the former last.ckpt as previous.ckpt.
 
-    Lightning's own writer leaves it to the system when bytes reach the disk, and unfinished files in the system's
-    temporary folder, from where moving them into place may be copying.
+    Lightning's own writer does not flush to the disk. It leaves unfinished files in the system's temporary folder,
+    and moving a file from there may be a copy, which is not atomic.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -30,12 +30,12 @@ class CheckpointFiles(TorchCheckpointIO):
         with write_whole(path, "wb", keep=self.folder.previous if path == self.folder.last else None) as file:
             try:
                 torch.save(checkpoint, file)
-            except RuntimeError as error:  # torch complains of a position, and hides why it could not write
+            except RuntimeError as error:  # torch reports a file position, not the cause
                 raise error.__context__ if isinstance(error.__context__, OSError) else error from None
 
     @rank_zero_only
     def save_best_as_last(self) -> None:
-        """What saving last.ckpt would write, copied, which is quicker."""
+        """Copy best.ckpt to last.ckpt, which is quicker than saving the same content again."""
         with (
             self.folder.best.open("rb") as best,
             write_whole(self.folder.last, "wb", keep=self.folder.previous) as last,
@@ -46,8 +46,8 @@ class CheckpointFiles(TorchCheckpointIO):
 def resumable_after(trainer: L.Trainer, batch_idx: int) -> bool:
     """Whether a checkpoint can be saved after this training batch.
 
-    Gradients that wait for further batches before the optimiser steps are in no checkpoint; after the last batch comes
-    that of the epoch. Processes that train together have to agree, for which GPUs wait, so they ask now and then.
+    Checkpoints do not contain accumulated gradients, and the last batch is followed by the epoch's own checkpoint.
+    Distributed processes must agree, which synchronises GPUs, so there it is true only now and then.
     """
     every = 1 if trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
     if (batch_idx + 1) % every:
@@ -57,20 +57,20 @@ def resumable_after(trainer: L.Trainer, batch_idx: int) -> bool:
 
 
 class Checkpoints(Checkpoint):
-    """Save the last epoch, the best, and within long epochs every few minutes.
+    """Save the last epoch, the best epoch, and within long epochs every few minutes.
 
-    Lightning's ModelCheckpoint renews its ``last`` only when it also found a new best, so a resumed run would repeat
-    every epoch since; and it remembers absolute paths, so a run folder that was moved would forget its best.
+    Lightning's ModelCheckpoint renews ``last`` only together with a new best, so a resumed run would repeat every
+    epoch since then. It also stores absolute paths, so a run folder that was moved would lose its best.
 
     Args:
-        files: where they go. ``best`` is written first, since a run that is killed between the two repeats the epoch
+        files: writes the files. ``best`` is written first: a run that is killed between the two repeats the epoch
             and writes the same ``best`` again.
-        monitor: the metric that is highest in the best epoch, the first one of equals; None makes the last epoch
+        monitor: the metric that is highest in the best epoch (the first on a tie); None makes the last epoch
             the best.
-        minutes: save once so much wall time has passed since the last checkpoint; None saves at the end of epochs only.
+        minutes: wall time between checkpoints within an epoch; None saves only at the end of epochs.
 
     Raises:
-        ValueError: ``minutes`` is negative or no number.
+        ValueError: ``minutes`` is negative or not a number.
     """
 
     def __init__(self, files: CheckpointFiles, monitor: str | None, minutes: float | None = None) -> None:
@@ -97,7 +97,7 @@ class Checkpoints(Checkpoint):
         if self.minutes is None or not resumable_after(trainer, batch_idx):
             return
         due = time.monotonic() - self._saved >= 60 * self.minutes
-        if trainer.strategy.reduce_boolean_decision(due, all=False):  # processes that train together save together
+        if trainer.strategy.reduce_boolean_decision(due, all=False):  # all processes save together
             trainer.save_checkpoint(self.files.folder.last)
             self._saved = time.monotonic()
 

@@ -1,4 +1,4 @@
-"""metrics.csv: one row an epoch, and a line for whoever is looking on."""
+"""metrics.csv, with one row per epoch, and one log line per epoch."""
 
 import csv
 import logging
@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 class History(L.Callback):
-    """Keep every epoch's metrics, in the run folder and in the checkpoint.
+    """Save every epoch's metrics in the run folder and in the checkpoint.
 
-    The rows travel in the checkpoint, and the file is written anew from them after every epoch, atomically: it
-    never holds an epoch twice, nor one that a resumed run has yet to repeat.
+    After every epoch the file is rewritten atomically from the rows, which are also in the checkpoint. So it never
+    contains an epoch twice, nor one that a resumed run has yet to repeat.
 
     Args:
         file: where to write the rows. Columns: ``epoch`` (from 1), ``step``, ``seconds`` (wall time of this
@@ -39,11 +39,11 @@ class History(L.Callback):
 
     @property
     def seconds(self) -> float:
-        """Wall time of all epochs so far, those before an interruption included."""
+        """Wall time of all epochs so far, including those before an interruption."""
         return sum(row["seconds"] for row in self.rows)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._epoch_start = time.perf_counter() - self._elapsed  # counts when an epoch goes on: it does not start then
+        self._epoch_start = time.perf_counter() - self._elapsed  # used only when resumed within an epoch
         if trainer.global_step:
             place = (trainer.current_epoch + 1, trainer.max_epochs, trainer.global_step)
             log.info("resumed in epoch %d/%s, after step %d", *place)
@@ -58,7 +58,7 @@ class History(L.Callback):
             "seconds": time.perf_counter() - self._epoch_start,
         }
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        for of_one_step in ("train/batch_loss", "optim/lr"):  # the last one logged; it says nothing of an epoch
+        for of_one_step in ("train/batch_loss", "optim/lr"):  # the last value logged, not one of the epoch
             metrics.pop(of_one_step, None)
         self.rows.append(row | metrics)
         if trainer.is_global_zero:

@@ -15,17 +15,17 @@ from src.training.callbacks.checkpoints import resumable_after
 
 log = logging.getLogger(__name__)
 
-# What asks a run to stop, and how results.json puts it.
+# The signals that stop a run, and their text in results.json.
 STOP_SIGNALS = {signal.SIGINT: "interrupted by the user", signal.SIGTERM: "terminated (SIGTERM)"}
 if sys.platform != "win32":  # Slurm's and submitit's, before time runs out
     STOP_SIGNALS |= {number: f"told to stop ({number.name})" for number in (signal.SIGUSR1, signal.SIGUSR2)}
 
 
 class Interrupted(Exception):
-    """The run was asked to stop, and what it had done is saved.
+    """The run received a stop signal, and its progress is saved.
 
     Args:
-        number: the signal that asked.
+        number: of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -37,7 +37,7 @@ class Interrupted(Exception):
 
 
 class InterruptCheckpoint(L.Callback):
-    """On the first of the ``STOP_SIGNALS``, finish the batch at hand, save a checkpoint and raise ``Interrupted``.
+    """On the first of the ``STOP_SIGNALS``, finish the current batch, save a checkpoint and raise ``Interrupted``.
 
     A second Ctrl-C stops at once; the checkpoint of the last epoch remains.
 
@@ -50,8 +50,8 @@ class InterruptCheckpoint(L.Callback):
         self.received: int | None = None  # a stop signal's number
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Not before: from here on, Lightning puts the former handler back, whatever happens.
-        # Python calls handlers in the main thread only; in a launcher's other threads none can be installed.
+        # Not earlier: from here on, Lightning always restores the former handler.
+        # Python allows handlers only in the main thread, so none are installed in a launcher's other threads.
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
                 signal.signal(number, self._receive)
@@ -67,7 +67,7 @@ class InterruptCheckpoint(L.Callback):
         log.warning("%s: stopping after this batch; Ctrl-C %sstops at once.", name, again)
 
     def _received_by_any(self, trainer: L.Trainer) -> int:
-        """The stop signal's number, 0 for none. Processes that train together stop together, whichever received it."""
+        """The stop signal's number, 0 for none. All processes stop together, whichever of them received it."""
         if trainer.world_size == 1:
             return self.received or 0
         device = trainer.strategy.root_device

@@ -10,17 +10,16 @@ from src.training.classifier import Classifier
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's bar with what one wants to see while waiting: this epoch's loss and accuracy so far, the last
-    validation accuracy, images per second.
+    """Lightning's bar with this epoch's loss and accuracy so far, the last validation accuracy, and images per second.
 
-    The numbers are read every ``log_every_n_steps`` batches, since reading them makes a GPU wait.
+    The numbers are read every ``log_every_n_steps`` batches, because reading them synchronises a GPU.
     """
 
     only_watches = True
 
     def __init__(self) -> None:
         super().__init__(refresh_rate=4)
-        if not rich.get_console().is_terminal:  # a log file gets a line an epoch instead
+        if not rich.get_console().is_terminal:  # a log file gets one line per epoch instead
             self.disable()
         self._shown: dict[str, str] = {}
 

@@ -1,4 +1,4 @@
-"""Signal propagation: how activations and gradients fare from layer to layer, and a verdict in plain words."""
+"""Signal propagation: activations and gradients from layer to layer, and a verdict in plain words."""
 
 import csv
 import io
@@ -44,10 +44,10 @@ COLUMNS = ("step", "depth", "layer", "kind", *QUANTITIES)
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When the verdict finds fault.
+    """Thresholds of the verdict.
 
-    A run is not learning, and a layer is dying, if two looks in a row say so: a slow start may look like guessing once,
-    and a unit that rests for one batch is not dead.
+    A run is not learning, or a layer is dying, only if two looks in a row find it: a slow start may look like guessing
+    once, and a unit that is zero for one batch is not dead.
     """
 
     patience: int = 100  # optimiser steps before a run may be called "not learning"
@@ -61,7 +61,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a look at the signals found, from which step on."""
+    """A problem that was found in the signals, and the step at which."""
 
     kind: str
     text: str
@@ -70,7 +70,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Look:
-    """What is known at one step that is looked at."""
+    """The measurements of one step."""
 
     step: int  # optimiser steps taken before
     loss: float  # mean of the losses since the last look
@@ -80,12 +80,12 @@ class Look:
 
 
 def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict | None:
-    """Say in plain words what is wrong with a run, if anything is.
+    """Describe the problem of a run, if it has one.
 
     Args:
-        look: the latest.
-        previous: the one before.
-        thresholds: when to find fault.
+        look: the latest look.
+        previous: the look before it.
+        thresholds: of the verdict.
     """
     weighted = [row for row in look.rows if row["weight_gradient"] is not None]
     convs = [row for row in weighted if row["kind"] == "conv"] or weighted  # a network may have none
@@ -138,12 +138,12 @@ def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict 
 
 
 class PropagationMonitor(L.Callback):
-    """Watch activations and gradients, layer by layer, at the first step and every so many steps.
+    """Measure activations and gradients, layer by layer, at the first step and every ``every_n_steps`` steps.
 
-    Looks at every convolution, normalisation, linear layer and ReLU of the network while a training step runs:
-    hooks are put on before that step and taken off after it, so the steps between cost nothing, and what is seen is
-    the training batch itself, its numbers unchanged. Of processes that train together the first one looks: at its share
-    of the batch, and at the gradients of the whole.
+    Measures every convolution, normalisation, linear layer and ReLU of the network during a training step. Hooks are
+    added before that step and removed after it, so the other steps cost nothing. The hooks see the training batch
+    and change no numbers. In distributed training only rank 0 measures: activations of its share of the batch, and
+    gradients of the whole batch.
 
     Writes ``signals.csv`` (a row per layer and look), ``signals.png`` (layer by step, forward and backward),
     ``predictions.csv`` and ``predictions.png`` (what the network predicts before the first step and after
@@ -153,14 +153,14 @@ class PropagationMonitor(L.Callback):
     then each of ``QUANTITIES``, empty where it does not apply.
 
     Args:
-        every_n_steps: how often to look.
+        every_n_steps: steps between two looks.
         histograms: whether TensorBoard gets histograms of activations and weight gradients.
-        stop_hopeless: whether a run that is not learning, or whose ReLUs die, ends with the epoch at hand.
+        stop_hopeless: whether to stop a run that is not learning, or whose ReLUs die, after the current epoch.
         thresholds: of the verdict, by the names of ``Thresholds``.
-        images: how many images the predictions are made on, of the validation set, else of the training set.
+        images: number of images for the predictions, of the validation set, else of the training set.
     """
 
-    only_watches = "stop_hopeless"  # it does not where that is set
+    only_watches = "stop_hopeless"  # only if that is not set
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class PropagationMonitor(L.Callback):
         self._losses: list[Tensor] = []
         self._predictions: list[dict[str, Any]] = []
 
-    state_key = "SignalPropagation"  # its name in checkpoints, from before the class had its present one
+    state_key = "SignalPropagation"  # its name in checkpoints: the class's former name
 
     def state_dict(self) -> dict[str, Any]:
         return {"verdict": self.verdict and asdict(self.verdict), "predictions": self._predictions}
@@ -210,7 +210,7 @@ class PropagationMonitor(L.Callback):
         if trainer.global_step == 0:
             self._write_rows([], "w")
             self._predict(trainer, pl_module, "before the first step")
-        else:  # what an interrupted run saw after the checkpoint will be seen again
+        else:  # drop rows after the checkpoint: their steps are repeated
             text = read_regular(self.file, LARGEST_SIGNALS).decode()
             rows = pd.read_csv(io.StringIO(text[: text.rindex("\n") + 1]))  # a killed run may have left half a line
             with write_whole(self.file, newline="", encoding="utf-8") as file:
@@ -220,7 +220,7 @@ class PropagationMonitor(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._step = trainer.global_step
-        # Of batches whose gradients accumulate, the last one, after which the optimiser steps.
+        # With gradient accumulation, look at the batch after which the optimiser steps.
         last = batch_idx + 1 == trainer.num_training_batches
         steps = last or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         self._looking = steps and self._step % self.every_n_steps == 0
@@ -340,7 +340,7 @@ class PropagationMonitor(L.Callback):
                 self._samples[f"weight_gradients/{name}"] = _sample(weight.grad.float())
 
     def _collect(self, classes: int) -> Look:
-        """Bring what was measured to the host, all at once."""
+        """Copy the measurements to the host in one transfer."""
         kinds = {name: (kind, module) for name, kind, module in self._layers}
         for name, before in self._weights.items():
             weight = kinds[name][1].weight
@@ -359,7 +359,7 @@ class PropagationMonitor(L.Callback):
             rows.append(row)
         return Look(self._step, loss, classes, one_class, rows)
 
-    # ---- telling ------------------------------------------------------------------------------------------------
+    # ---- reporting ----------------------------------------------------------------------------------------------
 
     def _write_rows(self, rows: Sequence[dict[str, Any]], mode: str) -> None:
         with self.file.open(mode, newline="", encoding="utf-8") as file:
@@ -380,13 +380,13 @@ class PropagationMonitor(L.Callback):
                         logger.experiment.add_histogram(f"signal_{name}", sample, look.step)
 
     def _judge(self, trainer: L.Trainer, look: Look) -> None:
-        if self.verdict is not None:  # the first finding stands: the others may follow from it
+        if self.verdict is not None:  # only the first: later ones may be its consequences
             return
         self.verdict = judge(look, self._previous, self.thresholds)
         if self.verdict is None:
             return
         log.warning("%s.", self.verdict.text)
-        hopeless = self.verdict.kind != "exploding gradient"  # which may yet come down again
+        hopeless = self.verdict.kind != "exploding gradient"  # which may recover
         stopped = self.stop_hopeless and hopeless
         self.folder.update(verdict=asdict(self.verdict) | {"stopped": stopped})
         if stopped:
@@ -394,7 +394,7 @@ class PropagationMonitor(L.Callback):
             trainer.should_stop = True
 
     def _predict(self, trainer: L.Trainer, pl_module: L.LightningModule, when: str) -> None:
-        """Note mean softmax and distribution of the predictions on a fixed set of images."""
+        """Record mean softmax and distribution of the predictions on a fixed set of images."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, ImageDataModule)
         images = data.val if len(data.val) else data.train

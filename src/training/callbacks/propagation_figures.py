@@ -13,7 +13,7 @@ def draw_heatmaps(signals: pd.DataFrame) -> Figure:
         signals: signals.csv, see ``PropagationMonitor``.
     """
     layers = signals.drop_duplicates("layer").sort_values("depth")
-    named = range(0, len(layers), 1 + len(layers) // 60)  # of a deep network only every so many layers have room
+    named = range(0, len(layers), 1 + len(layers) // 60)  # a deep network has more layers than room for names
     figure = Figure(figsize=(11, 2.2 + 0.17 * len(named)), layout="constrained", dpi=110)
     panels = (
         ("activation_std", "forward: standard deviation of the activations", "viridis"),

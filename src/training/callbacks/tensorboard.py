@@ -1,4 +1,4 @@
-"""What TensorBoard shows besides curves: the network's graph, augmented training images, the run's factors."""
+"""TensorBoard content besides curves: the network's graph, augmented training images, the run's factors."""
 
 import re
 import warnings
@@ -19,7 +19,7 @@ from src.training.tensorboard import tensorboards
 
 
 class TensorBoardPage(L.Callback):
-    """Write them once, when training starts from the beginning, and let the curves of a resumed run join.
+    """Write this content once, when a new run starts, and make the curves of a resumed run continuous.
 
     Args:
         images: how many training images the grid shows.
@@ -62,13 +62,13 @@ class TensorBoardPage(L.Callback):
             logger.log_end()
 
     def _grid(self, data: ImageDataModule) -> Tensor:
-        """As the network sees them in the first epoch, but not normalised: uint8 ``[3, H, W]``."""
+        """Images as the network sees them in the first epoch, but not normalised: uint8 ``[3, H, W]``."""
         images, _, positions = data.train.sample(self.images)
         return make_grid(data.augment(images, positions, epoch=0), nrow=8)
 
 
 def _varied(run: Path) -> set[str]:
-    """In what the jobs of the sweep differ, by whole keys and their last parts; else what the folder is named by."""
+    """Keys, whole and last parts, in which the jobs of the sweep differ; without sweep.json, those of the folder."""
     jobs: list[list[str]] = []
     try:
         for record in read_json(run.parent / "sweep.json", Launches)["launches"]:

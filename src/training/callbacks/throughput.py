@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 class Throughput(L.Callback):
-    """Log how many images a second training takes in, averaged over the epoch so far: ``speed/images_per_second``.
-    Of processes that train together the first one counts its own, which take as long as everyone's.
+    """Log training images per second, averaged over the epoch so far: ``speed/images_per_second``.
+    In distributed training, rank 0's own images are multiplied by the number of processes, which are equally fast.
 
-    Validation does not count, so that the epoch's last value, the one in metrics.csv, is the speed of training.
+    Validation time is excluded, so the epoch's last value, which is in metrics.csv, is the speed of training.
     """
 
     only_watches = True
