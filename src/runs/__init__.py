@@ -1,1 +1,2 @@
-"""One run on disk: its folder, checkpoints, identity and origin; what a stranger's may do. Imports no other room."""
+"""One run on disk: folder, checkpoints, identity, provenance, and checks of untrusted files. Read ``folder.py`` first.
+Imports no other package of ``src``."""

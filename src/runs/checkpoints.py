@@ -1,4 +1,4 @@
-"""Reading checkpoints, one's own and those of strangers."""
+"""Reading checkpoints, trusted or not."""
 
 import logging
 import zipfile
@@ -21,30 +21,30 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What this project reads of a checkpoint, which may be a stranger's: nothing else of it reaches any other code.
+    """The checked content of a checkpoint, which may be untrusted. Other code gets nothing else of the file.
 
     When a run is resumed, Lightning reads the rest.
 
-    ``config`` is the run's, resolved; to be built only once ``trusted`` has checked it.
+    ``config`` is the run's, resolved; build it only after ``trusted`` has checked it.
     """
 
     config: dict[str, Any]
     classes: tuple[str, ...]  # their names by index, two or more; printable
     image_size: int  # side S of the images, 1 to 4096 pixels
     weights: dict[str, Tensor]  # of the network, by name
-    epoch: int | None  # from 0; None where the file does not say
-    epochs: int  # that were finished, by their rows of metrics.csv
+    epoch: int | None  # from 0; None if not recorded
+    epochs: int  # finished epochs: the number of rows of metrics.csv
 
     @classmethod
     def parse(cls, content: Any) -> "Checkpoint":
         """Parse Lightning's dictionary.
 
         Raises:
-            Exception: of whatever kind; a part is missing, of another type or out of its range.
+            Exception: of any type; a part is missing, of another type or out of range.
         """
         carried, callbacks = content["hyper_parameters"], content.get("callbacks", {})
         config, classes = carried["config"], carried["classes"]
-        # Checkpoints have not always said it: it is a setting of the data then, or that of CIFAR-10.
+        # Old checkpoints do not have it: then it is a setting of the data, or 32 as for CIFAR-10.
         image_size = carried.get("image_size") or config["data"].get("image_size", 32)
         weights = {name: value for name, value in content["state_dict"].items() if name.startswith("network.")}
         epoch, rows = content.get("epoch"), callbacks.get("History", {}).get("rows", [])
@@ -68,11 +68,11 @@ def _are_numbers(values: Iterable[Any]) -> bool:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Load a checkpoint onto the CPU: tensors and plain values only, no code is run.
+    """Load a checkpoint onto the CPU: only tensors and plain values; no code is run.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no checkpoint of this project, or its bytes are not those that were written.
+        ValueError: it is not a checkpoint of this project, or it is damaged.
     """
     if not path.is_file():
         raise FileNotFoundError(
@@ -80,12 +80,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     try:
         with open_regular(path, LARGEST) as file, zipfile.ZipFile(file) as archive:
-            # torch compresses nothing, so what unpacks to more than the file was made to fill the memory.
+            # torch does not compress, so a file that unpacks to more than its size is a zip bomb.
             intact = sum(entry.file_size for entry in archive.infolist()) <= path.stat().st_size
-            intact = intact and archive.testzip() is None  # torch does not check the sums that it wrote
+            intact = intact and archive.testzip() is None  # torch does not verify its checksums
             file.seek(0)
             checkpoint = Checkpoint.parse(torch.load(file, map_location="cpu", weights_only=True) if intact else None)
-    except Exception:  # torch raises whatever the bytes lead it to
+    except Exception:  # a damaged file makes torch raise almost anything
         intact = False
     if not intact:
         raise ValueError(
@@ -96,11 +96,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 
 def last_good_checkpoint(folder: RunFolder) -> Checkpoint | None:
-    """What a run goes on from: its last checkpoint, else the one before; None for the beginning.
+    """The checkpoint to resume from: the last, else the one before; None to start from the beginning.
 
-    Files that cannot be gone on from are deleted, so that they never take the place of a good one; the checkpoint that
-    is returned is in ``folder.last``. Once an epoch is finished, a run cannot go on without its best.ckpt, which no
-    later epoch may replace.
+    Damaged files are deleted, so that they never replace a good one. The returned checkpoint is in ``folder.last``.
+    Once an epoch is finished, best.ckpt is also required, because later epochs may not write a new one.
     """
     for file in (folder.last, folder.previous):
         if not file.exists():

@@ -1,4 +1,4 @@
-"""An error as the user reads it: one sentence."""
+"""Error messages for the user: one sentence each."""
 
 import re
 import sys
@@ -9,27 +9,27 @@ from typing import NoReturn
 
 from src.runs.escaping import printable
 
-# What our own checks, the operating system and torch raise over a user's mistake: the message says it all.
-# Any other kind of error is named by its type as well.
+# Our own checks, the operating system and torch raise these for a user's mistake: the message alone is clear.
+# For any other error the type is shown too.
 _SPEAKS_FOR_ITSELF = (ValueError, OSError, FloatingPointError)
 
 
 def sentence(error: BaseException) -> str:
-    """An error in one line. Hydra's wrapping around what a constructor raised is taken off."""
+    """An error in one line, without the exception that Hydra wraps around an error of a constructor."""
     while type(error).__name__ == "InstantiationException" and error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split())
-    # The machine's memory, to Python and to torch on Linux and on Windows; a GPU's.
+    # Messages for main memory (Python, torch on Linux and Windows) and for GPU memory.
     full = "can't allocate memory|not enough memory|out of memory"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and re.search(full, text)):
         wanted = re.search(r"allocate ([\d.]+ \w+)", text)
-        told = f" ({wanted[1]} more were needed)" if wanted else ""
-        return f"Out of memory{told}: choose a smaller data.batch_size or data.eval_batch_size."
+        amount = f" ({wanted[1]} more were needed)" if wanted else ""
+        return f"Out of memory{amount}: choose a smaller data.batch_size or data.eval_batch_size."
     return printable(text if isinstance(error, _SPEAKS_FOR_ITSELF) and text else f"{type(error).__name__}: {text}")
 
 
 def stop(error: BaseException, *, debug: bool) -> NoReturn:
-    """Tell the user about ``error``, with its stack trace where ``debug`` is set, and exit with 1."""
+    """Print ``error``, with its stack trace if ``debug`` is set, and exit with 1."""
     if debug:
         traceback.print_exception(error)
     else:
@@ -39,7 +39,7 @@ def stop(error: BaseException, *, debug: bool) -> NoReturn:
 
 @contextmanager
 def errors_as_sentence(*, debug: bool) -> Iterator[None]:
-    """Explain an error of the block to the user and exit with 1, see ``stop``."""
+    """Print an error of the block and exit with 1, see ``stop``."""
     try:
         yield
     except Exception as error:

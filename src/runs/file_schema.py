@@ -1,6 +1,6 @@
-"""What the files of runs, sweeps and evaluations may say, checked as they are read.
+"""Schemas of the files of runs, sweeps and evaluations, checked when a file is read.
 
-What gets past ``parse`` has the types and the ranges that are declared here, whoever wrote the file.
+Values that ``parse`` returns have the types and ranges declared here, whoever wrote the file.
 """
 
 import json
@@ -34,7 +34,7 @@ class Verdict(TypedDict, total=False):
 
 
 class TrainerConfig(TypedDict, total=False):
-    max_epochs: Any  # as it was asked for, which may be what it was refused for
+    max_epochs: Any  # as requested; maybe invalid, so that the run failed
 
 
 class Config(TypedDict, total=False):
@@ -44,7 +44,7 @@ class Config(TypedDict, total=False):
 
 
 class Results(TypedDict, total=False):
-    """results.json. Keys are added as they become known; a run that has just begun has the first four."""
+    """results.json. Keys are added as they become known; a new run has the first four."""
 
     schema: Count
     status: Literal["running", "completed", "interrupted", "failed"]
@@ -54,7 +54,7 @@ class Results(TypedDict, total=False):
     config: Config
     choices: dict[str, str]
     settings: dict[str, Any]
-    factors: dict[str, Any]  # of schema 1, in place of the two above
+    factors: dict[str, Any]  # schema 1; replaced by the two above
     seed: Count
     fingerprint: str
     started: str
@@ -85,7 +85,7 @@ class Launch(TypedDict):
 
 
 class Launches(TypedDict):
-    """sweep.json; each of its launches is parsed on its own, so that a damaged one hides no other."""
+    """sweep.json; each launch is parsed separately, so that a damaged one does not hide the others."""
 
     launches: list[Any]
 
@@ -111,7 +111,7 @@ class _Measured(TypedDict, total=False):
 
 
 class Evaluation(_Measured):
-    """eval.json, as far as it is read again."""
+    """The part of eval.json that is read again."""
 
     ckpt: str
     images: Count
@@ -123,11 +123,11 @@ _WORDS = {str: "text", float: "a number", int: "a whole number", bool: "true or 
 
 
 def read_json(file: Path, kind: Any) -> Any:
-    """What a file of JSON says, see ``parse``.
+    """Read a JSON file and ``parse`` it.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no JSON, or not of this kind.
+        OSError: the file cannot be read.
+        ValueError: it is not JSON, or not of this kind.
     """
     try:
         return parse(kind, json.loads(read_regular(file)))
@@ -136,20 +136,20 @@ def read_json(file: Path, kind: Any) -> Any:
 
 
 def parse(kind: Any, value: Any, name: str = "") -> Any:
-    """A value from a file of JSON, if it is of a kind.
+    """Check that a value from a JSON file is of a kind.
 
     Args:
         kind: ``str``, ``int``, ``float``, ``bool``, ``list[X]``, ``tuple[X, X]``, ``dict[str, X]``, ``X | None``,
             ``Literal[...]``, ``Annotated[X, lowest, highest]``, a TypedDict (keys that it does not declare are Any), or
-            ``Any``: what JSON can hold, nested no deeper than ``DEEPEST``.
-        value: what ``json.loads`` gave.
-        name: of the value, for the message; none for the whole content.
+            ``Any``: any JSON value, nested no deeper than ``DEEPEST``.
+        value: the result of ``json.loads``.
+        name: of the value, for the message; empty for the whole content.
 
     Returns:
-        The same with printable strings. Those of Any are left as they are: they may be paths.
+        The value with printable strings. Strings in an Any are unchanged: they may be paths.
 
     Raises:
-        ValueError: it is of another kind.
+        ValueError: the value is of another kind.
     """
     origin, arguments = get_origin(kind), get_args(kind)
     expected = _WORDS.get(kind, "")
@@ -182,10 +182,10 @@ def parse(kind: Any, value: Any, name: str = "") -> Any:
 
 
 def parse_metrics(value: Any, name: str = "") -> dict[str, float]:
-    """Metrics by their names, ``stage/quantity``. An accuracy is from 0 to 1; a loss may be infinite or NaN.
+    """Metrics by name, ``stage/quantity``. An accuracy is from 0 to 1; a loss may be infinite or NaN.
 
     Raises:
-        ValueError: it is not that.
+        ValueError: the value is something else.
     """
     metrics = parse(dict[str, float], value, name)
     for key in metrics:
@@ -196,7 +196,7 @@ def parse_metrics(value: Any, name: str = "") -> dict[str, float]:
 
 
 def _is_plain(value: Any, depth: int = DEEPEST) -> bool:
-    """Whether it is not nested too deeply, and no number in it is too large for what computes with it."""
+    """Whether it is nested no deeper than ``depth``, and no integer in it exceeds ``LARGEST``."""
     if isinstance(value, dict | list):
         children = value.values() if isinstance(value, dict) else value
         return depth > 0 and all(_is_plain(child, depth - 1) for child in children)

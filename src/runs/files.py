@@ -1,4 +1,4 @@
-"""Files and folders that another may have made: reading ends, and writing stays where it belongs."""
+"""Untrusted files and folders: reads are bounded, and writes stay inside the folder."""
 
 import os
 import stat
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-LARGEST = 2**26  # bytes of a file of JSON, or of one with a row an epoch
-LARGEST_SIGNALS = 2**30  # of signals.csv, with a row for every layer and look
+LARGEST = 2**26  # bytes of a JSON file, or of a file with one row per epoch
+LARGEST_SIGNALS = 2**30  # bytes of signals.csv, with one row per layer and look
 
 
 def open_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> BinaryIO:
-    """Open a regular file to read it: a named pipe or a device might never end.
+    """Open a regular file for reading. A named pipe or a device, which might never end, is refused.
 
     Args:
         path: of the file; a link is followed.
@@ -19,26 +19,26 @@ def open_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> Binary
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no regular file, or a larger one.
+        ValueError: it is not a regular file, or it is too large.
     """
     status = Path(path).stat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError(f"{path} is no regular file")
     if status.st_size > largest:
         raise ValueError(f"{path} has {status.st_size:,} bytes; at most {largest:,} are read")
-    # A pipe that takes its place meanwhile does not wait for a writer; Windows has none.
+    # O_NONBLOCK: if a pipe replaces the file meanwhile, opening it does not block. Windows has no such pipes.
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
 
 
 def read_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> bytes:
-    """The content of a regular file, see ``open_regular``; no more than ``largest`` bytes of one that grows."""
+    """The content of a regular file, see ``open_regular``; at most ``largest`` bytes, even if the file grows."""
     with open_regular(path, largest) as file:
         return file.read(largest) or b""
 
 
 def links_outside(folder: Path) -> Iterator[str]:
-    """What is in a folder, at any depth, through which writing there would change something elsewhere, in a sentence
-    each: symbolic links that lead out, files with a second name (hard links), pipes and devices."""
+    """One sentence for each entry of a folder, at any depth, through which a write could change something outside:
+    symbolic links that lead out, files with a second name (hard links), pipes and devices."""
     home = os.path.realpath(folder)
     for path in folder.rglob("*"):
         try:
@@ -53,15 +53,15 @@ def links_outside(folder: Path) -> Iterator[str]:
 
 
 def is_own(status: os.stat_result) -> bool:
-    """Whether this is a folder, or a regular file with one name only."""
+    """Whether this is a folder, or a regular file without hard links."""
     return stat.S_ISDIR(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink == 1)
 
 
 def check_stays_within(folder: Path) -> None:
-    """Check that what is written in a folder stays in it, see ``links_outside``.
+    """Check that writes in a folder stay in it, see ``links_outside``.
 
     Raises:
-        ValueError: it would not.
+        ValueError: a write could leave the folder.
     """
     for finding in links_outside(folder):
         raise ValueError(finding)

@@ -1,12 +1,12 @@
-"""The run folder: where a run keeps what it did, and the one file, results.json, that says what happened.
+"""The run folder: the files of a run. results.json describes the run and its result.
 
-.hydra/            what was asked for (Hydra writes it)
-results.json       what came of it: status, factors, metrics, cost, provenance
-metrics.csv        one row an epoch
-events.out.*       what TensorBoard shows
+.hydra/            the requested configuration (written by Hydra)
+results.json       the result: status, factors, metrics, cost, provenance
+metrics.csv        one row per epoch
+events.out.*       events for TensorBoard
 checkpoints/       best.ckpt, last.ckpt, and previous.ckpt while training
-train.log          what was printed, and the stack trace of an error
-.lock              held by the process that runs it
+train.log          the log, and the stack trace of an error
+.lock              locked by the process that runs it
 .completed/        the result of a completed run while it is trained longer
 """
 
@@ -33,16 +33,17 @@ SCHEMA_VERSION = 2
 
 @contextmanager
 def write_whole(path: Path, mode: str = "w", *, keep: Path | None = None, **options: Any) -> Iterator[IO[Any]]:
-    """Open a file to be written so that a reader, or a crash, meets the old file or the new one and nothing between.
+    """Open a file for an atomic write: a reader, also after a crash, finds either the old file or the new one.
 
-    What is written goes to a file beside it, to the disk, and then into place. Whoever writes ``path`` is alone in it.
+    The content is written to a temporary file beside ``path``, flushed to the disk, and renamed. Only one process may
+    write ``path`` at a time.
 
     Args:
         mode, options: as for ``open``.
-        keep: where the old file is kept.
+        keep: where to move the old file.
     """
-    unfinished = path.with_name(f".{path.name}.part")  # always the same: one that a killed process left is replaced
-    unfinished.unlink(missing_ok=True)  # and one that is a link is not followed
+    unfinished = path.with_name(f".{path.name}.part")  # a fixed name, so a killed process's leftover is replaced
+    unfinished.unlink(missing_ok=True)  # and a link is not followed
     try:
         with unfinished.open(mode.replace("w", "x"), **options) as file:
             yield file
@@ -87,15 +88,15 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for as long as the block lasts, or this process; children do not inherit the hold.
+        """Lock the folder until the block or this process ends; child processes do not inherit the lock.
 
         Raises:
-            RunInUse: another process holds it.
+            RunInUse: another process has the lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.lock_file)
         try:
-            lock.acquire(timeout=1)  # whoever only looks, see ``is_locked``, has let go by then
+            lock.acquire(timeout=1)  # ``is_locked`` takes the lock only for a moment
         except Timeout:
             raise RunInUse(f"{self.path} is being run by {self.owner()}.") from None
         try:
@@ -104,29 +105,29 @@ class RunFolder:
             lock.release()
 
     def is_locked(self) -> bool:
-        """Whether a process is running it now."""
+        """Whether a process is running this run now."""
         try:
-            if not is_own(self.lock_file.lstat()):  # it is no lock of ours, and not to be touched
+            if not is_own(self.lock_file.lstat()):  # not our lock file: do not open it
                 return False
             with FileLock(self.lock_file, timeout=0):
                 return False
         except FileNotFoundError:
             return False
-        except (Timeout, OSError):  # an OSError: it belongs to someone else
+        except (Timeout, OSError):  # an OSError: another user's file
             return True
 
     def owner(self) -> str:
-        """The process that took the run up last, in words."""
+        """The latest process to run it, in words."""
         try:
             return self.results()["process"]
         except (OSError, ValueError, KeyError):
             return "another process"
 
     def create(self, **known: Any) -> None:
-        """Make the folder this run's own; ``known`` is recorded.
+        """Create the folder for a new run, and record ``known``.
 
         Raises:
-            FileExistsError: the folder already holds a run.
+            FileExistsError: the folder already contains a run.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         try:
@@ -139,9 +140,9 @@ class RunFolder:
         self.start_record(**known)
 
     def start_record(self, **known: Any) -> None:
-        """Write results.json anew: this process runs the run, and no more than ``known`` is known of it.
+        """Rewrite results.json with only ``known``, and with this process as the one that runs it.
 
-        What a completed run, which is to be trained longer, has achieved is kept, see ``restore``.
+        If a completed run will be trained longer, its result is backed up, see ``restore``.
         """
         if known.get("status") == "completed":
             part = self.path / ".completed.part"
@@ -160,13 +161,11 @@ class RunFolder:
         """The content of results.json.
 
         Raises:
-            FileNotFoundError: there is none, so this is no run folder.
-            ValueError: it cannot be read, or does not say what it should.
+            FileNotFoundError: there is none, so this is not a run folder.
+            ValueError: it cannot be read, or its content is invalid.
         """
         try:
-            if (
-                self.results_file.is_file() and not self.results_file.stat().st_size
-            ):  # a run that has its folder and nothing else yet
+            if self.results_file.is_file() and not self.results_file.stat().st_size:  # ``create`` has just made it
                 return {}
             results = read_json(self.results_file, Results)
             known = results.keys() | parse_metrics(results.get("metrics", {}), "metrics").keys()
@@ -182,10 +181,10 @@ class RunFolder:
         return results
 
     def epochs(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv, see ``History``; none before the first epoch.
+        """The rows of metrics.csv, see ``History``; empty before the first epoch.
 
         Raises:
-            ValueError: it cannot be read, or does not say what it should.
+            ValueError: it cannot be read, or its content is invalid.
         """
         rows = []
         try:
@@ -200,11 +199,11 @@ class RunFolder:
         return rows
 
     def _result(self) -> list[Path]:
-        """The files that a completed run's result consists of, the one that says so last."""
+        """The files of a completed run's result; last the one that records the status."""
         return [self.best, self.last, self.metrics_file, self.results_file]
 
     def restore(self) -> bool:
-        """Put the result of a completed run, which could not be trained longer, back in place, if there is one."""
+        """Restore the result of a completed run that could not be trained longer; False if there is none."""
         if not self.completed.exists():
             return False
         for file in self._result():
@@ -214,7 +213,7 @@ class RunFolder:
         return True
 
     def drop_completed(self) -> None:
-        """There is a new result."""
+        """Delete the backup of a completed run's result."""
         shutil.rmtree(self.completed, ignore_errors=True)
 
     def update(self, **changes: Any) -> None:
@@ -223,6 +222,6 @@ class RunFolder:
 
 
 def score(results: Mapping[str, Any]) -> float:
-    """By what a sweep may choose, 0 to 1: accuracy on the validation set where there is one, else on the test set."""
+    """The value that a sweep optimises: accuracy, 0 to 1, on the validation set if there is one, else the test set."""
     metrics = results["metrics"]
     return metrics.get("val/accuracy", metrics["test/accuracy"])

@@ -1,4 +1,4 @@
-"""What differs between Hydra 1.3 (with OmegaConf 2.3) and Hydra 1.4 (with OmegaConf 2.4)."""
+"""Differences between Hydra 1.3 (with OmegaConf 2.3) and Hydra 1.4 (with OmegaConf 2.4)."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,15 +15,15 @@ if _execution_whitelist is None:
     MAIN: dict[str, Any] = {"config_path": str(CONF), "version_base": "1.3"}
 else:
     register_resolver = OmegaConf.register_resolver
-    # What Hydra itself builds, callbacks and log handlers, comes from conf/ and the command line, which are trusted.
+    # Hydra itself builds callbacks and log handlers from conf/ and the command line, which are trusted.
     MAIN = {"config_path": str(CONF), "execution_whitelist": vars(hydra.utils)["UNSAFE_DISABLE_EXECUTION_CHECKS"]}
 
 
 def whitelist(targets: Iterable[str]) -> dict[str, Any]:
     """The argument of ``hydra.utils.instantiate`` that allows these targets; Hydra 1.3 has none.
 
-    Hydra 1.4 also looks at the class of what a nested target returns, if that can be called, as a network can: it is
-    taken to be of the target's package, or torch's.
+    If a nested target returns a callable, such as a network, Hydra 1.4 also checks its class: the target's package and
+    torch are allowed.
     """
     if _execution_whitelist is None:
         return {}

@@ -1,7 +1,7 @@
-"""What makes two runs the same experiment, and what tells runs apart.
+"""The identity of a run: which settings make two runs the same experiment, and in which settings runs differ.
 
-Everything in the resolved configuration counts, also what a user added yesterday, except what ``NEUTRAL`` names. The
-images count by their content. Folder names, results.json, TensorBoard's hparams tab, reports and relaunches ask here.
+Every key of the resolved configuration counts, including new ones, except those in ``NEUTRAL``. Images count by
+their content. Folder names, results.json, TensorBoard's hparams tab, reports and relaunches use this module.
 """
 
 import ast
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from src.runs.trust import CONF, known_targets, with_current_targets
 
-# Keys of the configuration, with all below them, that may differ between two runs of the same experiment, and why.
+# Keys, with all below them, that may differ between two runs of the same experiment, and why.
 NEUTRAL = {
     "resume": "which folder goes on, not how",
     "trust": "what may be built, not what is",
@@ -51,11 +51,11 @@ NEUTRAL = {
     "trainer.detect_anomaly": "looks for errors",
 }
 # Lightning's callbacks that only watch. Others declare it by the class attribute ``only_watches``: true, or the name of
-# the setting that makes the callback do more than watch. A callback that declares nothing counts.
+# the setting that makes the callback do more than watch. A callback without that attribute counts.
 _LIGHTNING = "lightning.pytorch.callbacks."
 _WATCHERS = ("DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "RichModelSummary",
              "RichProgressBar", "ThroughputMonitor", "TQDMProgressBar")  # fmt: skip
-# A value that means what leaving the key out means. Null always does.
+# Values that mean the same as leaving the key out. Null always does.
 _USUAL = {"trainer.sync_batchnorm": True}
 
 CONTENT = "data.content"
@@ -63,11 +63,11 @@ ABSENT = "–"  # the level of a factor that a run's configuration does not have
 
 
 def settings(config: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
-    """What counts of a resolved configuration, by dotted key; a list is one value. The images are not looked at.
+    """The settings of a resolved configuration that count, by dotted key; a list is one value. Images are not read.
 
     Args:
         config: plain values, of any schema.
-        own: whether the user is about to run it. Only then may a callback be looked up that no file of conf/ names.
+        own: whether the user is about to run it. Only then is the source of callbacks outside conf/ read.
     """
     config = with_current_targets(config)
     callbacks = config.get("callbacks") or {}
@@ -83,14 +83,14 @@ def is_neutral(key: str) -> bool:
 
 
 def fingerprint(counting: Mapping[str, Any]) -> str:
-    """SHA-256 (64 hexadecimal digits) of what ``settings`` returns, with the images' content where it is known."""
+    """SHA-256 (64 hexadecimal digits) of the result of ``settings``, with the images' content if known."""
     return hashlib.sha256(json.dumps(_essence(counting), sort_keys=True).encode()).hexdigest()
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """In what two runs' ``settings`` differ: key to old and new value, None for a key that a run does not have.
+    """Differences between two runs' ``settings``: key to old and new value, None for a key that a run does not have.
 
-    Images are compared by content where both runs know it, else by the settings of their source.
+    Images are compared by content if both runs record it, else by the settings of their source.
     """
     if CONTENT not in old or CONTENT not in new:
         old, new = ({key: value for key, value in run.items() if key != CONTENT} for run in (old, new))
@@ -103,7 +103,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
 
 
 def built(choices: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, str]:
-    """What was chosen of each group, by group; where another ``_target_`` was given, that one, as it is what was built.
+    """The choice of each group, by group; if its ``_target_`` was overridden, that target, which was built instead.
 
     Args:
         choices: Hydra's, by group.
@@ -119,17 +119,17 @@ def built(choices: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, st
 
 
 class Run(NamedTuple):
-    """What ``factors`` takes of a run."""
+    """The input of ``factors`` from one run."""
 
-    settings: Mapping[str, Any]  # see the function of that name, with the images' content where it is known
+    settings: Mapping[str, Any]  # see the function of that name, with the images' content if known
     choices: Mapping[str, str]  # see ``built``
-    place: str | None = None  # where its images lie, if anywhere; it names images of different content
+    place: str | None = None  # folder of its images, if any; it names images of different content
 
 
 def run_of(results: Mapping[str, Any]) -> Run:
-    """What results.json says of this; ``settings`` are empty where it does not have the configuration.
+    """The ``Run`` of a results.json; its ``settings`` are empty if there is no configuration.
 
-    Schema 1 has neither settings nor choices, but the configuration and its factors; of the images it knows nothing.
+    Schema 1 has configuration and factors, but neither settings nor choices, nor the images' content.
     """
     config: Mapping[str, Any] = results.get("config") or {}
     counting = results.get("settings")
@@ -142,7 +142,7 @@ def run_of(results: Mapping[str, Any]) -> Run:
 
 
 def levels(run: Run) -> dict[str, Any]:
-    """All that counts of one run: the choice of each group, and each setting by the last part of its key."""
+    """All that counts in one run: the choice of each group, and each setting by the last part of its key."""
     names = _short_names(run.settings)
     found: dict[str, Any] = {}
     for key, value in run.settings.items():
@@ -155,16 +155,16 @@ def levels(run: Run) -> dict[str, Any]:
 
 
 def factors(runs: Sequence[Run], reserved: Iterable[str] = ()) -> dict[str, list[Any]]:
-    """What varies among runs, the seed and what follows it left out.
+    """The settings that vary among runs, except the seed and settings that follow it.
 
-    A group whose choice varies comes before those of its settings that vary.
+    A group whose choice varies comes before its own varying settings.
 
     Args:
         runs: in any order.
         reserved: names that are taken.
 
     Returns:
-        the level in each run, by name; ``ABSENT`` where a run has no such setting.
+        the level in each run, by name; ``ABSENT`` if a run has no such setting.
     """
     keys = list(dict.fromkeys(key for run in runs for key in run.settings))
     names = _short_names(keys, reserved)
@@ -192,24 +192,24 @@ def factors(runs: Sequence[Run], reserved: Iterable[str] = ()) -> dict[str, list
 
 
 def follows(values: Sequence[Any], others: Sequence[Any]) -> bool:
-    """Whether each of ``others`` goes with one of ``values`` only."""
+    """Whether ``values`` are a function of ``others``."""
     pairs = {(_canonical(other), _canonical(value)) for other, value in zip(others, values, strict=True)}
     return len(pairs) == len({other for other, _ in pairs})
 
 
 def _is_the_seeds(key: str, values: Sequence[Any], seeds: Sequence[Any]) -> bool:
-    """Whether a setting goes with the seed, one to one: it equals the seed, or is called a seed itself."""
+    """Whether a setting maps one to one to the seed, and equals it or has "seed" in its key."""
     one_to_one = follows(values, seeds) and follows(seeds, values)
     return one_to_one and ("seed" in key or list(values) == list(seeds))
 
 
 def _null_or_absent(values: list[Any]) -> list[Any]:
-    """Null means what leaving the key out means, so the two are one level."""
+    """Null means the same as leaving the key out, so the two are one level."""
     return [None if value == ABSENT else value for value in values] if None in values else values
 
 
 def _short_names(keys: Iterable[str], reserved: Iterable[str] = ()) -> dict[str, str]:
-    """The last part of each key; the whole key where that is taken, or is not that of the key nearest to the root."""
+    """The last part of each key; the whole key if that is taken, or if another key nearer to the root has it."""
     short = {key: key.removesuffix("._target_").split(".")[-1] for key in keys}
     depths: dict[str, list[int]] = {}
     for key, name in short.items():
@@ -224,7 +224,7 @@ def _short_names(keys: Iterable[str], reserved: Iterable[str] = ()) -> dict[str,
 
 
 def _essence(counting: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what means the same as leaving it out, and without the settings of a source whose images are known."""
+    """Drop values that mean the same as leaving the key out, and the source's settings if the content is known."""
     known = "data.source." if CONTENT in counting else "\n"
     return {
         key: value
@@ -245,7 +245,7 @@ def _leaves(node: Any, key: str = "") -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """0.0 is 0: which of the two was typed changes nothing."""
+    """Replace whole floats by integers, so that 0.0 equals 0."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, Mapping):
@@ -258,7 +258,7 @@ def _canonical(value: Any) -> str:
 
 
 def _only_watches(node: Any, own: bool) -> bool:
-    """Whether a callback's node in the configuration is one that changes no result."""
+    """Whether the callback of this config node does not change results."""
     if not isinstance(node, Mapping):
         return node is None
     target = str(node.get("_target_"))
@@ -270,13 +270,13 @@ def _only_watches(node: Any, own: bool) -> bool:
 
 @cache
 def _declaration(target: str) -> bool | str:
-    """What a callback's class says in ``only_watches``: read, not imported, which would take seconds."""
+    """A callback class's ``only_watches``, parsed from the source: an import would take seconds."""
     module, _, name = target.rpartition(".")
     try:
         spec = find_spec(module)
         tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))  # type: ignore[union-attr, arg-type]
     except (ImportError, ValueError, TypeError, OSError, AttributeError, SyntaxError):
-        return False  # it will be told when the callback is built
+        return False  # building the callback reports the error
     classes = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
     for statement in (statement for found in classes for statement in found.body):
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "only_watches":
@@ -286,7 +286,7 @@ def _declaration(target: str) -> bool | str:
 
 @cache
 def _target_of(group: str, choice: str) -> str | None:
-    """The ``_target_`` that conf/ gives a choice; None where it is none of conf/."""
+    """The ``_target_`` of a choice in conf/; None if conf/ has no such choice."""
     file = CONF / group / f"{choice}.yaml"
     if not re.fullmatch(r"[\w-]+", choice) or not file.is_file():
         return None

@@ -1,4 +1,4 @@
-"""What a process prints that shares the screen with others."""
+"""Output of processes that share the screen."""
 
 import logging
 import sys
@@ -8,13 +8,13 @@ from hydra.types import RunMode
 
 
 def concurrent_job_name(hydra: Any) -> str | None:
-    """The name of a job that shares the screen with others, by Hydra's own configuration; None for one alone."""
+    """The name of a job that shares the screen with others, from Hydra's configuration; None for a single job."""
     launcher = hydra.runtime.choices["hydra/launcher"]
     return hydra.sweep.subdir if hydra.mode == RunMode.MULTIRUN and launcher != "basic" else None
 
 
 def log_handler() -> logging.Handler:
-    """What prints the log: above the progress bar on a terminal, and in plain lines into a file."""
+    """The log handler: above the progress bar on a terminal, plain lines elsewhere."""
     import rich
     from rich.logging import RichHandler
 
@@ -24,7 +24,7 @@ def log_handler() -> logging.Handler:
 
 
 def prefix_output(job: str) -> None:
-    """Say in every line whose it is, and draw no progress bars."""
+    """Prefix every log line with the job's name, and turn off progress bars."""
     import rich
 
     rich.reconfigure(force_terminal=False, width=200)

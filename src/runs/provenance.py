@@ -1,4 +1,4 @@
-"""What a run was made with: the code's revision, packages, the machine."""
+"""Provenance of a run: the code's revision, package versions, the device."""
 
 import hashlib
 import platform
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-# torch is imported where it is used: a job that was completed before needs none.
+# torch is imported where it is used: a job that is already completed does not need it.
 
 
 def versions() -> dict[str, str]:
-    """Version of Python and of every package that computes a result."""
+    """Versions of Python and of the packages that affect results."""
     packages = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf")
     return {"python": platform.python_version()} | {name: version(name) for name in packages}
 
 
 def revision() -> tuple[dict[str, Any], str]:
-    """The code: its git commit, whether files differ from it, and a hash of how they do; and the differences.
+    """The code's git commit, whether files differ from it, and a hash of the diff; and the diff itself.
 
-    The first are all None outside a checkout or without git. New files count where they are Python, YAML or TOML.
+    The first three are None outside a checkout or without git. New files count if they are Python, YAML or TOML.
     """
     root = Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""What a configuration builds, and what one that came out of a file may build."""
+"""Building objects from configurations, and checking configurations that come from files."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -18,18 +18,18 @@ TRAINING_ONLY = (
     "trainer",
     "callbacks",
     "logger",
-)  # groups that a trained network does without
+)  # groups that inference does not need
 
 
-# What Lightning's Trainer takes text for. For other arguments it names plugins or a registry to upload to.
+# Arguments of Lightning's Trainer that may be text. In others, text names plugins or a registry to upload to.
 _TRAINER_TEXT = ("_target_", "accelerator", "devices", "precision", "gradient_clip_algorithm", "max_time", "profiler")
 
 
 @cache
 def known_targets(group: str) -> frozenset[str]:
-    """Every ``_target_`` that conf/ names in a group: what this group of a config read from a file may instantiate.
+    """Every ``_target_`` that conf/ names in a group: this group of a config from a file may instantiate only these.
 
-    What conf/hydra names is Hydra's business and never comes out of a file.
+    conf/hydra is excluded: its targets are for Hydra only.
     """
     folders = (group, "experiment", "scale") if group.isidentifier() and group != "hydra" else ()
     files = [file for folder in folders for file in (CONF / folder).rglob("*.yaml")]
@@ -37,7 +37,7 @@ def known_targets(group: str) -> frozenset[str]:
     return frozenset(target for targets in found for target in targets)
 
 
-# Where modules stood when run folders and checkpoints of schema 1 were written.
+# Module paths in run folders and checkpoints of schema 1, and the present ones.
 _MOVED = {
     "src.callbacks.signals.SignalPropagation": "src.training.callbacks.propagation.PropagationMonitor",
     "src.callbacks.": "src.training.callbacks.",
@@ -48,7 +48,7 @@ _MOVED = {
 
 
 def with_current_targets(node: Any) -> Any:
-    """Plain values with every ``_target_`` that has moved replaced by its present place."""
+    """Plain values with every ``_target_`` that has moved replaced by its present path."""
     if type(node) is dict:
         return {
             key: _current(value) if key == "_target_" and type(value) is str else with_current_targets(value)
@@ -62,7 +62,7 @@ def _current(target: str) -> str:
 
 
 def _untrusted(node: Any, allowed: Collection[str] | None) -> Iterator[str]:
-    """What is neither plain nor ``allowed`` as a target (None: it is not built), in words, one for each finding."""
+    """Findings, in words: values that are not plain, and targets not in ``allowed`` (None: nothing is built)."""
     if type(node) is dict:
         for key, value in node.items():
             if not isinstance(key, str) or (key.startswith("_") and key not in ("_target_", "_partial_", "_convert_")):
@@ -91,13 +91,13 @@ def _texts(node: Any) -> Iterator[str]:
 
 
 def _paths_outside(node: Any) -> Iterator[str]:
-    """Paths, in POSIX or Windows form, that do not stay in the folder they are relative to."""
+    """Paths, in POSIX or Windows form, that leave the folder they are relative to."""
     paths = {text: PureWindowsPath(text) for text in _texts(node)}
     yield from (text for text, path in paths.items() if path.anchor or ".." in path.parts or "://" in text)
 
 
 def trusted(config: Any, *, unbuilt: Collection[str] = (), trust: Iterable[str] = ()) -> DictConfig:
-    """A config that came out of a file, once it is sure to build nothing but what conf/ describes.
+    """Check a config from a file: it may build only targets that conf/ or ``trust`` names.
 
     Args:
         config: resolved, plain values.
@@ -105,9 +105,9 @@ def trusted(config: Any, *, unbuilt: Collection[str] = (), trust: Iterable[str] 
         trust: targets that may be built besides those that conf/ names.
 
     Raises:
-        ValueError: it names a ``_target_`` that conf/ does not, has one of Hydra's special keys, an interpolation,
-            which could yield either, or anything but plain values; or what it says of trainer, logger and callbacks
-            could make them write outside the run folder, or load plugins.
+        ValueError: it names another ``_target_``, or contains a special key of Hydra, an interpolation (which could
+            yield either), or anything but plain values; or its trainer, logger or callbacks could write outside the
+            run folder or load plugins.
     """
     if type(config) is not dict:  # OmegaConf would read a string as YAML
         raise ValueError("The config is not a mapping of plain values; nothing was built from it.")
@@ -127,19 +127,19 @@ def trusted(config: Any, *, unbuilt: Collection[str] = (), trust: Iterable[str] 
 
 
 def trust_override(config: Any, unbuilt: Collection[str] = ()) -> list[str]:
-    """What a command needs to build a config that ``trusted`` refuses, since its user named targets beyond conf/."""
+    """The ``trust`` override for a config with targets that conf/ does not name; empty if it has none."""
     built = {key: node for key, node in config.items() if key not in unbuilt}
     targets = {target for key, node in built.items() for target in set(_targets(node)) - known_targets(key)}
     return [f"trust=[{','.join(sorted(targets))}]"] * bool(targets)
 
 
 def instantiate(config: Any, **arguments: Any) -> Any:
-    """Build what a config describes, by Hydra, from plain values: lists and dictionaries, not OmegaConf's containers.
+    """Instantiate a config with Hydra; arguments are lists and dictionaries, not OmegaConf containers.
 
     Args:
-        config: the user's own, or one that ``trusted`` has checked. Only what it names is built.
-        arguments: more arguments of its target; Hydra does not see them, which would build what they describe, too.
-            ``_partial_`` has the meaning that it has in a config.
+        config: the user's own, or one that ``trusted`` has checked. Only its own targets are built.
+        arguments: more arguments of its target. They bypass Hydra, which would instantiate configs in them.
+            ``_partial_`` means the same as in a config.
 
     Raises:
         ValueError: the config names no ``_target_``.
@@ -149,7 +149,7 @@ def instantiate(config: Any, **arguments: Any) -> Any:
         raise ValueError(f"Nothing can be built from {plain}: it has no _target_.")
     deferred = arguments.pop("_partial_", plain.get("_partial_", False))
     build = hydra.utils.instantiate(config, _partial_=True, _convert_="all", **whitelist(_targets(plain)))
-    # Called without Hydra, which in 1.4 allows no result of a class that it was not told of.
+    # Called without Hydra, because Hydra 1.4 allows only results of whitelisted classes.
     build = partial(build.func, *build.args, **build.keywords | arguments)
     return build if deferred else build()
 
