@@ -1,1 +1,2 @@
-"""Many runs: their names, launching, what has become of each, what a relaunch does. Imports runs."""
+"""Sweeps: names of runs, launching, the state of every job, relaunching. Read ``jobs.py`` first.
+May import runs, and ``data.content_hash``."""

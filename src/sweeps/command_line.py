@@ -1,4 +1,4 @@
-"""From what a user types to a command: paths are taken as they are, and a mistake is explained in one sentence."""
+"""Run a command with the user's arguments: paths need no quotes, and a mistake is explained in one sentence."""
 
 import inspect
 import logging
@@ -27,13 +27,13 @@ _PATHS = ("ckpt", "resume", "images", "out", "eval", "sweep", "hydra.run.dir", "
 
 
 def run(main: Callable[[], Any]) -> None:
-    """Call a command, a function under ``hydra.main``, with the arguments that were typed.
+    """Call a command, a function under ``hydra.main``, with the arguments in ``sys.argv``.
 
     Raises:
-        SystemExit: with 1 after an error of Hydra's or the system's, which is printed as one sentence; with 128 and the
-            signal's number after an interruption, and what finishes a sweep is printed.
+        SystemExit: with 1 after an error of Hydra or the system, which is printed as one sentence; with 128 plus the
+            signal's number after an interruption, when the command that finishes a sweep is printed.
     """
-    # Options first, since Hydra 1.3 wants all overrides side by side.
+    # Options first: Hydra 1.3 requires all overrides side by side.
     words = sorted(sys.argv[1:], key=lambda word: word[:1] == "~" or ("=" in word and word[0] != "-"))
     if "hydra.job.chdir=true" in words:
         words.remove("hydra.job.chdir=true")
@@ -42,12 +42,12 @@ def run(main: Callable[[], Any]) -> None:
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         import rich
 
-        rich.reconfigure(width=200)  # a log file has no right edge to wrap at
-    logging.raiseExceptions = False  # a screen that cannot be written to, such as /dev/full, gets no stack traces
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors; it would print them over several lines
+        rich.reconfigure(width=200)  # do not wrap lines in a log file
+    logging.raiseExceptions = False  # no stack traces if the output, such as /dev/full, cannot be written
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
     try:
         with warnings.catch_warnings():
-            # Hydra 1.3: conf/hydra/launcher/ray.yaml has the name of the plugin's own node, which is what a user types.
+            # Hydra 1.3: conf/hydra/launcher/ray.yaml has the name of the plugin's own node on purpose.
             warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
             main()
             sys.stdout.flush()
@@ -71,10 +71,10 @@ def _multirun() -> bool:
 
 
 def quote_path(argument: str) -> str:
-    """Put quotes around the path in ``key=path`` where Hydra would otherwise read anything but that path.
+    """Quote the path in ``key=path`` if Hydra would otherwise not read it as that path.
 
-    The folders of a sweep's jobs have ``=`` and ``,`` in their names: an error and a list of values to Hydra. A value
-    is a path if it exists or ``key`` takes paths, unless it is quoted, a list, or one of several in a multirun.
+    The folders of a sweep's jobs have ``=`` and ``,`` in their names, which Hydra reads as an error and as a list. A
+    value is a path if it exists or ``key`` takes paths, unless it is quoted, a list, or one of several in a multirun.
     """
     key, _, value = argument.partition("=")
     several = value[:1] in ("'", '"', "[") or value in ("", "null") or ("," in value and _multirun())
@@ -85,7 +85,7 @@ def quote_path(argument: str) -> str:
 
 
 def _explain(error: Exception, command: str) -> str:
-    """One sentence about an error in the arguments of ``command``, with the names that are nearest to a wrong one."""
+    """One sentence about an error in the arguments of ``command``, with the valid names closest to a wrong one."""
     cause = error.__cause__
     if isinstance(error, OverrideParseException):
         return (
@@ -119,11 +119,11 @@ def _choose(choice: str, choices: Iterable[str]) -> str:
 
 
 def _explain_key(typed: str, error: OmegaConfBaseException, command: str) -> str:
-    """There is no key ``typed``: suggest the names that are nearest, or where else in the config that name is."""
+    """Message for an unknown key ``typed``: suggest the closest names, or the same name elsewhere in the config."""
     above, _, wrong = str(error.full_key).rpartition(".")
     config = cast(dict[str, Any], OmegaConf.to_container(error.parent_node, resolve=False))
     names = list(config)
-    if not above:  # a group of which nothing is chosen has no key
+    if not above:  # a group without a choice has no key
         defaults = OmegaConf.select(OmegaConf.load(CONF / f"{command}.yaml"), "defaults", default=[])
         names += [group for entry in defaults if entry != "_self_" for group in entry]
     names = sorted({name for name in names if name != "hydra" and name[0] != "_" and " " not in name})
@@ -142,6 +142,6 @@ def _explain_key(typed: str, error: OmegaConfBaseException, command: str) -> str
 def _keys(config: Mapping[str, Any], above: str) -> Iterator[str]:
     for name, value in config.items():
         key = f"{above}.{name}" if above else name
-        if key != "hydra" and not str(value).startswith("${"):  # what follows another key is not to be set
+        if key != "hydra" and not str(value).startswith("${"):  # an interpolated key is not set directly
             yield key
             yield from _keys(value, key) if isinstance(value, dict) else ()

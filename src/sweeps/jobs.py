@@ -1,9 +1,9 @@
-"""A sweep's folder: which jobs were asked for, by all its launches, and what has become of each.
+"""A sweep's folder: the jobs that its launches requested, and the state of each.
 
 sweep.json         the launches: the command, and its jobs by the name of their folder
 <overrides>/       a job's run folder, see src/runs/folder.py
 .replaced/         runs that on_conflict=rerun moved aside
-.refused/          a line for each job that the latest launch would not run
+.refused/          a file for each job that the latest launch refused to run
 """
 
 import re
@@ -34,10 +34,10 @@ _MOST_VALUES = 1000  # of one key, in a command that is recommended
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep, asked for or found.
+    """One job of a sweep, requested or found.
 
-    ``overrides`` are those that its run was begun with, else those of the latest launch that asked for it, as
-    ``key=value``; for a job of which neither is on record, the parts of its folder's name.
+    ``overrides`` are those that its run was started with, else those of the latest launch that requested it, as
+    ``key=value``; if neither is recorded, the parts of its folder's name.
     ``results`` is the content of results.json; while a job is running, its ``images_per_second`` is the latest epoch's.
     """
 
@@ -46,7 +46,7 @@ class Job:
     state: str  # completed, running, interrupted, failed, missing (never started) or unreadable (a file is damaged)
     error: str | None  # why it is not completed, in one line
     epochs: int  # finished so far
-    max_epochs: int | None  # to be finished; None if not known
+    max_epochs: int | None  # of the whole run; None if unknown
     results: Results
     name: str  # of its folder within the sweep
 
@@ -64,18 +64,18 @@ def find_sweep(sweep: str) -> Path:
 
 
 def known_sweeps() -> str:
-    """Which sweeps there are, in words."""
+    """The names of all sweeps, in words."""
     nested = {file.parents[1]: file.parent for file in SWEEPS.glob("*/*/sweep.json")}
     names = sorted(place(folder) for folder in {*SWEEPS.glob("[!.]*"), *nested.values()} - nested.keys())
     return f"in {SWEEPS} there are: {', '.join(names) or 'none'}"
 
 
 def record_launch(sweep: Path, overrides: Sequence[str], asked: Mapping[str, Sequence[str]]) -> None:
-    """Add a launch to sweep.json, unless it is there.
+    """Add a launch to sweep.json, unless it is already there.
 
     Args:
         overrides: of its command.
-        asked: overrides of its jobs, by the name of their folder.
+        asked: overrides of its jobs, by folder name.
     """
     sweep.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep / ".sweep.json.lock"):
@@ -86,43 +86,43 @@ def record_launch(sweep: Path, overrides: Sequence[str], asked: Mapping[str, Seq
 
 
 def jobs(sweep: Path) -> list[Job]:
-    """Every job of a sweep: those that were asked for, in that order, then other run folders.
+    """Every job of a sweep: the requested ones, in that order, then other run folders.
 
     Raises:
         FileNotFoundError: there is no such folder.
     """
     if not sweep.is_dir():
         raise FileNotFoundError(f"There is no sweep {sweep}.")
-    asked: dict[str, list[str]] = {}
+    known: dict[str, list[str]] = {}
     for launch in _launches(sweep):
-        asked |= launch["jobs"]
+        known |= launch["jobs"]
     found = sorted(file.parent.name for file in sweep.glob("[!.]*/results.json"))
-    return [_job(sweep / name, asked.get(name, printable(name).split(","))) for name in dict.fromkeys([*asked, *found])]
+    return [_job(sweep / name, known.get(name, printable(name).split(","))) for name in dict.fromkeys([*known, *found])]
 
 
 def place(sweep: Path) -> str:
-    """What a command takes for ``sweep``: the name of a folder in logs/train/sweeps, else its path."""
+    """The value of ``sweep`` in a command: the name of a folder in logs/train/sweeps, else its path."""
     path = sweep.relative_to(Path.cwd()) if sweep.is_relative_to(Path.cwd()) else sweep
     return str(path.relative_to(SWEEPS) if path.is_relative_to(SWEEPS) else path)
 
 
 def launch_command(sweep: Path, overrides: Sequence[str]) -> str:
-    """The command that runs a sweep's jobs, or what is left of them."""
+    """The command that runs the unfinished jobs of a sweep."""
     named = sweep.resolve().is_relative_to(SWEEPS.resolve())
     return command("src.train", "--multirun", *overrides, **{"sweep" if named else "hydra.sweep.dir": place(sweep)})
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
-    """The arguments of a multirun, but for those that say that it is one and where its folder is."""
+    """The arguments of a multirun without ``--multirun`` and those that set its folder."""
     places = re.compile(r"-m$|--multirun$|sweep=|hydra\.sweep\.dir=|hydra\.mode=")
     return [word for word in words if not places.match(word.lstrip("+"))]
 
 
 def commands(sweep: Path) -> list[str]:
-    """What finishes the sweep: for every job that is not completed, the latest launch that asked for it.
+    """The commands that finish the sweep: for every job that is not completed, the latest launch that requested it.
 
-    Whoever reads them will type them, whoever wrote sweep.json. So a launch is left out that does more than choose
-    configurations of conf/ and plain values.
+    Users will run these commands, but sweep.json may be untrusted. So launches that do more than choose configurations
+    of conf/ and set plain values are left out.
     """
     latest = {name: launch["command"] for launch in _launches(sweep) for name in launch["jobs"]}
     left = [job.name for job in jobs(sweep) if job.state != "completed"]
@@ -131,7 +131,7 @@ def commands(sweep: Path) -> list[str]:
 
 
 def how_to_finish(sweep: Path) -> str:
-    """What to type to finish a sweep, in a line for each command; empty where all of it is completed."""
+    """How to finish a sweep, one line per command; empty if all jobs are completed."""
     finish = commands(sweep)
     if not finish and any(job.state != "completed" for job in jobs(sweep)):
         return "To finish the sweep, launch it again as before; it set more than plain values, so how is not repeated."
@@ -149,7 +149,7 @@ def _harmless(text: str) -> list[str] | None:
 
 
 def _is_plain(override: Override) -> bool:
-    """Whether an override chooses from conf/, or sets a value as a config that comes out of a file may have it.
+    """Whether an override chooses from conf/, or sets a value that ``trusted`` accepts.
 
     Raises:
         ValueError, HydraException: it sets another value.
@@ -176,12 +176,12 @@ def _is_plain(override: Override) -> bool:
 
 
 def refusal_file(folder: Path) -> Path:
-    """Where it stands why the latest launch would not run a job: outside its folder, so as not to touch its run."""
+    """The file that says why the latest launch refused a job. It is outside the job's folder, which stays unchanged."""
     return folder.parent / ".refused" / folder.name
 
 
 def show(sweep: Path, found: Sequence[Job]) -> None:
-    """Print a table of jobs. What is the same for all of them is left out of their names."""
+    """Print a table of jobs. Parts of their names that are the same for all are left out."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -195,12 +195,12 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
     table.add_column("remark", overflow="fold")
     common = set.intersection(*(set(job.name.split(",")) for job in found)) if len(found) > 1 else set()
     for job in found:
-        state, told = job.state, job.error or ""
+        state, remark = job.state, job.error or ""
         if refusal_file(sweep / job.name).is_file():
             with refusal_file(sweep / job.name).open("rb") as file:
-                state, told = "refused", file.read(2000).decode(errors="replace")
+                state, remark = "refused", file.read(2000).decode(errors="replace")
         elif state == "running":
-            told = f"by {job.results.get('process', 'another process')}"
+            remark = f"by {job.results.get('process', 'another process')}"
         accuracy = job.results.get("metrics", {}).get("test/accuracy")
         speed = job.results.get("images_per_second")
         cells = (
@@ -209,16 +209,16 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
             f"{job.epochs}/{job.max_epochs}" if job.max_epochs else "",
             f"{speed:,.0f}" if speed else "",
             "" if accuracy is None else f"{accuracy:.2%}",
-            told,
+            remark,
         )
         style = styles.get(state, "red")
         table.add_row(*(Text(printable(cell), style if cell is state else "") for cell in cells))
     print(printable(sweep))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)  # a log file has no right edge to wrap at
+    Console(width=None if sys.stdout.isatty() else 200).print(table)  # do not wrap lines in a log file
 
 
 def _launches(sweep: Path) -> list[Launch]:
-    """The launches that sweep.json records, without damaged ones and jobs whose folder would lie elsewhere."""
+    """The launches in sweep.json, without damaged ones and without jobs whose folder would be outside the sweep."""
     launches = []
     with suppress(OSError, ValueError):
         for record in read_json(sweep / "sweep.json", Launches)["launches"]:

@@ -1,6 +1,6 @@
-"""The beginning and the end of a multirun: which jobs it asks for, what they are called, and what became of them.
+"""The start and end of a multirun: its jobs, their names, and the table of their results.
 
-A launcher's processes import this module before they compose a job's configuration, as they unpickle the callback.
+A launcher's processes import this module before they compose a job's configuration, when they unpickle the callback.
 """
 
 import itertools
@@ -28,12 +28,12 @@ from src.runs.identity import is_neutral
 from src.runs.job_output import concurrent_job_name, prefix_output
 from src.sweeps.jobs import how_to_finish, jobs, overrides_of, place, record_launch, refusal_file, show
 
-_SHARED = ("experiment", "scale", "data", "trainer", "callbacks")  # what all jobs of a sweep usually have in common
+_SHARED = ("experiment", "scale", "data", "trainer", "callbacks")  # usually the same for all jobs of a sweep
 
 
 class SweepSummary(Callback):
-    """Name the jobs of a multirun and record that they were asked for; at its end, print a table of all jobs of the
-    sweep, and exit with 1 unless all of this launch completed."""
+    """Name the jobs of a multirun and record them as requested. At its end, print a table of all jobs of the sweep, and
+    exit with 1 unless all jobs of this launch completed."""
 
     sweep: Path | None = None  # of this process's latest launch
 
@@ -45,10 +45,10 @@ class SweepSummary(Callback):
         if find_spec(plugin) is None:
             launcher = config.hydra.runtime.choices["hydra/launcher"]
             raise SystemExit(f"hydra/launcher={launcher} is not installed; run: uv sync --extra {launcher}")
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports to its makers otherwise
-        # Under "uv run", Ray would start its workers by "uv run" as well, in a folder where that finds no project.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no usage reports to Ray's developers
+        # Under "uv run", Ray would also start its workers with "uv run", in a folder without a project.
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-        clear_cache()  # images may have changed since this process looked at them
+        clear_cache()  # images may have changed since this process read them
         SweepSummary.sweep = Path(config.hydra.sweep.dir)
         _split(config, "resume", "resume continues one run, without --multirun")
         try:
@@ -58,9 +58,9 @@ class SweepSummary(Callback):
         self._name_jobs(config)
 
     def _name_jobs(self, config: DictConfig) -> None:
-        """Leave out of the jobs' folder names what is the same for all, if it is neutral or one of ``_SHARED``.
+        """Leave overrides that are not swept out of the jobs' folder names, if they are neutral or in ``_SHARED``.
 
-        Anything else stays even where the sweep has one level of it, so that a wider grid later finds its folder.
+        Other overrides stay in the name even with one value, so that a wider grid later finds the same folder.
         """
         fixed = list(config.hydra.job.config.override_dirname.exclude_keys)
         fixed += [
@@ -71,17 +71,17 @@ class SweepSummary(Callback):
         options = [word for word in sys.argv[1:] if word[0] == "-" or "=" not in word]
         options = [word for word in options if word not in config.hydra.overrides.task]
         overrides = overrides_of([*options, *config.hydra.overrides.task, *config.hydra.overrides.hydra])
-        # Hydra composes every job's config anew, from the overrides recorded here.
+        # Hydra composes every job's config from the overrides recorded here.
         with read_write(config.hydra):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
-        if config.hydra.sweeper._target_.endswith(".BasicSweeper"):  # others choose their jobs as they go
+        if config.hydra.sweeper._target_.endswith(".BasicSweeper"):  # others choose jobs during the sweep
             sweep = Path(config.hydra.sweep.dir)
             self.asked = _grid(config, fixed)
             try:
                 record_launch(sweep, overrides, self.asked)
                 for name in self.asked:
                     refusal_file(sweep / name).unlink(missing_ok=True)
-            except OSError as error:  # which Hydra would only warn of
+            except OSError as error:  # Hydra would only warn
                 raise SystemExit(sentence(error)) from None
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -89,7 +89,7 @@ class SweepSummary(Callback):
             prefix_output(job)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        if sys.exc_info()[0] is not None:  # Hydra 1.4 calls this also where it ends with an error
+        if sys.exc_info()[0] is not None:  # Hydra 1.4 also calls this after an error
             return
         sweep = Path(config.hydra.sweep.dir)
         found = jobs(sweep)
@@ -106,11 +106,11 @@ class SweepSummary(Callback):
 
 
 def _is_shared(key: str) -> bool:
-    return key.split(".")[0] in _SHARED or (is_neutral(key) and key != "lr_multiplier")  # which is swept in place of lr
+    return key.split(".")[0] in _SHARED or (is_neutral(key) and key != "lr_multiplier")  # it is swept instead of lr
 
 
 def _split(config: DictConfig, key: str, why: str, *options: str) -> None:
-    """Refuse a multirun over ``key``, and name the command for each of its values.
+    """Refuse a multirun over ``key``, and print the command for each of its values.
 
     Raises:
         SystemExit: ``key`` is among the overrides.
@@ -126,9 +126,9 @@ def _split(config: DictConfig, key: str, why: str, *options: str) -> None:
 
 
 def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
-    """Overrides of a multirun's jobs by folder name, as Hydra will come to them; empty if it will refuse them."""
+    """Overrides of a multirun's jobs by folder name, in Hydra's order; empty if Hydra will refuse them."""
     settings = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    values: dict[str, Iterable[str]] = {}  # by key; the last one of a key counts, in the place of the first
+    values: dict[str, Iterable[str]] = {}  # by key; a repeated key keeps its first position and its last value
     for override in OverridesParser.create().parse_overrides([*settings, *config.hydra.overrides.task]):
         if not override.is_sweep_override():
             values[override.get_key_element()] = [override.get_value_element_as_str()]
@@ -141,7 +141,7 @@ def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
     if not _composes(config, grid):
         return {}
     asked = {}
-    # A name of the user's own may depend on what the job trains, ours does not: composing takes a while.
+    # A user's own name may depend on the job's config, ours does not; composing is slow, so it is done only if needed.
     own_name = any(override.startswith("hydra.sweep.subdir=") for override in config.hydra.overrides.hydra)
     loader, multirun = GlobalHydra.instance().config_loader(), config
     config = deepcopy(config)
@@ -157,9 +157,9 @@ def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
 
 
 def _composes(config: DictConfig, grid: list[list[str]]) -> bool:
-    """Whether Hydra can make sense of every override. It will look for itself, and tell, but only later.
+    """Whether Hydra can compose every override. If not, Hydra reports the error itself, but only later.
 
-    Composing takes a tenth of a second, so of values that one key takes only the first is tried: they all fit or none.
+    Composing takes a tenth of a second, so only the first value of each key is tried: either all are valid or none.
     """
     loader = GlobalHydra.instance().config_loader()
     parser = OverridesParser.create()

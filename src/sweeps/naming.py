@@ -1,4 +1,4 @@
-"""What conf/*.yaml may compute: names of run folders, and products. Importing this module registers the resolvers."""
+"""Resolvers for conf/*.yaml: names of run folders, and products. Importing this module registers them."""
 
 import ast
 import hashlib
@@ -14,27 +14,27 @@ from omegaconf import OmegaConf
 from src.runs.files import links_outside
 from src.runs.hydra_versions import CONF, register_resolver
 
-# Hydra's own, a plugin's own, and those that conf/ sets up.
+# Hydra's own, a plugin's own, and those in conf/.
 LAUNCHERS = ("basic", "joblib", *sorted(file.stem for file in (CONF / "hydra/launcher").glob("*.yaml")))
 _LONGEST = 180  # characters; Linux, macOS and Windows allow 255 for one name, and paths on Windows are short
 
 
 def run_id() -> str:
-    """A name for a run or a sweep: the time, and six random hexadecimal digits for those of the same second."""
+    """A name for a run or a sweep: the time, and six random hexadecimal digits."""
     return f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
 
 
 def run_dir(resume: str | None) -> str:
-    """The folder a run writes to: a new one, or the one that is resumed. A wrong one is not made: it is told later."""
+    """The folder of a run: new, or the resumed one. An invalid one is not created; the error is reported later."""
     if resume is None:
         return f"logs/train/runs/{run_id()}"
     return resume if Path(resume).is_dir() and not any(links_outside(Path(resume))) else "."
 
 
 def record_dir(folder: str, resume: str | None) -> str | None:
-    """Where in a run folder Hydra records what it was given; None for nowhere.
+    """The subfolder of a run folder for Hydra's record of the configuration; None for no record.
 
-    The record from the start of the run stays as it is. A resumed run gets a second one.
+    The record from the start of the run is not changed. A resumed run gets a second one.
     """
     if resume is None:
         return None if Path(folder, ".hydra").exists() else ".hydra"
@@ -45,12 +45,12 @@ def record_dir(folder: str, resume: str | None) -> str | None:
 def folder_name(overrides: Sequence[str], fixed: Sequence[str], number: int) -> str:
     """One job's folder within a sweep, from its overrides; valid on Linux, macOS and Windows.
 
-    A name that had to be changed or cut carries a hash of the overrides, so that two jobs never share one.
+    A name that was changed or cut ends in a hash of the overrides, so that two jobs never share one.
 
     Args:
         overrides: of the job, ``key=value`` each.
         fixed: keys that are left out.
-        number: the job's number, the name where no overrides are left.
+        number: the job's number, which is the name if no overrides are left.
     """
     keys = {override: re.split("[=@]", override.lstrip("+~"))[0] for override in overrides}
     wanted = ",".join(sorted(override for override, key in keys.items() if key not in fixed))
@@ -63,7 +63,7 @@ def folder_name(overrides: Sequence[str], fixed: Sequence[str], number: int) -> 
 
 
 def sweep_name(sweep: str | Sequence[str] | None) -> str:
-    """The last part of a sweep's name or path; of several, joined by a plus."""
+    """The last part of a sweep's name or path; several are joined by a plus."""
     sweeps = [sweep or "unnamed"] if isinstance(sweep, str | None) else sweep
     return "+".join(PurePath(str(name)).name for name in sweeps)
 
@@ -74,7 +74,7 @@ def product(*factors: float) -> float:
 
 
 def help_text(command: str) -> str:
-    """What ``--help`` says: the command's docstring, its settings as its file in conf/ explains them, the choices."""
+    """The text of ``--help``: the command's docstring, its settings with comments from conf/, and the choices."""
     docstring = ast.get_docstring(ast.parse((CONF.parent / "src" / f"{command}.py").read_text(encoding="utf-8")))
     file = CONF / f"{command}.yaml"
     settings = file.read_text(encoding="utf-8").partition("\n\n")[2].partition("\nhydra:")[0]
@@ -86,7 +86,7 @@ def help_text(command: str) -> str:
     chosen = ["Choices (group=choice):", *lines, ""] * bool(groups)
     parts = [docstring, "", *chosen, "Settings (key=value), and what they are if not given:", settings]
     parts.append("--cfg job shows the whole configuration; any value of it can be set.")
-    return "\n".join(map(str, parts)).replace("$", "$$")  # Hydra fills in $NAME
+    return "\n".join(map(str, parts)).replace("$", "$$")  # Hydra substitutes $NAME
 
 
 # The value of a cached resolver stays the same for every job of a sweep.

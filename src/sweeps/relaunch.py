@@ -1,4 +1,4 @@
-"""What a job does about the run that its folder holds already, from an earlier launch of its sweep."""
+"""Relaunching a sweep: what a job does if its folder already contains a run."""
 
 import json
 import logging
@@ -23,22 +23,22 @@ log = logging.getLogger(__name__)
 
 
 def resume_or_skip(folder: RunFolder, cfg: DictConfig) -> float | None:
-    """Make ``folder``, which this process holds, ready to run ``cfg`` in, unless that has been done.
+    """Prepare ``folder``, which this process has locked, to run ``cfg``, unless that run is completed.
 
-    A run with the same settings, as far as they affect the result, goes on from its last checkpoint. One with other
-    settings that has nothing to lose, neither result nor checkpoint, gives way.
+    A run with the same settings, as far as they affect the result, is resumed from its last checkpoint. A run with
+    other settings but neither result nor checkpoint is overwritten.
 
     Args:
-        cfg: its ``on_conflict`` says what to do about a run with other settings. ``error`` refuses; ``rerun`` moves it
-            to ``.replaced`` beside the folder; ``keep`` lets its result stand.
+        cfg: its ``on_conflict`` says what to do with a run with other settings. ``error`` refuses; ``rerun`` moves it
+            to ``.replaced`` beside the folder; ``keep`` accepts its result.
 
     Returns:
-        The score of the completed run, if there is nothing left to do.
+        The score of a completed run; None if ``cfg`` is to be run.
 
     Raises:
-        ValueError: the folder holds a run with other settings, or ``on_conflict`` is none of the three.
+        ValueError: the folder contains a run with other settings, or ``on_conflict`` is none of the three.
     """
-    on_conflict, begun = cfg.on_conflict, launch_record(cfg)
+    on_conflict, record = cfg.on_conflict, launch_record(cfg)
     if on_conflict not in ("error", "rerun", "keep"):
         raise ValueError(f"on_conflict is {on_conflict!r}; expected error, rerun or keep.")
     try:
@@ -56,27 +56,27 @@ def resume_or_skip(folder: RunFolder, cfg: DictConfig) -> float | None:
         if completed:
             print(f"{folder.path.name}: completed before, {accuracy}")
             return score(results)
-        folder.start_record(**(begun | (results if trained else {})))
+        folder.start_record(**(record | (results if trained else {})))
         return None
-    told = "; ".join(f"{key} was {json.dumps(old)} and is now {json.dumps(new)}" for key, (old, new) in changed.items())
+    diff = "; ".join(f"{key} was {json.dumps(old)} and is now {json.dumps(new)}" for key, (old, new) in changed.items())
     if on_conflict == "rerun":
         aside = _move_aside(folder)
         _record(folder, cfg)
-        folder.start_record(**begun)
-        log.info("%s: the former run, with other settings (%s), is now in %s", folder.path.name, told, aside)
+        folder.start_record(**record)
+        log.info("%s: the former run, with other settings (%s), is now in %s", folder.path.name, diff, aside)
         return None
     if on_conflict == "keep" and completed:
-        print(f"{folder.path.name}: kept, {accuracy}, with other settings ({told})")
+        print(f"{folder.path.name}: kept, {accuracy}, with other settings ({diff})")
         return score(results)
     keep = ", on_conflict=keep lets its result stand" if completed else ""
     raise ValueError(
-        f"{folder.path} holds a run with other settings: {told}. Choose another sweep=NAME; "
+        f"{folder.path} holds a run with other settings: {diff}. Choose another sweep=NAME; "
         f"on_conflict=rerun moves it aside and runs it anew{keep}."
     )
 
 
 def launch_record(cfg: DictConfig) -> dict[str, Any]:
-    """What Hydra alone knows of a run: its overrides, and the choices of the groups."""
+    """What only Hydra knows about a run: its overrides, and the choices of the groups."""
     hydra_cfg = HydraConfig.get()
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     choices = identity.built(hydra_cfg.runtime.choices, config)
@@ -84,7 +84,7 @@ def launch_record(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _changed(results: Mapping[str, Any], cfg: DictConfig) -> dict[str, tuple[Any, Any]]:
-    """In what the run of results.json differs from the one that ``cfg`` describes, the images included."""
+    """Differences, including images, between the run of results.json and the run that ``cfg`` describes."""
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     former, now = dict(identity.run_of(results).settings), identity.settings(config, own=True)
     if content := former.get(identity.CONTENT):
@@ -97,7 +97,7 @@ def _changed(results: Mapping[str, Any], cfg: DictConfig) -> dict[str, tuple[Any
 
 
 def record_refusal(folder: RunFolder, error: Exception, *, debug: bool) -> None:
-    """Tell why a job of a sweep will not run, now and in the table at the end."""
+    """Print why a job of a sweep is refused, and record it for the table at the end."""
     if debug:
         traceback.print_exception(error)
     print(sentence(error), file=sys.stderr)
@@ -114,7 +114,7 @@ def _config_of_checkpoint(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def _move_aside(folder: RunFolder) -> Path:
-    """Move all that is in the folder, but the lock. What is left behind by a kill in between will be moved later."""
+    """Move everything in the folder except the lock. If this is killed in between, a later call moves the rest."""
     aside = folder.path.parent / ".replaced" / f"{folder.path.name}-{run_id()}"
     aside.mkdir(parents=True)
     for entry in folder.path.iterdir():
@@ -124,7 +124,7 @@ def _move_aside(folder: RunFolder) -> Path:
 
 
 def _record(folder: RunFolder, cfg: DictConfig) -> None:
-    """What Hydra records of a job. It has left that out, since there was a record then."""
+    """Write Hydra's record of a job, which Hydra skipped because the former run had one."""
     hydra_cfg = HydraConfig.get()
     record = folder.path / ".hydra"
     record.mkdir(exist_ok=True)
