@@ -148,9 +148,9 @@ WINDOWS = {
     "while a later checkpoint is written": partial(die_writing, "torch.save", 1),
     "after an epoch's row, before its checkpoint": partial(die_moving, "metrics.csv", 0, after=True),
     "between the best checkpoint and the last": partial(die_moving, "best.ckpt", 0, after=True),
-    "before the result is in place": partial(die_moving, "results.json", 3, after=False),
-    "before it is called completed": partial(die_moving, "results.json", 4, after=False),
-    "after it was called completed": partial(die_moving, "results.json", 4, after=True),
+    "before the result is in place": partial(die_moving, "results.json", 4, after=False),
+    "before it is called completed": partial(die_moving, "results.json", 5, after=False),
+    "after it was called completed": partial(die_moving, "results.json", 5, after=True),
 }
 
 

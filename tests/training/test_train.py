@@ -63,7 +63,7 @@ def test_results_say_what_happened(finished) -> None:
     recognised = sum(share * count for share, count in zip(by_class.values(), images.tolist(), strict=True))
     assert recognised / images.sum() == pytest.approx(results["metrics"]["test/accuracy"])
     assert {"python", "torch", "lightning", "hydra-core"} <= results["versions"].keys()
-    assert results["revision"].keys() == {"commit", "modified"}
+    assert results["revision"].keys() == {"commit", "modified", "diff"}
 
 
 def test_parameters_and_operations_are_those_of_the_network(finished) -> None:
