@@ -1,1 +1,2 @@
-"""From run folders to a table, statistics, figures and a page. Knows nothing of training. Imports sweeps, runs."""
+"""From run folders to a table, statistics, figures and a report. Read ``table.py``, then ``effects.py`` first.
+May import sweeps and runs, not training."""

@@ -1,4 +1,4 @@
-"""What stands between a sweep and a conclusion: missing jobs, other code, other packages, mixed settings."""
+"""Reasons to doubt a conclusion: missing jobs, changed code, different package versions, mixed settings."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ from src.runs.identity import CONTENT
 
 
 def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]) -> list[str]:
-    """One sentence each, the gravest first; empty where there is nothing to say.
+    """One sentence per caveat, the most serious first; empty if there are none.
 
     Args:
         everything: all jobs, see ``load_runs``.
-        runs: those that the report is about: completed, none twice.
+        runs: the completed runs of the report, without repetitions.
         factors: all that vary among ``runs``.
     """
     return [
@@ -137,7 +137,7 @@ def _devices(runs: pd.DataFrame) -> Iterator[str]:
 
 
 def at_grid_edge(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list[str]:
-    """A sentence, if any, on levels chosen by ``src.analysis.effects.trials`` that have no neighbour on one side."""
+    """A sentence, if needed, on levels chosen by ``src.analysis.effects.trials`` at the edge of the grid."""
     edges = tried[tried.at_edge.astype(bool)]
     places = [f"{label(row, others)} ({level_name(row[tuned])})" for _, row in edges.iterrows()]
     if not places:

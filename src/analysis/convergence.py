@@ -1,4 +1,4 @@
-"""How fast runs learn: when they reach given validation accuracies, and the area under the curve."""
+"""Speed of convergence: time to given validation accuracies, and the area under the curve."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from src.analysis.table import load_curves
 
 
 def reached(curve: pd.DataFrame, target: float) -> pd.Series | None:
-    """The first epoch, as its row of a run's curve, that ends at a validation accuracy of ``target`` or more."""
+    """The row of a run's curve for the first epoch with a validation accuracy of at least ``target``."""
     there = curve[curve[SELECTION] >= target]
     return None if there.empty else there.iloc[0]
 
@@ -22,12 +22,12 @@ def area(curve: pd.DataFrame) -> float:
 
 
 def convergence(runs: pd.DataFrame, factors: Sequence[str], targets: Sequence[float]) -> pd.DataFrame:
-    """A row per configuration and target: all that some run of it reaches, and the next one.
+    """One row per configuration and target: all targets that some run of it reaches, and the next one.
 
     Returns:
         ``factors``, ``n``, ``area`` (mean over seeds), ``target``, ``reached`` (number of seeds), and the means of
-        ``epochs``, ``steps`` and ``seconds`` until then, NaN unless all seeds reached it: the mean of those that did
-        would favour configurations of which the slow seeds did not. Empty where nothing was validated.
+        ``epochs``, ``steps`` and ``seconds`` until then. The means are NaN unless all seeds reached the target: without
+        its slow seeds a configuration would look better. Empty if there was no validation.
     """
     curves = load_curves(runs, factors)
     if SELECTION not in curves:

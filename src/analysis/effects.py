@@ -1,4 +1,4 @@
-"""What each factor is worth, the others held fixed: over seeds, in pairs of runs that differ in that factor alone."""
+"""The effect of each factor with the others fixed: over seeds, in pairs of runs that differ only in that factor."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ class Grid(NamedTuple):
     Args:
         levels: of each factor, in the order of the axes; the first is its baseline.
         seeds: the last axis.
-        scores: ``[*levels, seeds]``, NaN where there is no run. A run without one of the factors (a network that has no
-            width to choose) stands at all of its levels.
-        lacking: by factor, where ``scores`` has runs without it, bool of the same shape.
-        left_out: folders of runs whose place another one has.
+        scores: ``[*levels, seeds]``, NaN if there is no run. A run without one of the factors (a network without a
+            width setting) is entered at all levels of that factor.
+        lacking: by factor, a mask of ``scores``, bool of the same shape: the run does not have the factor.
+        left_out: folders of runs whose cell another run has.
     """
 
     levels: dict[str, list[Any]]
@@ -50,7 +50,7 @@ def grid(runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any
     Args:
         runs: completed ones, see ``load_runs``.
         factors: all that vary among them.
-        baselines: levels that come first, by factor; otherwise the level of the first run does.
+        baselines: the first level, by factor; by default the level of the first run.
 
     Raises:
         ValueError: a baseline is not among the levels, or there are too many factors.
@@ -88,13 +88,13 @@ def grid(runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any
 
 
 def without_repetitions(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of runs of the same experiment (equal fingerprint), the first."""
+    """The first of all runs of the same experiment (equal fingerprint)."""
     return runs[~runs.fingerprint.duplicated() | runs.fingerprint.isna()]
 
 
 def configurations(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
-    """A row per combination of ``factors`` that was run: mean, standard deviation and interval of the test accuracy
-    over seeds, and the mean of whatever else is a number."""
+    """One row per combination of ``factors`` that was run: mean, standard deviation and interval of the test accuracy
+    over seeds, and the mean of every other numeric column."""
     also = ("val/accuracy", "train/loss", "parameters", "flops_per_image", "seconds", "images_per_second")
     rows = []
     for levels, group in settings_of(runs, factors):
@@ -114,10 +114,10 @@ def configurations(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
 
 
 def compare_with_best(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
-    """Every other configuration against the one of the highest mean test accuracy, paired by seed.
+    """Compare every other configuration with the one of the highest mean test accuracy, paired by seed.
 
     Returns:
-        ``factors`` and what ``_measured`` says, Holm's correction being over all rows; those of highest mean first.
+        ``factors`` and the columns of ``_measured``, with Holm's correction over all rows; the highest mean first.
     """
     table = configurations(runs, factors).sort_values("mean", ascending=False, kind="stable")
     scores = [dict(zip(row.seeds, row.scores, strict=True)) for _, row in table.iterrows()]
@@ -137,11 +137,11 @@ def settings_of(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[di
 
 
 def simple_effects(table: Grid) -> pd.DataFrame:
-    """What changing one factor alone does to the test accuracy, for every setting of the other factors.
+    """The effect of one factor alone on the test accuracy, for every setting of the other factors.
 
     Returns:
-        ``factor``, ``baseline``, ``level``, ``held`` (the others' levels), ``n`` (seeds with both runs) and what
-        ``_measured`` says, Holm's correction being over all rows.
+        ``factor``, ``baseline``, ``level``, ``held`` (the others' levels), ``n`` (seeds with both runs) and the
+        columns of ``_measured``, with Holm's correction over all rows.
     """
     rows = []
     for axis, factor in enumerate(table.levels):
@@ -164,13 +164,13 @@ def simple_effects(table: Grid) -> pd.DataFrame:
 def main_effects(table: Grid) -> pd.DataFrame:
     """The effect of each factor on the test accuracy, averaged over all settings of the others.
 
-    The average is taken within a seed, and the seeds are what interval and test are over. A setting without any pair
-    is left out; a seed without all the others is left out too, since its average would be over other settings.
+    The average is taken within a seed; interval and test are over seeds. A setting without any pair is left out. A seed
+    that lacks one of the other settings is also left out, because its average would be over other settings.
 
     Returns:
-        ``factor``, ``baseline``, ``level``, ``n`` (seeds; 0 where none has all settings), ``averaged`` and ``possible``
+        ``factor``, ``baseline``, ``level``, ``n`` (seeds; 0 if none has all settings), ``averaged`` and ``possible``
         (settings), ``lowest`` and ``highest`` (mean difference among the settings), ``needed`` (see ``seeds_needed``)
-        and what ``_measured`` says, Holm's correction being over all rows.
+        and the columns of ``_measured``, with Holm's correction over all rows.
     """
     rows = []
     for axis, factor in enumerate(table.levels):
@@ -195,13 +195,13 @@ def main_effects(table: Grid) -> pd.DataFrame:
 
 
 def interactions(table: Grid) -> pd.DataFrame:
-    """By how much one factor's effect grows with the change in another, averaged over the rest.
+    """The change of one factor's effect when another factor changes, averaged over the rest.
 
-    Computed within a seed, and the seeds are what interval and test are over; only seeds with all settings count.
+    Computed within a seed; interval and test are over seeds. Only seeds with all settings count.
 
     Returns:
-        ``first``, ``first_change`` (baseline and level), ``second``, ``second_change``, ``n`` and what ``_measured``
-        says, Holm's correction being over all rows.
+        ``first``, ``first_change`` (baseline and level), ``second``, ``second_change``, ``n`` and the columns of
+        ``_measured``, with Holm's correction over all rows.
     """
     rows = []
     for (i, first), (j, second) in combinations(enumerate(table.levels), 2):
@@ -221,7 +221,7 @@ def interactions(table: Grid) -> pd.DataFrame:
 
 
 def _settings_run(by_level: NDArray[np.float64]) -> int:
-    """How many settings of the other factors were run at all; ``[levels, settings, seeds]``."""
+    """The number of settings of the other factors that were run; ``by_level`` is ``[levels, settings, seeds]``."""
     return int((~np.isnan(by_level)).any((0, 2)).sum())
 
 
@@ -245,19 +245,19 @@ def _corrected(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def trials(runs: pd.DataFrame, factors: Sequence[str], tuned: str) -> pd.DataFrame:
-    """Every level of ``tuned`` that was tried for each combination of the other factors, and which one is chosen: by
-    the highest mean validation accuracy over seeds, among the levels that completed most seeds.
+    """Every level of ``tuned`` that was tried for each combination of the other factors, and the chosen one: of the
+    levels that completed most seeds, the one with the highest mean validation accuracy over seeds.
 
     Args:
         runs: completed ones.
-        factors: all that vary among them, ``tuned`` included.
+        factors: all that vary among them, including ``tuned``.
 
     Returns:
         The other factors, ``tuned``, ``n``, ``validation`` and ``test`` (mean accuracies), ``chosen``, and ``at_edge``:
         whether the chosen level is the lowest or the highest of those tried.
 
     Raises:
-        ValueError: there is no validation accuracy to choose by, or a level is no number.
+        ValueError: there is no validation accuracy, or a level is not a number.
     """
     if SELECTION not in runs or runs[SELECTION].isna().any():
         raise ValueError(
@@ -288,7 +288,7 @@ def chosen_runs(runs: pd.DataFrame, tried: pd.DataFrame, factors: Sequence[str])
     """The runs at the levels that ``trials`` chose.
 
     Args:
-        runs, factors: as for ``trials``, of which ``tried`` is the result.
+        runs, factors: the arguments of ``trials``; ``tried`` is its result.
     """
     chosen = {tuple(map(repr, row)) for row in tried[tried.chosen.astype(bool)][list(factors)].itertuples(index=False)}
     return runs[[tuple(map(repr, row)) in chosen for row in runs[list(factors)].itertuples(index=False, name=None)]]

@@ -1,6 +1,6 @@
 """Figures of a sweep. They are Figure objects, drawn without a window or global state.
 
-They are for white paper; ``for_page`` makes one follow the reader's choice of light or dark.
+They are drawn on white; ``for_page`` adapts one to the reader's light or dark theme.
 """
 
 import logging
@@ -26,10 +26,10 @@ from src.runs.identity import ABSENT
 
 log = logging.getLogger(__name__)
 
-# Legible on white and on black; neighbours differ in lightness as well, for eyes that see few colours.
+# Legible on white and on black; neighbours also differ in lightness, for colour-blind readers.
 _COLOURS = ("#2f7fd0", "#d9622b", "#2a9d6f", "#a05fd0", "#b8890b", "#d6497f", "#1f9fb0", "#808080")
 _MARKERS = "osD^vPX*"
-_INK, _PAPER = "#1b1b1e", "#fffffe"  # replaced, on a page, by its own
+_INK, _PAPER = "#1b1b1e", "#fffffe"  # replaced by the page's own colours
 _MOST_LINES, _MOST_PANELS = 8, 12
 _HEAT = LinearSegmentedColormap.from_list("heat", ["#f3ead7", "#e8b04b", "#c2553a", "#5b1f49"])
 
@@ -38,7 +38,7 @@ def level_name(level: object) -> str:
     """A factor's level in words."""
     if isinstance(level, bool):
         return "on" if level else "off"
-    if level in ("on", "off", "None"):  # as text; a choice may be called none
+    if level in ("on", "off", "None"):  # text, not a value; a choice may be called none
         return f"'{level}'"
     return f"{level:g}" if isinstance(level, float) else printable(level)
 
@@ -61,8 +61,8 @@ def _look() -> Iterator[None]:
     settings |= {"axes.spines.top": False, "axes.spines.right": False}
     settings |= {"axes.grid": True, "grid.color": "#888888", "grid.alpha": 0.25, "grid.linewidth": 0.6}
     settings |= {"font.size": 9, "axes.titlesize": 9, "legend.fontsize": 8.5}
-    settings |= {"text.parse_math": False}  # a dollar sign in a name is a dollar sign
-    settings |= {"svg.hashsalt": "report"}  # the same drawing, the same file
+    settings |= {"text.parse_math": False}  # show a dollar sign in a name literally
+    settings |= {"svg.hashsalt": "report"}  # reproducible files
     with matplotlib.rc_context(settings):
         yield
 
@@ -76,7 +76,7 @@ def to_svg(figure: Figure) -> str:
 
 
 def for_page(svg: str) -> str:
-    """What ``to_svg`` gave, without a background, and with ink that is dark on a light page and light on a dark one."""
+    """Adapt the result of ``to_svg`` to a page: no background; ink dark on a light page and light on a dark one."""
     style = f"<style>:root{{--ink:{_INK}}}@media(prefers-color-scheme:dark){{:root{{--ink:#e4e4e7}}}}</style>"
     start, defs, rest = svg.partition("<defs>")
     return start + style + defs + rest.replace(_INK, f"var(--ink,{_INK})").replace(_PAPER, "none")
@@ -88,7 +88,7 @@ def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, np.ndarra
 
 
 def _line(place: int) -> dict[str, Any]:
-    """How the line of one level looks; a dashed line for every second one, so that neighbours differ twice."""
+    """The line style of one level; every second line is dashed, so that neighbours differ in colour and style."""
     colour = _COLOURS[place % len(_COLOURS)]
     return {"color": colour, "linestyle": ("-", "--")[place % 2], "marker": _MARKERS[place % len(_MARKERS)],
             "markersize": 3.5, "linewidth": 1.5}  # fmt: skip
@@ -98,12 +98,12 @@ def _line(place: int) -> dict[str, Any]:
 
 
 def draw_accuracy(runs: pd.DataFrame, factors: Sequence[str], chance: float) -> Figure:
-    """Test accuracy of every configuration: a point per seed, the mean, and the interval where there are seeds.
+    """Test accuracy of every configuration: a point per seed, the mean, and the interval if there are several seeds.
 
     Args:
         runs: completed runs, see ``load_runs``.
-        factors: what tells the configurations apart.
-        chance: the accuracy of guessing, 0 to 1; shown where it is near.
+        factors: in which the configurations differ.
+        chance: the accuracy of guessing, 0 to 1; shown if it is near.
     """
     table = configurations(runs, factors)
     with _look():
@@ -129,7 +129,7 @@ def draw_accuracy(runs: pd.DataFrame, factors: Sequence[str], chance: float) -> 
 
 
 def draw_tuning(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Figure:
-    """Validation accuracy by level of the tuned factor, a line for each combination of the others, the chosen ringed.
+    """Validation accuracy by level of the tuned factor, one line per combination of the others, chosen level ringed.
 
     Args:
         tried: see ``src.analysis.effects.trials``.
@@ -153,7 +153,7 @@ def draw_tuning(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Figur
 
 
 def _label_few(axes: Axes, values: Sequence[float]) -> None:
-    """Ticks at the values themselves, where they are few."""
+    """Put ticks at the values themselves, if they are few."""
     if len(values) <= 10:
         axes.xaxis.set_major_locator(FixedLocator(list(values)))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -196,10 +196,10 @@ def draw_heatmap(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
 
 
 def draw_classes(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
-    """Test accuracy by class, the mean over seeds; of more than 20 classes those of the lowest accuracy.
+    """Test accuracy by class, the mean over seeds; of more than 20 classes only those of the lowest accuracy.
 
     Returns:
-        None where no run recorded it, or there are too many configurations to read.
+        None if no run recorded it, or there are too many configurations to read.
     """
     groups = [(levels, group.by_class.dropna()) for levels, group in settings_of(runs, factors)]
     groups = [(levels, found) for levels, found in groups if len(found)]
@@ -219,7 +219,7 @@ def draw_classes(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
 
 
 def _cells(axes: Axes, values: np.ndarray, texts: list[list[str]]) -> None:
-    """A heatmap with its values written in it."""
+    """A heatmap with its values as text."""
     low, high = np.nanmin(values), np.nanmax(values)
     axes.imshow(values, cmap=_HEAT, vmin=low, vmax=max(high, low + 1), aspect="auto")
     for i, row in enumerate(texts):
@@ -233,10 +233,10 @@ def _cells(axes: Axes, values: np.ndarray, texts: list[list[str]]) -> None:
 
 
 def draw_cost(runs: pd.DataFrame, factors: Sequence[str]) -> Figure:
-    """Mean test accuracy against what it costs: seconds of training, with the span of the runs, and operations per
-    image where these vary, with their Pareto front: no other configuration is both cheaper and better.
+    """Mean test accuracy against cost: seconds of training, with the range over runs, and FLOPs per image if these
+    vary. The Pareto front joins configurations that no other one beats in both cost and accuracy.
 
-    The configurations of highest accuracy have a colour each and are named above the panels.
+    The configurations of highest accuracy each have a colour and are named above the panels.
     """
     table = configurations(runs, factors).sort_values("mean", ascending=False, kind="stable", ignore_index=True)
     y = 100 * table["mean"].astype(float)
@@ -266,7 +266,7 @@ def draw_cost(runs: pd.DataFrame, factors: Sequence[str]) -> Figure:
 
 
 def pareto_front(costs: np.ndarray, scores: np.ndarray) -> list[int]:
-    """Places of those that no other one beats in cost and score together, cheapest first."""
+    """Indices of the points that no other one beats in both cost and score, cheapest first."""
     front: list[int] = []
     for place in np.lexsort((-scores, costs)):
         if not front or scores[place] > scores[front[-1]]:
@@ -278,7 +278,7 @@ def pareto_front(costs: np.ndarray, scores: np.ndarray) -> list[int]:
 
 
 def draw_learning(runs: pd.DataFrame, factors: Sequence[str]) -> Figure:
-    """Validation accuracy by epoch (training accuracy where nothing was validated): the mean over seeds, and a band
+    """Validation accuracy by epoch (training accuracy if there was no validation): the mean over seeds, and a band
     from the lowest to the highest seed."""
     curves = load_curves(runs, factors)
     metric, words = (SELECTION, "validation") if SELECTION in curves else ("train/accuracy", "training")
@@ -290,7 +290,7 @@ def draw_loss(runs: pd.DataFrame, factors: Sequence[str], classes: int) -> Figur
     """Training loss by epoch, as ``draw_learning``, against the loss of guessing.
 
     Args:
-        classes: number of classes; guessing costs its natural logarithm.
+        classes: number of classes; the loss of guessing is its natural logarithm.
     """
 
     def guessing(axes: Axes) -> None:
@@ -308,7 +308,7 @@ def draw_gradients(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
     """Norm of the gradient at each convolution's weight, at the first step, on a log scale, as ``draw_learning``.
 
     Returns:
-        None where no run watched its signals.
+        None if no run recorded its signals.
     """
     found = []
     for _, run in runs.iterrows():
@@ -347,7 +347,7 @@ def _curves(
     by: str = "epoch",
     finish: Callable[[Axes], None] | None = None,
 ) -> Figure:
-    """Lines by the levels of one factor, in a panel for each combination of the others."""
+    """One line per level of one factor, one panel per combination of the others."""
     counts = {factor: curves[factor].map(repr).nunique() for factor in factors}
     few = {factor: count for factor, count in counts.items() if count <= _MOST_LINES} or counts
     lines = [max(few, key=few.__getitem__)] if few else []
@@ -383,7 +383,7 @@ def _curves(
 
 
 def _legend(figure: Figure) -> None:
-    """One legend of all panels above them, in as many columns as have room for the longest name."""
+    """One legend above all panels, in as many columns as the longest name allows."""
     handles = {text: handle for ax in figure.axes for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
     columns = min(4, len(handles), max(1, 120 // (8 + max(map(len, handles), default=0))))  # 120 letters a line
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=columns)

@@ -1,6 +1,6 @@
 """Statistics over seeds: intervals, paired tests, effect sizes, Holm's correction. Arrays in, arrays out.
 
-Seeds are the last axis of every array. statsmodels is imported where it is used: that takes a second or two.
+Seeds are the last axis of every array. statsmodels is imported where it is used, because that takes a second or two.
 """
 
 from bisect import bisect_left
@@ -12,13 +12,13 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
-_NO_SPREAD = 1e-9  # accuracies that differ by less differ by rounding
+_NO_SPREAD = 1e-9  # smaller differences of accuracies are rounding errors
 
 
 class Mean(NamedTuple):
-    """Means over n seeds ``[...]``, their confidence intervals, and the p-values of their being zero.
+    """Means over n seeds ``[...]``, their confidence intervals, and p-values for the hypothesis that they are zero.
 
-    With one seed there is neither interval nor p-value, and without any spread there is no p-value: they are NaN.
+    With one seed, interval and p-value are NaN; without any spread, the p-value is NaN.
     """
 
     n: int
@@ -31,7 +31,7 @@ class Mean(NamedTuple):
 def mean_over_seeds(values: ArrayLike) -> Mean:
     """Mean, 95 % interval by Student's t with n - 1 degrees of freedom, and two-sided t-test against zero.
 
-    Of differences between runs of equal seed this is the paired t-test.
+    For differences between runs of equal seed this is the paired t-test.
 
     Args:
         values: ``[..., n]``, n at least 1, without NaN.
@@ -58,7 +58,7 @@ def hedges_g_av(baseline: ArrayLike, treated: ArrayLike) -> NDArray[np.float64]:
         baseline, treated: ``[..., n]``.
 
     Returns:
-        ``[...]``; NaN for one seed, or where neither varies.
+        ``[...]``; NaN for one seed, or if neither varies.
     """
     baseline, treated = np.asarray(baseline, dtype=float), np.asarray(treated, dtype=float)
     n = baseline.shape[-1]
@@ -71,7 +71,7 @@ def hedges_g_av(baseline: ArrayLike, treated: ArrayLike) -> NDArray[np.float64]:
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """p-values of a family of comparisons after Holm's step-down correction; NaN, no test, is left out of it."""
+    """p-values of a family of comparisons after Holm's step-down correction; NaN (no test) does not count."""
     from statsmodels.stats.multitest import multipletests
 
     corrected = np.array(p_values, dtype=float)
@@ -82,13 +82,13 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 
 
 def seeds_needed(differences: ArrayLike) -> int | None:
-    """How many seeds a paired t-test needs to find a mean difference like this one four times out of five.
+    """The number of seeds that a paired t-test needs to find this mean difference with 80 % power.
 
     Args:
         differences: ``[n]``.
 
     Returns:
-        None where these cannot say: fewer than three, no spread, or more than a thousand seeds.
+        None if unknown: fewer than three differences, no spread, or more than a thousand seeds needed.
     """
     from statsmodels.stats.power import TTestPower
 
@@ -96,6 +96,6 @@ def seeds_needed(differences: ArrayLike) -> int | None:
     if len(differences) < 3 or (spread := differences.std(ddof=1)) < _NO_SPREAD:
         return None
     size = abs(differences.mean()) / spread
-    counts = range(2, 1001)  # TTestPower.solve_power does not converge for effects of six standard deviations and more
+    counts = range(2, 1001)  # TTestPower.solve_power does not converge for effects of six or more standard deviations
     place = bisect_left(counts, 0.8, key=lambda n: TTestPower().power(size, n, ALPHA))
     return counts[place] if place < len(counts) else None

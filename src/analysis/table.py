@@ -1,4 +1,4 @@
-"""Many run folders side by side: a table of runs, what varies among them, and their learning curves."""
+"""A table of runs from many run folders, the factors that vary among them, and their learning curves."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,24 +14,24 @@ from src.sweeps.jobs import jobs
 
 SCORE = "test/accuracy"
 
-# What results.json says of a run besides its settings and metrics.
+# Columns from results.json besides settings and metrics.
 _RECORDED = ("started", "device", "parameters", "flops_per_image", "best_epoch", "steps", "seconds",
              "images_per_second")  # fmt: skip
 
 
 def load_runs(*sweeps: Path | str) -> pd.DataFrame:
-    """Every job of one or more sweeps, one row each, in the order they were asked for.
+    """Every job of one or more sweeps, one row each, in the order they were requested.
 
     Args:
         sweeps: folders of run folders, such as ``logs/train/sweeps/optimizers``.
 
     Returns:
         ``sweep`` (name), ``job`` (its overrides), ``folder`` (None for one that never started), ``status`` (see
-        ``Job``), ``error`` and what results.json says: ``seed``, ``fingerprint``, the metrics by their names
+        ``Job``), ``error`` and, from results.json: ``seed``, ``fingerprint``, the metrics by their names
         (accuracies 0 to 1), ``parameters``, ``flops_per_image`` (forward), ``seconds``, ``images_per_second``,
         ``epochs_done``, ``verdict``, ``classes``, ``by_class`` (test accuracy by class), ``commit``, ``modified``,
         ``diff``, ``revisions`` (how many trained it), ``versions``, ``settings`` and ``choices`` (see
-        ``src.runs.identity``), where known; then every factor by its name, which ``attrs["factors"]`` lists.
+        ``src.runs.identity``), if known; then every factor by its name, which ``attrs["factors"]`` lists.
 
     Raises:
         FileNotFoundError: there is no run folder in one of them.
@@ -62,7 +62,7 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
             row["fingerprint"] = identity.fingerprint(run.settings) if run.settings else None
             rows.append(row | results.get("metrics", {}))
             runs.append(run)
-    # As objects: pandas would turn None, which is a factor's level like any other, into a number that equals nothing.
+    # As objects: pandas would turn None, which is a valid level of a factor, into NaN, which equals nothing.
     columns = dict.fromkeys(name for row in rows for name in row)
     table = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}
     numbers = [name for name in columns if "/" in name]
@@ -77,15 +77,15 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
 
 
 def factors_of(runs: pd.DataFrame) -> list[str]:
-    """The factors that differ among ``runs``, of all that ``load_runs`` found: groups before their settings."""
+    """The factors found by ``load_runs`` that differ among ``runs``: groups before their settings."""
     return [name for name in runs.attrs["factors"] if runs[name].map(repr).nunique() > 1]
 
 
 def varying_factors(runs: pd.DataFrame) -> list[str]:
-    """The factors of ``runs`` that are choices of their own.
+    """The independent factors of ``runs``.
 
-    A factor that follows from an earlier one goes with it: where every optimiser has its own learning rate, they are
-    one choice, and no two runs differ in the rate alone.
+    A factor that follows from an earlier one is left out: if every optimiser has its own learning rate, the two are
+    one choice, and no two runs differ only in the rate.
     """
     varying = factors_of(runs)
     return [
@@ -96,8 +96,8 @@ def varying_factors(runs: pd.DataFrame) -> list[str]:
 
 
 def confounders(runs: pd.DataFrame, factor: str) -> list[str]:
-    """What changes along with ``factor``, so that its effect is theirs as well. What only some of the runs have is
-    part of what it is to be one of its levels."""
+    """Factors that change together with ``factor``, so that effects cannot be separated. A factor that only some runs
+    have is not one: it belongs to a level of ``factor``."""
     levels = runs[factor].tolist()
     found = []
     for name in factors_of(runs):
@@ -109,11 +109,11 @@ def confounders(runs: pd.DataFrame, factor: str) -> list[str]:
 
 
 def load_curves(runs: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
-    """metrics.csv of every run, below one another: a row per run and epoch.
+    """The rows of metrics.csv of all runs: one row per run and epoch.
 
     Args:
-        runs: see ``load_runs``; those without a folder or a first epoch are passed over.
-        columns: of ``runs`` that go with every row, besides ``folder`` and ``seed``.
+        runs: see ``load_runs``; those without a folder or a first epoch are skipped.
+        columns: columns of ``runs`` to add to every row, besides ``folder`` and ``seed``.
 
     Returns:
         ``epoch`` (from 1), ``step``, ``seconds`` (since the start, at the end of the epoch), the metrics by their

@@ -1,1 +1,1 @@
-"""The report as HTML and Markdown."""
+"""The report as HTML and Markdown. Read ``contents.py`` first. Imports what ``src.analysis`` may."""

@@ -1,4 +1,4 @@
-"""The conclusion in plain words, none stronger than its test."""
+"""The conclusion in plain words; no statement is stronger than its test."""
 
 from collections.abc import Sequence
 
@@ -17,15 +17,15 @@ def conclusion(
     factors: Sequence[str],
     tuned: str | None,
 ) -> list[Finding]:
-    """Sentences on the best configuration, on each comparison with a baseline and each interaction found; those that
-    decide something come first.
+    """Sentences on the best configuration, on each comparison with a baseline and each interaction found; significant
+    ones come first.
 
     Args:
         table: see ``configurations`` in ``src.analysis.effects``.
         compare_with_best, interactions: see the functions of these names there.
         effects: see ``main_effects`` there.
         factors: all that are compared.
-        tuned: the factor each configuration has its own best level of, if any.
+        tuned: the factor that is tuned for each configuration, if any.
     """
     findings = [_highest(table, against_best, factors)]
     findings += [_compared(effect, len(effects), factors, tuned) for _, effect in effects.iterrows()]
@@ -52,7 +52,7 @@ def accuracy_span(low: float, high: float) -> str:
 
 
 def p_value(p: float) -> str:
-    """Three decimals, the least that is told being 0.001."""
+    """Three decimals; below 0.001 only that is said."""
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
@@ -105,7 +105,7 @@ def _compared(effect: pd.Series, family: int, factors: Sequence[str], tuned: str
 
 
 def _averaged(effect: pd.Series, factors: Sequence[str]) -> str:
-    """Over how much of the grid, in words."""
+    """The part of the grid that an effect is averaged over, in words."""
     if len(factors) == 1:
         return ""
     missing = effect.possible - effect.averaged
@@ -114,7 +114,7 @@ def _averaged(effect: pd.Series, factors: Sequence[str]) -> str:
 
 
 def _holm(family: int) -> str:
-    """What a p-value was corrected for, in words; nothing where there is nothing to correct for."""
+    """The correction of a p-value, in words; empty for a single comparison."""
     return f" after Holm over {family} comparisons" if family > 1 else ""
 
 

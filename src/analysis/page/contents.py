@@ -1,4 +1,4 @@
-"""From the runs of a sweep to its page."""
+"""Build the report page of a sweep from its runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,19 +33,19 @@ def page_of(
     baselines: Mapping[str, Any] | None = None,
     commands: Sequence[str] = (),
 ) -> Page:
-    """What the runs say.
+    """Build the page.
 
     Args:
         title: the sweep's name.
         everything: all jobs, see ``load_runs``; at least one has completed.
-        tune: a factor that is not compared but chosen, for each combination of the others, by validation accuracy: its
-            name, an empty list for none, or ``auto``, which takes the learning rate where the optimiser varies too.
+        tune: a factor that is not compared but tuned, for each combination of the others, by validation accuracy: its
+            name, an empty list for none, or ``auto``, which tunes the learning rate if the optimiser varies too.
         targets: validation accuracies, 0 to 1, for the table of convergence.
-        baselines: by factor, the level to compare with; otherwise the one asked for first.
-        commands: that finish the sweep, where it is incomplete.
+        baselines: by factor, the level to compare with; by default the first that was requested.
+        commands: commands that finish the sweep, if it is incomplete.
 
     Raises:
-        ValueError: ``tune`` or a baseline names what is not there, or there is nothing to choose by.
+        ValueError: ``tune`` or a baseline names something that does not exist, or there is no validation accuracy.
     """
     completed = without_repetitions(everything[everything.status == "completed"])
     factors = varying_factors(completed)
@@ -92,7 +92,7 @@ def page_of(
 
 
 def _tuned(tune: str | Sequence[str], factors: Sequence[str]) -> str | None:
-    """The factor to be tuned, if any."""
+    """The tuned factor, if any."""
     if tune == "auto":
         return "lr" if {"lr", "optim"} <= set(factors) else None
     names = [tune] if isinstance(tune, str) else list(tune)
@@ -105,7 +105,7 @@ def _tuned(tune: str | Sequence[str], factors: Sequence[str]) -> str | None:
 
 
 def _scale(runs: pd.DataFrame) -> str:
-    """How large the experiment is, in one line."""
+    """The size of the experiment, in one line."""
 
     def spell(key: str, everything: str) -> str:
         values = {str(settings.get(key)): settings.get(key) for settings in runs.settings}

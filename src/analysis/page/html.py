@@ -1,4 +1,4 @@
-"""A page as one HTML file that needs nothing else: styles, scripts and figures are inside."""
+"""A page as one self-contained HTML file, with styles, scripts and figures."""
 
 from base64 import b64encode
 from pathlib import Path
@@ -10,7 +10,7 @@ _HERE = Path(__file__).parent
 
 
 def to_html(page: Page) -> str:
-    """The whole page. Whatever came from a run is escaped."""
+    """The whole page. Text from runs is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -28,5 +28,5 @@ def to_html(page: Page) -> str:
 
 
 def _source(drawing: Drawing) -> str:
-    """The figure as the address of an image: as an image it can neither run scripts nor load anything."""
+    """The figure as a data URI for an image, which can neither run scripts nor load anything."""
     return "data:image/svg+xml;base64," + b64encode(for_page(drawing.svg).encode()).decode()

@@ -1,4 +1,4 @@
-"""A page as Markdown, with its figures as files beside it."""
+"""A page as Markdown, with figures in separate files."""
 
 from src.analysis.page.page import Drawing, Page, Section, Table
 from src.runs.escaping import markdown

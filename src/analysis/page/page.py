@@ -1,4 +1,4 @@
-"""What a report is made of, before it is written as Markdown or HTML."""
+"""The parts of a report, before it is written as Markdown or HTML."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,15 +11,15 @@ from src.analysis.figures import to_svg
 
 
 class Cell(NamedTuple):
-    text: str  # what is shown
-    value: float | str  # what a table is sorted by: a number, or the text itself
+    text: str  # as shown
+    value: float | str  # the sort key: a number, or the text itself
 
 
 @dataclass(frozen=True)
 class Table:
-    columns: list[str]  # their heads
-    rows: list[list[Cell]]  # as many cells each
-    note: str = ""  # how the figures came about, in plain words
+    columns: list[str]  # headers
+    rows: list[list[Cell]]  # one cell per column
+    note: str = ""  # the method behind the numbers, in plain words
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Drawing:
         return to_svg(self.figure)
 
     def save(self, folder: Path) -> None:
-        """Write it into ``folder`` as PNG and SVG."""
+        """Save it in ``folder`` as PNG and SVG."""
         self.figure.savefig(folder / f"{self.name}.png", dpi=110)
         (folder / f"{self.name}.svg").write_text(self.svg, encoding="utf-8")
 
@@ -43,14 +43,14 @@ class Drawing:
 class Section:
     title: str  # the heading
     parts: list[str | Table | Drawing]  # paragraphs, tables and figures, in order
-    folded: bool = False  # whether an HTML page shows it only when asked to
+    folded: bool = False  # whether it is collapsed in HTML
 
 
 @dataclass(frozen=True)
 class Finding:
     """One sentence of the conclusion."""
 
-    kind: str  # "clear" (an effect told from luck), "open" (not told from luck, or not tested) or "fact"
+    kind: str  # "clear" (a significant effect), "open" (not significant, or not tested) or "fact"
     text: str
 
 
@@ -59,7 +59,7 @@ class Page:
     title: str  # the sweep's name
     scale: str  # what was run, in one line
     findings: list[Finding]  # the conclusion
-    caveats: list[str]  # what to know before trusting it
+    caveats: list[str]  # reasons to doubt it
     sections: list[Section] = field(default_factory=list)  # the evidence
 
     def drawings(self) -> list[Drawing]:

@@ -1,4 +1,4 @@
-"""The sections of a page: the tables and figures behind its conclusion, each with its method named under it."""
+"""The sections of a page: the tables and figures behind its conclusion, each with its method below it."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -58,7 +58,7 @@ def accuracy_section(
 
 
 def tuning_section(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Section:
-    """What was chosen of a factor that is tuned; ``tried`` as ``src.analysis.effects.trials`` gives it."""
+    """The chosen levels of a tuned factor; ``tried`` is the result of ``src.analysis.effects.trials``."""
     rows = []
     for _, row in tried.iterrows():
         levels = [*(_level(row[name]) for name in others), _level(row[tuned])]
@@ -108,7 +108,7 @@ def effects_section(effects: pd.DataFrame, crossed: pd.DataFrame, factors: Seque
 
 
 def simple_section(effects: pd.DataFrame) -> Section:
-    """Simple effects, as ``src.analysis.effects.simple_effects`` gives them."""
+    """Simple effects, see ``src.analysis.effects.simple_effects``."""
     rows = []
     for _, effect in effects.iterrows():
         held = _text(label(effect.held, list(effect.held)))
@@ -118,7 +118,7 @@ def simple_section(effects: pd.DataFrame) -> Section:
 
 
 def learning_section(runs: pd.DataFrame, factors: Sequence[str], targets: Sequence[float]) -> Section:
-    """Learning curves, and how long until given validation accuracies."""
+    """Learning curves, and time to given validation accuracies."""
     caption = "The mean over seeds; the band reaches from the lowest to the highest seed."
     parts: list[str | Table | Drawing] = [Drawing("learning", figures.draw_learning(runs, factors), caption)]
     table = convergence(runs, factors, targets)
@@ -145,7 +145,7 @@ def learning_section(runs: pd.DataFrame, factors: Sequence[str], targets: Sequen
 
 
 def cost_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str]) -> Section:
-    """Accuracy against seconds and operations; ``table`` as ``configurations`` gives it."""
+    """Accuracy against seconds and FLOPs; ``table`` is the result of ``configurations``."""
     caption = (
         "Mean test accuracy against cost. Seconds depend on the machine and on what else it did: their line spans the "
         "runs from the fastest to the slowest. Operations do not: through them goes the Pareto front; whatever is off "
@@ -172,7 +172,7 @@ def cost_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str]
 
 
 def grid_sections(runs: pd.DataFrame, factors: Sequence[str]) -> list[Section]:
-    """Heatmaps of the grid and of the classes, where they can be drawn."""
+    """Heatmaps of the grid and of the classes, if they can be drawn."""
     drawn = []
     if grid := figures.draw_heatmap(runs, factors):
         drawn.append(Section("The grid", [Drawing("grid", grid, "Mean test accuracy over seeds, %.")]))
@@ -183,7 +183,7 @@ def grid_sections(runs: pd.DataFrame, factors: Sequence[str]) -> list[Section]:
 
 
 def loss_section(runs: pd.DataFrame, factors: Sequence[str], classes: int) -> Section:
-    """Training loss and, where signals were watched, gradients by depth."""
+    """Training loss and, if signals were recorded, gradients by depth."""
     caption = "Training loss; the mean over seeds, with a band from the lowest to the highest."
     parts: list[str | Table | Drawing] = [Drawing("loss", figures.draw_loss(runs, factors, classes), caption)]
     if gradients := figures.draw_gradients(runs, factors):
@@ -192,7 +192,7 @@ def loss_section(runs: pd.DataFrame, factors: Sequence[str], classes: int) -> Se
 
 
 def jobs_section(everything: pd.DataFrame, commands: Sequence[str]) -> Section:
-    """Every job, those that are not completed first; what has become of it, and what finishes the sweep."""
+    """Every job and its status, unfinished ones first; and the commands that finish the sweep."""
     common = set.intersection(*(set(job.split(", ")) for job in everything["job"]))
     rows = []
     for _, job in everything.sort_values("status", key=lambda status: status == "completed", kind="stable").iterrows():
@@ -225,11 +225,11 @@ def reading_section() -> Section:
 # ---- Cells ---------------------------------------------------------------------------------------------------
 
 
-_Columns = dict[str, tuple[str, Callable[[float], Cell]]]  # by column of a table: its head, and how a value is shown
+_Columns = dict[str, tuple[str, Callable[[float], Cell]]]  # by column: its header, and a value's formatter
 
 
 def _known(table: pd.DataFrame, columns: _Columns) -> _Columns:
-    """Those of the columns that hold a value."""
+    """The columns that contain a value."""
     return {name: column for name, column in columns.items() if name in table and table[name].notna().any()}
 
 
