@@ -1,1 +1,2 @@
-"""Where images come from, and how batches leave. Imports augment, runs."""
+"""Data: image sources, splits, and batches for training and inference. Read ``datamodule.py`` first.
+May import augment and runs."""

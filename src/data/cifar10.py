@@ -17,23 +17,23 @@ class CIFAR10:
     """60,000 colour images of 32 x 32 in 10 classes.
 
     Args:
-        root: folder that holds, or will hold, the archive and its unpacked form.
-        download: fetch the archive where it is missing or damaged. Without it the network is never touched,
-            but an intact archive that lies in ``root`` is still unpacked.
+        root: folder for the archive and its unpacked files.
+        download: whether to download the archive if it is missing or damaged. Without it the network is not used,
+            but an intact archive in ``root`` is still unpacked.
     """
 
     root: str
     download: bool = True
 
     def load(self) -> LabelledImages:
-        """Read both halves, after restoring whatever is missing or fails its MD5.
+        """Read both halves, after restoring files that are missing or fail their MD5.
 
         Returns:
             images uint8 ``[50000, 3, 32, 32]`` and ``[10000, 3, 32, 32]``, values 0 to 255; class names from
             the archive.
 
         Raises:
-            OSError: the data are missing or damaged and could not be restored; the sentence names the
+            OSError: the data are missing or damaged and could not be restored; the message names the
                 file or folder and says how to place the archive by hand.
         """
         root = Path(self.root).expanduser().absolute()
@@ -45,7 +45,7 @@ class CIFAR10:
         return LabelledImages(_image_set(train), _image_set(test), tuple(train.classes))
 
     def _fetch(self, root: Path, damaged: list[Path]) -> None:
-        """See to it that an intact archive lies in ``root``."""
+        """Ensure that ``root`` contains an intact archive."""
         official = datasets.CIFAR10
         archive = root / official.filename
         if check_integrity(archive, official.tgz_md5):
@@ -54,7 +54,7 @@ class CIFAR10:
         if self.download:
             try:
                 root.mkdir(parents=True, exist_ok=True)
-                # In a folder of its own: a half-finished download never bears the archive's name, and two
+                # In a temporary folder: an unfinished download never has the archive's name, and two
                 # runs that start together do not write into one file.
                 with TemporaryDirectory(prefix=".download-", dir=root) as folder:
                     download_url(official.url, folder, official.filename, official.tgz_md5)
@@ -63,7 +63,7 @@ class CIFAR10:
             except (OSError, HTTPException) as error:
                 cause = error
                 why = f"could not be downloaded ({getattr(error, 'reason', error)})"
-            except RuntimeError as error:  # torchvision's word for an MD5 that differs
+            except RuntimeError as error:  # torchvision raises it for a wrong MD5
                 cause = error
                 why = "could not be downloaded (what arrived is cut off or altered: its MD5 differs)"
             remedy = "run again with internet access and a folder that can be written"
@@ -85,7 +85,7 @@ class CIFAR10:
 
 
 def _damaged_files(root: Path) -> list[Path]:
-    """The unpacked files that are missing or not what their MD5 says."""
+    """The unpacked files that are missing or fail their MD5."""
     official = datasets.CIFAR10
     files = [*official.train_list, *official.test_list, (official.meta["filename"], official.meta["md5"])]
     paths = {root / official.base_folder / name: md5 for name, md5 in files}
@@ -93,7 +93,7 @@ def _damaged_files(root: Path) -> list[Path]:
 
 
 def _unpack(root: Path) -> None:
-    """Unpack the archive aside and move each file into place whole, for the same reasons as the download."""
+    """Unpack the archive into a temporary folder and move each file into place, as for the download."""
     target = root / datasets.CIFAR10.base_folder
     try:
         if target.is_symlink():

@@ -1,4 +1,4 @@
-"""What images a configuration stands for, without training on them."""
+"""The content hash of a configuration's images, without training."""
 
 import json
 from functools import cache

@@ -1,4 +1,4 @@
-"""The LightningDataModule: splits, batches, augmentation and normalisation, for whatever source of images."""
+"""The LightningDataModule: splits, batches, augmentation and normalisation, for any source of images."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, Protocol
@@ -16,19 +16,19 @@ from src.data.splits import stratified_split, stratified_subset
 
 
 class Source(Protocol):
-    """Where images come from."""
+    """A source of images."""
 
     def load(self) -> LabelledImages: ...
 
 
 def random_stream(*key: int) -> torch.Generator:
-    """A CPU generator whose numbers depend on ``key`` (integers, 0 or more) alone; keys that differ give
+    """A CPU generator whose numbers depend only on ``key`` (integers, 0 or more); different keys give
     independent streams (numpy's SeedSequence)."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
 
 def _whole_batch(batch: Any) -> Batch:
-    """In place of the DataLoader's collation: ``ImageSet.__getitems__`` delivers whole batches."""
+    """The collate function: ``ImageSet.__getitems__`` already returns whole batches."""
     return batch
 
 
@@ -36,17 +36,17 @@ _ORDER, _AUGMENTATION = 0, 1  # the purposes of a stream
 
 
 class EpochSampler(Sampler[int]):
-    """A new order of the images every epoch, a function of seed and epoch alone.
+    """A new order of the images every epoch, which depends only on seed and epoch.
 
-    Of processes that train together each takes every n-th image. As their number divides the batch, the images of a
-    batch are the same however many share it.
+    In distributed training each process takes every n-th image. The number of processes divides the batch size, so the
+    images of a batch do not depend on that number.
 
     Args:
         size: number of images.
         seed: 0 or more.
-        seen: says, when an epoch is about to begin, how many of its images an interrupted run has seen already;
+        seen: returns, at the start of an epoch, how many of its images an interrupted run has already seen;
             they are left out.
-        rank, processes: which of how many processes this is.
+        rank, processes: rank of this process, and their number.
         dropped: images left out at the end of each epoch.
     """
 
@@ -81,30 +81,30 @@ class EpochSampler(Sampler[int]):
 class ImageDataModule(L.LightningDataModule):
     """Batches of normalised float images ``[B, 3, S, S]`` and int64 labels ``[B]``.
 
-    Images stay uint8 in memory; a training batch is augmented, then every batch is normalised, on the device it
-    is used on. What happens to an image depends on the seed, the epoch and the image, so an interrupted run
-    continues exactly, and neither the batch nor the process it sits in matters.
+    Images stay uint8 in memory. Training batches are augmented, then every batch is normalised, on the device that
+    uses it. The augmentation of an image depends only on the seed, the epoch and the image, not on its batch or
+    process, so an interrupted run continues exactly.
 
     Args:
-        source: where images come from.
+        source: the source of the images.
         aug: augmentation of training batches.
         seed: of the order of images and of augmentation.
         mean, std: normalisation constants, per channel, for values 0 to 1.
-        batch_size: of a training step; processes that train together share it.
-        eval_batch_size: of validation and test; likewise.
-        val_size: stratified part of the training images kept for validation: a count, a fraction, or 0. With
-            ``"test"`` the test images serve, as in studies that choose their best epoch by them.
+        batch_size: images per training step, shared by all processes.
+        eval_batch_size: images per step of validation and test, likewise.
+        val_size: stratified part of the training images for validation: a count, a fraction, or 0. With
+            ``"test"`` the test images are used, as in studies that choose their best epoch by them.
         split_seed: of that split and of the subset below.
-        device: where the images are kept: ``"auto"`` on the GPU that trains if they fill at most a quarter of what is
-            free there, so that a batch never waits for the host; ``"cpu"`` in main memory.
-        train_fraction, train_size: train on a stratified part of what is left; at most one of the two.
-        settings: the keys of the config that the source alone uses; not used here.
+        device: where the images are stored. ``"auto"``: on the training GPU if they fill at most a quarter of its free
+            memory, so that a batch never waits for the host; ``"cpu"``: in main memory.
+        train_fraction, train_size: train on a stratified part of the remaining images; at most one of the two.
+        settings: config keys that only the source uses; ignored here.
 
     Attributes:
         content: of the source's images, see ``LabelledImages``.
 
     Raises:
-        ValueError: ``source`` is no source, or a setting is out of its range, or asks for more images than there are.
+        ValueError: ``source`` is not a source, or a setting is out of range or requests more images than there are.
     """
 
     def __init__(
@@ -175,11 +175,11 @@ class ImageDataModule(L.LightningDataModule):
                 f"data.batch_size is {batch_size}, but there are only {len(self.train)} training images; "
                 "choose a smaller batch."
             )
-        self._draws = torch.empty(0)  # uniform in [0, 1): one row for every image of the store
-        self._draws_of: int | None = None  # the epoch that they belong to
+        self._draws = torch.empty(0)  # uniform in [0, 1): one row per image of the store
+        self._draws_of: int | None = None  # their epoch
 
     def setup(self, stage: str) -> None:
-        """Keep the images where ``device`` says."""
+        """Store the images where ``device`` says."""
         assert self.trainer is not None
         place = self.trainer.strategy.root_device
         if self.device == "auto" and place.type == "cuda" and self.train.images.device != place:
@@ -188,7 +188,7 @@ class ImageDataModule(L.LightningDataModule):
                 self.keep_on(place)
 
     def keep_on(self, device: torch.device) -> None:
-        """Move the images to ``device``. What is drawn for them stays the same."""
+        """Move the images to ``device``. Their random numbers stay the same."""
         sets = (self.train, self.val, self.test)
         stores: dict[Tensor, ImageSet] = {}  # training and validation share one
         for images in sets:
@@ -207,7 +207,7 @@ class ImageDataModule(L.LightningDataModule):
             lambda: (loop.batch_idx + 1) * self.batch_size,
             rank,
             processes,
-            # One image cannot be batch-normalised; a last batch that leaves a process with less than two is dropped.
+            # BatchNorm needs two images, so a last batch with fewer in some process is dropped.
             dropped=leftover if leftover < 2 * processes else 0,
         )
         return self._loader(self.train, self.batch_size // processes, sampler)
@@ -219,7 +219,7 @@ class ImageDataModule(L.LightningDataModule):
         return self._eval_loader(self.test)
 
     def _eval_loader(self, images: ImageSet) -> DataLoader[Batch]:
-        """Every image once, in some process: none is added to make their shares equal."""
+        """Every image exactly once over all processes, without padding to equal shares."""
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         share = range(rank, len(images), processes)
         return self._loader(images, max(1, self.eval_batch_size // processes), share)
@@ -235,7 +235,7 @@ class ImageDataModule(L.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         images, labels, positions = batch
-        # The positions stay here: they pick the random numbers, which the host groups by operation.
+        # The positions stay on the CPU: they select the random numbers, which the host groups by operation.
         return images.to(device, non_blocking=True), labels.to(device, non_blocking=True), positions
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:

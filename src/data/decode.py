@@ -1,4 +1,4 @@
-"""From an image file, whatever its format, mode and size, to the square of pixels a network is given."""
+"""Decode an image file of any format, mode and size to the square of pixels that a network takes."""
 
 import os
 from typing import Any
@@ -13,35 +13,35 @@ from src.runs.files import open_regular
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
-# Pillow warns of more pixels than its limit and raises at twice that; here the limit is one. For the whole process,
-# since threads decode, and a filter around each call would be shared by them.
+# Pillow warns above its pixel limit and raises above twice the limit. Here ``to_square`` raises above the limit, so the
+# warning is ignored; for the whole process, because threads decode and share warning filters.
 filterwarnings("ignore", category=Image.DecompressionBombWarning)
 Image.init()  # all readers, of which formats= below chooses
-# All but EPS, which is a program that Pillow hands to Ghostscript, and IPTC, which may hold EPS within: an image from a
-# stranger runs no code here.
+# All formats except EPS, a program that Pillow passes to Ghostscript, and IPTC, which may contain EPS: an untrusted
+# image must not run code.
 FORMATS = [name for name in Image.ID if name not in ("EPS", "IPTC")]
 SUFFIXES = tuple(suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS)
 
 LARGEST = 2**30  # bytes of an image file
 
-# Small images spend half their time under the interpreter's lock; more threads only queue.
+# Small images spend half their time under the GIL; more threads would only wait.
 THREADS = min(8, os.cpu_count() or 1)
 
 
 def read_image(image: str | os.PathLike[str] | Image.Image, image_size: int, bits: int = 16) -> Tensor:
-    """An image as a network's ``preprocess`` takes it, brought to its size as training images are.
+    """Read an image for a network's ``preprocess``, resized as training images are.
 
     Args:
-        image: a file in any format Pillow reads, or an image of Pillow's; grey, palette, 16 bits, CMYK become RGB,
-            transparency white, and EXIF turns it upright.
-        image_size: side S wanted.
-        bits: how many a pixel of a grey image of 16 bits makes use of, 8 to 16; ``Trained.bits`` for a network's.
+        image: a file in any format that Pillow reads, or a Pillow image; grey, palette, 16 bits and CMYK become RGB,
+            transparency becomes white, and the EXIF orientation is applied.
+        image_size: side S of the result.
+        bits: significant bits per pixel of 16-bit grey images, 8 to 16; for a network ``Trained.bits``.
 
     Returns:
         uint8 ``[3, S, S]``.
 
     Raises:
-        ValueError: it cannot be read, its range of values is not known, or it is a decompression bomb.
+        ValueError: it cannot be read, its range of values is unknown, or it is a decompression bomb.
     """
     if isinstance(image, Image.Image):
         pixels = to_square(ImageOps.exif_transpose(image), image_size, bits)  # a copy
@@ -54,8 +54,8 @@ def decode(path: str | os.PathLike[str], image_size: int, bits: int = 16) -> Pix
     """Read one image file.
 
     Args:
-        path: of a file in any format that Pillow reads by itself.
-        image_size: side S of the square wanted.
+        path: a file in any format that Pillow reads by itself.
+        image_size: side S of the result.
         bits: see ``read_image``.
 
     Returns:
@@ -76,23 +76,23 @@ def decode(path: str | os.PathLike[str], image_size: int, bits: int = 16) -> Pix
 
 
 def largest_16_bit_value(path: str | os.PathLike[str]) -> int:
-    """The largest value of a grey image of 16 bits; 0 for any other file."""
+    """The largest value of a 16-bit grey image; 0 for any other file."""
     try:
         with open_regular(path, LARGEST) as file, Image.open(file, formats=FORMATS) as image:
             _check_size(image)
             return int(np.asarray(image).max()) if image.mode.startswith("I;16") else 0
-    except Exception:  # ``decode`` says what is wrong with it
+    except Exception:  # ``decode`` reports the error
         return 0
 
 
 def to_square(image: Image.Image, image_size: int, bits: int = 16) -> Pixels:
     """An image as uint8 ``[S, S, 3]``: upright as its EXIF says, in RGB, transparency on white.
 
-    An image of another size is resized (bilinear, antialiased; the aspect ratio is not kept), others are not
-    touched.
+    An image of another size is resized (bilinear, antialiased; the aspect ratio is not kept); others are not
+    resized.
 
     Args:
-        image: of any mode but I and F, whose range is not known. May be changed.
+        image: of any mode except I and F, whose range is unknown. May be modified.
         image_size: side S.
         bits: see ``read_image``.
 
@@ -100,7 +100,7 @@ def to_square(image: Image.Image, image_size: int, bits: int = 16) -> Pixels:
         ValueError: the mode is I or F, or the image has more pixels than Pillow's limit.
     """
     _check_size(image)
-    # Lets a JPEG decoder skip most of a large photo; three times the target keeps the result the same to the eye,
+    # Lets a JPEG decoder skip most of a large photo. At three times the target the result looks the same,
     # and images up to six times the target are not affected.
     image.draft(None, (3 * image_size, 3 * image_size))
     ImageOps.exif_transpose(image, in_place=True)

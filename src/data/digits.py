@@ -11,7 +11,7 @@ from src.data.splits import stratified_split
 
 NATIVE_SIZE = 8
 TEST_FRACTION = 0.2
-SPLIT_SEED = 0  # the data set comes without a test set: this one is part of its definition here
+SPLIT_SEED = 0  # the data set has no test set; this seed defines one
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Digits:
     """1,797 grey 8 x 8 digits, enlarged bilinearly to ``image_size``, in three equal channels.
 
     Args:
-        image_size: side of the square images, at least 8; at 8 the pixels are the original ones.
+        image_size: side of the square images, at least 8; at 8 the pixels are unchanged.
     """
 
     image_size: int = 32
@@ -31,8 +31,8 @@ class Digits:
             images uint8 ``[1438, 3, S, S]`` and ``[359, 3, S, S]``, values 0 to 255; classes "0" to "9".
 
         Raises:
-            ValueError: ``image_size`` is not a whole number of at least 8. It is raised here and not on
-                construction, where Hydra would bury the sentence in one of its own.
+            ValueError: ``image_size`` is not a whole number of at least 8. It is raised here and not in the
+                constructor, where Hydra would wrap the message.
         """
         if not isinstance(self.image_size, int) or self.image_size < NATIVE_SIZE:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Which image files a user means."""
+"""Find the image files that a user names."""
 
 import glob
 from collections.abc import Iterable
@@ -12,15 +12,15 @@ def find_images(places: str | Iterable[str]) -> list[Path]:
 
     Args:
         places: files, folders (with all below them, sorted; hidden files and folders, and files without an image's
-            extension, are passed over) and patterns such as ``photos/**/*.jpg``.
+            extension, are skipped) and patterns such as ``photos/**/*.jpg``.
 
     Raises:
-        FileNotFoundError: a place holds none.
+        FileNotFoundError: a place has none.
     """
     found: dict[Path, None] = {}
     for place in [places] if isinstance(places, str) else places:
         path = Path(place).expanduser()
-        if path.is_file():  # whatever its name: an unreadable one is to be named, and [ ] may be part of it
+        if path.is_file():  # whatever its name: an unreadable file is reported, and [ ] may be in the name
             files = [path]
         elif path.is_dir():
             files = [file for file in sorted(path.rglob("*")) if _is_visible_image(file.relative_to(path))]

@@ -1,4 +1,4 @@
-"""A folder of class folders of images, decoded once into one array that later runs read back at once."""
+"""A folder of class folders of images, decoded once into an array that later runs read from a cache."""
 
 import logging
 import math
@@ -28,23 +28,23 @@ from src.runs.folder import write_whole
 log = logging.getLogger(__name__)
 
 LAYOUT = 2  # of the cache and of how images are decoded; raise it when either changes
-CHUNK = 64  # images per task: enough to hide the task's cost, few enough for the bar to move
+CHUNK = 64  # images per task: enough to hide its overhead, few enough for a smooth progress bar
 
 
 @dataclass(frozen=True)
 class ImageFolder:
     """Images in ``root/{train,test}/<class>/``, in any format that Pillow reads.
 
-    Class folders may have folders of their own. Hidden files and files without an image's extension are passed over;
-    of the latter it is said how many there are.
+    Class folders may have subfolders. Hidden files and files without an image's extension are skipped; the number of
+    the latter is logged.
 
     Args:
-        root: folder that holds ``train`` and ``test``. The decoded images are cached in
+        root: folder that contains ``train`` and ``test``. The decoded images are cached in
             the user's cache folder.
-        image_size: side of the square images; see ``decode`` for how others are brought to it.
-        bits: how many a pixel of a grey image of 16 bits makes use of, 8 to 16. None: as few of 8, 10, 12, 14 and 16
-            as the largest value of the training images needs.
-        test_only: whether nothing is to be trained: the test images stand for both halves, and there need be no others.
+        image_size: side of the square images; see ``decode`` for resizing.
+        bits: significant bits per pixel of 16-bit grey images, 8 to 16. None: the smallest of 8, 10, 12, 14 and 16
+            that the largest value of the training images needs.
+        test_only: whether there is no training: the test images are used for both halves, and ``train`` is optional.
     """
 
     root: str
@@ -61,7 +61,7 @@ class ImageFolder:
 
         Raises:
             FileNotFoundError: ``root``, ``root/train`` or ``root/test`` does not exist.
-            ValueError: ``image_size`` is not a whole number of at least 1, a folder holds no images, there
+            ValueError: ``image_size`` is not a whole number of at least 1, a folder contains no images, there
                 are fewer than two classes, train and test have different ones, or a file cannot be read.
         """
         if not isinstance(self.image_size, int) or self.image_size < 1:
@@ -98,7 +98,7 @@ class ImageFolder:
         return ImageSet(torch.from_numpy(images), labels, content=content), bits
 
 
-# ---- What is there -------------------------------------------------------------------------------------
+# ---- Listing files -------------------------------------------------------------------------------------
 
 
 class _File(NamedTuple):
@@ -109,7 +109,7 @@ class _File(NamedTuple):
 
 @dataclass(frozen=True)
 class _Listing:
-    """One half of the data set: its classes and their files, both in the order of their names."""
+    """One half of the data set: its classes and their files, both sorted by name."""
 
     folder: Path
     classes: dict[str, list[_File]]
@@ -118,7 +118,7 @@ class _Listing:
         return [str(self.folder / name / file.name) for name, files in self.classes.items() for file in files]
 
     def key(self, image_size: int, bits: int | None) -> str:
-        """A hash that changes when the decoded array would."""
+        """A hash that changes whenever the decoded array would change."""
         return blake2b(repr((LAYOUT, image_size, bits, self.classes)).encode(), digest_size=16).hexdigest()
 
 
@@ -127,7 +127,7 @@ def _scan(folder: Path) -> _Listing:
         raise FileNotFoundError(
             f"There is no folder {folder}: images are expected in {folder}/<class>/, one folder per class."
         )
-    others: Counter[str] = Counter()  # what is passed over, by extension
+    others: Counter[str] = Counter()  # skipped files, by extension
     try:
         names = sorted(entry.name for entry in _visible(folder) if entry.is_dir())
         others.update(Path(entry.name).suffix for entry in _visible(folder) if not entry.is_dir())
@@ -160,12 +160,12 @@ def _visible(folder: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _image_files(folder: Path, within: str, others: Counter[str]) -> Iterator[_File]:
-    """The images of a class folder, then those of its folders, each by name; whatever else there is goes to ``others``.
+    """The images of a class folder, then of its subfolders, each by name; other files are counted in ``others``.
 
-    Links to folders are not followed: they may lead back.
+    Links to folders are not followed: they may form a cycle.
     """
-    # os.scandir and DirEntry.stat: pathlib takes several times as long, and tens of thousands of files
-    # are looked at on every start.
+    # os.scandir and DirEntry.stat: pathlib takes several times as long, and every start checks tens of
+    # thousands of files.
     entries = sorted(_visible(folder), key=lambda entry: entry.name)
     for entry in entries:
         if entry.name.lower().endswith(SUFFIXES) and not entry.is_dir():
@@ -182,7 +182,7 @@ def _image_files(folder: Path, within: str, others: Counter[str]) -> Iterator[_F
 
 
 def _read_or_decode(listing: _Listing, image_size: int, bits: int | None) -> tuple[Pixels, str, int]:
-    """The images, their digest, and how many bits those of 16 make use of; the latter two are kept beside them."""
+    """The images, their digest, and their significant bits; the cache stores all three."""
     shape = (sum(len(files) for files in listing.classes.values()), 3, image_size, image_size)
     stem = f"{listing.folder.name}-{image_size}px-"
     file = _cache(listing.folder.parent) / f"{stem}{listing.key(image_size, bits)}.npy"
@@ -203,37 +203,37 @@ def _read_or_decode(listing: _Listing, image_size: int, bits: int | None) -> tup
 
 
 def _significant_bits(paths: list[str]) -> int:
-    """As few of 8, 10, 12, 14 and 16 bits as the largest value of the grey images of 16 bits needs; 16 without any."""
+    """The smallest of 8, 10, 12, 14 and 16 bits for the largest value of all 16-bit grey images; 16 without any."""
     with ThreadPoolExecutor(THREADS) as pool:
         largest = max(pool.map(largest_16_bit_value, paths))
     return max(8, 2 * math.ceil(largest.bit_length() / 2)) if largest else 16
 
 
 def _cache(root: Path) -> Path:
-    """The user's own folder for the images of ``root``: what comes along with a folder of images is not believed."""
+    """The cache for ``root``, in the user's own cache folder: a cache inside ``root`` could be untrusted."""
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
-    # Named by the root as well: copies of a data set in another format may agree in all that the key sees.
+    # Its name depends on the root: copies of a data set in another format may have the same key.
     return Path(base, "ablation-bench", blake2b(os.fsencode(root), digest_size=8).hexdigest())
 
 
 def _read(file: Path) -> Pixels | None:
-    """The cached array in memory of its own, or None where there is none or it is damaged."""
+    """The cached array, copied into memory; None if there is none or it is damaged."""
     try:
         with file.open("rb") as stream:
             images: Pixels = np.lib.format.read_array(stream, allow_pickle=False)
-    except Exception:  # numpy reads the header as Python, which raises almost anything
+    except Exception:  # numpy parses the header as Python, which raises almost anything
         return None
     return images if images.dtype == np.uint8 else None
 
 
 def _write(file: Path, images: Pixels, stem: str) -> None:
-    """Write the array, and remove what other files of this stem were for, or killed processes left unfinished."""
+    """Write the array, and remove this stem's old files and the unfinished files of killed processes."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file.parent / ".lock"):
         with write_whole(file, "wb") as stream:
             np.save(stream, images)
         for outdated in {*file.parent.glob(f"{stem}*"), *file.parent.glob(f".{stem}*.part")} - {file}:
-            with suppress(OSError):  # another run may hold it open (Windows)
+            with suppress(OSError):  # another run may have it open (Windows)
                 outdated.unlink()
 
 
@@ -249,11 +249,11 @@ def _decode_all(paths: list[str], image_size: int, bits: int, title: str) -> Pix
             images[start + offset] = decode(path, image_size, bits).transpose(2, 0, 1)
         return len(chunk)
 
-    # Threads, not processes: Pillow decodes and resizes outside the interpreter's lock, which is where large
-    # images spend their time, and nothing has to be sent back or started under a __main__ guard.
+    # Threads, not processes: Pillow decodes and resizes large images mostly outside the GIL, and threads need
+    # neither pickling of results nor a __main__ guard.
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress, ThreadPoolExecutor(THREADS) as pool:
         task = progress.add_task(title, total=len(paths))
-        for done in pool.map(decode_chunk, range(0, len(paths), CHUNK)):  # an error cancels what is left
+        for done in pool.map(decode_chunk, range(0, len(paths), CHUNK)):  # an error cancels the other tasks
             progress.advance(task, done)
     return images

@@ -1,4 +1,4 @@
-"""The one form in which images leave a source: a uint8 tensor that is fetched a batch at a time."""
+"""The common form of images from all sources: a uint8 tensor that is read in batches."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def digest(tensor: Tensor) -> str:
-    """SHA-256 of a tensor's shape and bytes, 64 hexadecimal digits; over parts of 16 MiB, which threads share."""
+    """SHA-256 of a tensor's shape and bytes, 64 hexadecimal digits; over chunks of 16 MiB, hashed in threads."""
     content: Any = memoryview(tensor.cpu().contiguous().flatten().numpy()).cast("B")  # type: ignore[arg-type]
     with ThreadPoolExecutor() as pool:
         starts = range(0, len(content), 1 << 24)
@@ -29,8 +29,8 @@ class ImageSet(Dataset[Batch]):
     Args:
         images: uint8 ``[N, 3, H, W]``, values 0 to 255.
         labels: int64 ``[N]``, class indices, on the same device.
-        positions: int64 ``[M]`` on the CPU, which images of the store belong to this set; all of them when omitted.
-        content: ``digest(images)``, where it is known.
+        positions: int64 ``[M]`` on the CPU, the images of the store in this set; all of them by default.
+        content: ``digest(images)``, if known.
     """
 
     def __init__(
@@ -47,19 +47,19 @@ class ImageSet(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int] | Tensor) -> Batch:
         """Fetch a whole batch with one gather.
 
-        The DataLoader's fetcher calls this instead of ``__getitem__`` where it exists.
+        The DataLoader's fetcher calls this instead of ``__getitem__``.
 
         Returns:
             images uint8 ``[B, 3, H, W]`` and labels int64 ``[B]`` on the store's device, and the images' positions in
-            the store, int64 ``[B]`` on the CPU: they name an image whatever selection it was drawn through, so that its
-            augmentation can depend on the image and not on the batch it happens to sit in.
+            the store, int64 ``[B]`` on the CPU. Positions identify an image in every selection, so that its
+            augmentation can depend on the image and not on its batch.
         """
         positions = self.positions[torch.as_tensor(indices)]
         there = positions.to(self.images.device, non_blocking=True)
         return self.images.index_select(0, there), self.labels.index_select(0, there), positions
 
     def sample(self, size: int) -> Batch:
-        """At most ``size`` images, evenly spaced: sources may hold theirs class by class."""
+        """At most ``size`` images, evenly spaced, because sources may be sorted by class."""
         size = min(size, len(self))
         return self.__getitems__(torch.linspace(0, len(self) - 1, size).round().long())
 
@@ -74,9 +74,9 @@ class ImageSet(Dataset[Batch]):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """What a source delivers: both halves of a data set and the names of its classes, by class index.
+    """The result of a source: both halves of a data set and the names of its classes, by class index.
 
-    ``bits`` is, where files are read, how many a pixel of 16 bits makes use of, see ``read_image``.
+    ``bits``, for sources that read files: the significant bits of 16-bit pixels, see ``read_image``.
     """
 
     train: ImageSet
@@ -86,6 +86,6 @@ class LabelledImages:
 
     @cached_property
     def content(self) -> str:
-        """What the data are, wherever they lie: 64 hexadecimal digits that follow from images, labels, classes."""
+        """A hash of images, labels and classes, independent of their location: 64 hexadecimal digits."""
         halves = [(half.content or digest(half.images), digest(half.labels)) for half in (self.train, self.test)]
         return hashlib.sha256(repr((halves, self.classes)).encode()).hexdigest()

@@ -14,16 +14,16 @@ from src.data.decode import THREADS, read_image
 def stream(
     files: Iterable[Path], image_size: int, batch_size: int, bits: int = 16
 ) -> Iterator[tuple[list[Path], list[Tensor], list[ValueError]]]:
-    """Decode files in threads, the next batch while the current one is used; no more than two are in memory.
+    """Decode files in threads, the next batch while the current one is used; at most two are in memory.
 
     Args:
         files: images of any format, mode and size, see ``read_image``.
-        image_size: side S wanted.
-        batch_size: how many files at a time.
+        image_size: side S of the results.
+        batch_size: files per batch.
         bits: see ``read_image``.
 
     Yields:
-        the files that could be read, their images uint8 ``[3, S, S]``, and what was wrong with the others.
+        the files that could be read, their images uint8 ``[3, S, S]``, and the errors of the others.
     """
 
     def read(file: Path) -> Tensor | ValueError:

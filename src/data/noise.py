@@ -1,4 +1,4 @@
-"""Images without meaning: how fast a run is does not depend on what its images show."""
+"""Random images, for measuring speed, which does not depend on the content of images."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from src.data.image_set import ImageSet, LabelledImages
 
 @dataclass(frozen=True)
 class Noise:
-    """Random images of the shape of CIFAR-10, for measuring speed. There is nothing to learn.
+    """Random images in the shape of CIFAR-10, for measuring speed. There is nothing to learn.
 
     Args:
-        train_images, test_images: how many.
+        train_images, test_images: numbers of images.
         image_size: side of the square images.
-        num_classes: labels are 0 to one below it, in turn.
+        num_classes: labels are 0 to ``num_classes - 1``, in turn.
     """
 
     train_images: int = 50_000
@@ -23,7 +23,7 @@ class Noise:
     num_classes: int = 10
 
     def load(self) -> LabelledImages:
-        """Make the images, the same every time.
+        """Make the images, identical in every call.
 
         Returns:
             images uint8 ``[N, 3, S, S]``, uniform over 0 to 255; labels int64 ``[N]``.

@@ -1,4 +1,4 @@
-"""From the bytes of images to what a network takes in."""
+"""Normalisation: from uint8 images to the input of a network."""
 
 from collections.abc import Sequence
 

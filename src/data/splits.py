@@ -1,6 +1,6 @@
-"""Stratified selections of a labelled set: fixed by their arguments, the same on every machine.
+"""Stratified selections of a labelled set: determined by their arguments, the same on every machine.
 
-A selection takes from each class the front of a random order that depends on the seed alone, so a larger
+A selection takes from each class the front of a random order that depends only on the seed, so a larger
 selection with the same seed continues a smaller one: learning curves add images instead of exchanging them.
 """
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def stratified_split(labels: Tensor, positions: Tensor, val_size: float | int, seed: int) -> tuple[Tensor, Tensor]:
-    """Cut a validation set from the images at ``positions``.
+    """Split a validation set from the images at ``positions``.
 
     Args:
         labels: int64 ``[N]``, the labels of the whole store.
-        positions: int64 ``[M]``, the images of the store to share out.
-        val_size: how many images to validate on (a whole number), or which fraction of them
+        positions: int64 ``[M]``, the images of the store to split.
+        val_size: number of images for validation (a whole number), or a fraction
             (strictly between 0 and 1); 0 for none.
         seed: 0 to 2**32 - 1.
 
@@ -24,8 +24,8 @@ def stratified_split(labels: Tensor, positions: Tensor, val_size: float | int, s
         same share of both within one image.
 
     Raises:
-        ValueError: ``val_size`` is none of the above, not smaller than ``M``, or leaves one of the two sets
-            without any image of some class.
+        ValueError: ``val_size`` is invalid, not smaller than ``M``, or leaves one of the two sets
+            without images of some class.
     """
     if val_size == 0:
         return positions.sort().values, positions[:0]
@@ -49,20 +49,20 @@ def stratified_split(labels: Tensor, positions: Tensor, val_size: float | int, s
 def stratified_subset(labels: Tensor, positions: Tensor, size: int | float, seed: int) -> Tensor:
     """Keep only some of the images at ``positions``, every class in its proportion within one image.
 
-    A larger subset contains a smaller one of the same seed wherever every class grows by at least one
-    image, and always where all classes are equally frequent.
+    A larger subset contains a smaller one of the same seed if every class grows by at least one
+    image, and always if all classes are equally frequent.
 
     Args:
         labels: int64 ``[N]``, the labels of the whole store.
         positions: int64 ``[M]``, the images of the store to choose from.
-        size: how many images to keep (a whole number), or which fraction of them (above 0, up to 1.0).
+        size: number of images to keep (a whole number), or a fraction (above 0, up to 1.0).
         seed: 0 to 2**32 - 1.
 
     Returns:
         the chosen positions, int64, ascending.
 
     Raises:
-        ValueError: ``size`` is none of the above, larger than ``M``, or too small for an image of each class.
+        ValueError: ``size`` is invalid, larger than ``M``, or too small for an image of each class.
     """
     count = _count("The subset size", size, len(positions))
     chosen = _choose(labels, positions, count, seed)
@@ -88,15 +88,15 @@ def _count(name: str, size: float | int, available: int) -> int:
 
 
 def _choose(labels: Tensor, positions: Tensor, count: int, seed: int) -> Tensor:
-    """Which of ``positions`` (bool ``[M]``) make up a stratified selection of exactly ``count``."""
+    """A mask of ``positions`` (bool ``[M]``): a stratified selection of exactly ``count``."""
     own = labels[positions].numpy()
     _, label, totals = np.unique(own, return_inverse=True, return_counts=True)
 
-    # Largest remainders, in whole numbers: exact, so that ties fall the same way for every count.
+    # Largest remainders, in whole numbers: exact, so that ties are resolved the same way for every count.
     quota, remainder = np.divmod(totals * count, len(own))
     quota[np.argsort(-remainder, kind="stable")[: count - quota.sum()]] += 1
 
-    # RandomState because NumPy promises its stream for ever, and a split must outlive library versions.
+    # RandomState because NumPy guarantees its stream, and a split must not depend on library versions.
     order = np.random.RandomState(seed).permutation(len(own))
     order = order[np.argsort(label[order], kind="stable")]  # class by class, shuffled within each
     rank = np.arange(len(own)) - np.repeat(np.cumsum(totals) - totals, totals)
