@@ -1,1 +1,2 @@
-"""A trained network at work: load, predict, evaluate, explain, export. Imports training, runs, data, augment."""
+"""Inference with a trained network: predict, evaluate, explain, export. Read ``load.py`` first.
+May import training, runs, data and augment."""

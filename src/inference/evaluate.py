@@ -33,7 +33,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
     results, figures = evaluator.clean()
     other = OmegaConf.to_container(cfg.data.source, resolve=True) if "_target_" in cfg.data else None
     results = {"ckpt": str(cfg.ckpt), "other_images": other, **results}
-    write_json(folder / "eval.json", results)  # corruptions take a while: what is known by now is kept
+    write_json(folder / "eval.json", results)  # corruptions are slow: save the results so far
     if evaluator.corruptions:
         primary = next(row for row in results["tta"] if row["name"] == results["primary"])
         results["corruptions"], figures["corruptions"] = evaluator.corrupted(primary["accuracy"])
@@ -45,7 +45,7 @@ def evaluate(cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def log_to_tensorboard(results: dict[str, Any], figures: list[str], folder: Path) -> None:
-    """Write the same as events into ``folder``, where the figures are."""
+    """Write the results as events into ``folder``, where the figures are."""
     board = TensorBoard(folder)
     quantities = {
         "accuracy": ("accuracy", "Share of the test images got right, 0 to 1."),
@@ -80,7 +80,7 @@ def log_to_tensorboard(results: dict[str, Any], figures: list[str], folder: Path
 
 
 def show(results: dict[str, Any]) -> None:
-    """Print the figures."""
+    """Print the results."""
     console = rich.get_console()
 
     def percent(name: str) -> Callable[[Any], str]:
@@ -90,7 +90,7 @@ def show(results: dict[str, Any]) -> None:
         return lambda row: " to ".join(f"{100 * bound:{form}}" for bound in row[name])
 
     def show_table(rows: Iterable[Any], columns: dict[str, Callable[[Any], str]]) -> None:
-        """``columns`` are, by their heads, what makes a row's cell."""
+        """``columns`` maps each header to a function from row to cell."""
         table = Table(*columns, box=None, pad_edge=False)
         for row in rows:
             table.add_row(*(escape(cell(row)) for cell in columns.values()))

@@ -1,4 +1,4 @@
-"""A trained network on its test images: everything that eval.json says."""
+"""A trained network on its test images: the content of eval.json."""
 
 import logging
 import math
@@ -31,23 +31,23 @@ from src.training.classifier import StageMetrics
 
 log = logging.getLogger(__name__)
 
-PLAIN = "none"  # the choice of conf/tta that looks at the image as it is: what training reports, and the baseline
+PLAIN = "none"  # the choice of conf/tta without augmentation, as in training: the baseline
 MISTAKES = 40
 
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass over the test images found."""
+    """The results of one pass over the test images."""
 
     log_probabilities: dict[str, Tensor]  # by name of the test-time augmentation, float64 [N, classes]
     labels: Tensor  # int64 [N]
     positions: Tensor  # int64 [N], in the store of test images
     metrics: dict[str, float]  # test/accuracy and test/loss as training computes them; empty without the plain view
-    speeds: dict[str, float]  # by name of the test-time augmentation, images a second
+    speeds: dict[str, float]  # by name of the test-time augmentation, images per second
 
 
 class Evaluator:
-    """The network of a checkpoint, its test images, and the ways of looking at them.
+    """The network of a checkpoint, its test images, and its test-time augmentations.
 
     Args:
         cfg: see conf/eval.yaml.
@@ -61,7 +61,7 @@ class Evaluator:
             raise ValueError("Name a checkpoint: python -m src.eval ckpt=RUN, a run folder or a checkpoint")
         self.corruptions = _chosen_corruptions(cfg.corruptions)
         chosen = {name: ViewAverage.from_config(entries, cfg.tta.average) for name, entries in cfg.tta.settings.items()}
-        self.primary = next(iter(chosen))  # the one whose predictions are looked at closely
+        self.primary = next(iter(chosen))  # its predictions are analysed in detail
         self.settings = {PLAIN: ViewAverage(averaged=cfg.tta.average)} | chosen
         self.trained = load(cfg.ckpt, cfg.trust)
         self.data = _test_data(self.trained, cfg)
@@ -69,7 +69,7 @@ class Evaluator:
         self.inference = Inference(self.trained, cfg)
 
     def clean(self) -> tuple[dict[str, Any], dict[str, Figure]]:
-        """Look at the test images as they are.
+        """Evaluate the test images without corruption.
 
         Returns:
             JSON values, and figures by name.
@@ -117,13 +117,13 @@ class Evaluator:
         return results, drawn
 
     def corrupted(self, clean: float) -> tuple[list[dict[str, Any]], Figure]:
-        """Look at the test images after each chosen corruption, in five severities.
+        """Evaluate the test images with each chosen corruption, in five severities.
 
         Args:
-            clean: accuracy on the images as they are, for the figure.
+            clean: accuracy without corruption, for the figure.
 
         Returns:
-            for each corruption and severity, JSON values: ``accuracy`` and its interval; and a figure of them.
+            JSON values for each corruption and severity: ``accuracy`` and its interval; and a figure of them.
         """
         rows = []
         only = {self.primary: self.settings[self.primary]}
@@ -143,7 +143,7 @@ class Evaluator:
     def _look(
         self, title: str, settings: dict[str, ViewAverage], harm: Callable[[Tensor, Tensor], Tensor] | None = None
     ) -> Pass:
-        """One pass over the test images. A view that several settings share is looked at once."""
+        """One pass over the test images. A view that several settings share is computed once."""
         views = list(dict.fromkeys(view for setting in settings.values() for view in setting.views))
         places = {name: [views.index(view) for view in setting.views] for name, setting in settings.items()}
         metrics = StageMetrics(len(self.trained.classes))
@@ -155,12 +155,12 @@ class Evaluator:
                 plain = logits[views.index(View())]
                 metrics.update(cross_entropy(plain, labels), plain, labels)
             for name, setting in settings.items():
-                # In float64, so that no two logits come to be one probability.
+                # In float64, so that different logits do not become equal probabilities.
                 found[name].append(setting(logits[places[name]].double()))
             all_labels.append(labels)
             all_positions.append(positions)
             seconds.append([each / len(labels) for each in self.inference.seconds])
-        warm = seconds[1:] or seconds  # the first batch also pays for the device's preparations
+        warm = seconds[1:] or seconds  # the first batch includes the device's warm-up
         return Pass(
             log_probabilities={name: torch.cat(parts) for name, parts in found.items()},
             labels=torch.cat(all_labels),
@@ -201,10 +201,10 @@ def _chosen_corruptions(chosen: Any) -> Sequence[str]:
 
 
 def _test_data(trained: Trained, cfg: DictConfig) -> ImageDataModule:
-    """The test images the network was trained beside, or those of ``cfg.data``."""
+    """The test images of the network's own data set, or those of ``cfg.data``."""
     config = trained.config.copy()
     config.aug = {"_target_": "src.augment.Pipeline", "transforms": []}
-    # Other images are normalised as those it learned from; how one would train on any is of no account.
+    # Other images are normalised like the training images; their own training settings are ignored.
     kept = {"mean": config.data.mean, "std": config.data.std}
     kept |= {"val_size": 0, "batch_size": 1, "train_size": None, "train_fraction": None}
     if "_target_" in cfg.data:

@@ -1,4 +1,4 @@
-"""Where a trained network looks: an overlay for every image, and a sheet of them."""
+"""Grad-CAM overlays for images, and a sheet of them."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +22,7 @@ def explain_images(cfg: DictConfig) -> int:
     """Write an overlay for every image, and a sheet of the first ``ON_SHEET``.
 
     Returns:
-        How many images could not be read; they were named.
+        The number of images that could not be read; their names were printed.
 
     Raises:
         ModuleNotFoundError, OSError, ValueError: grad-cam is not installed; there is no such checkpoint or image.
@@ -63,7 +63,7 @@ def explain_images(cfg: DictConfig) -> int:
 
 
 def _unique(name: str, taken: set[str]) -> str:
-    """``name``, or ``name-2`` and so on where another image took it; also where upper and lower case are the same."""
+    """``name``, or ``name-2`` and so on if it is taken; upper and lower case count as equal."""
     number, unique = 1, name
     while unique.lower() in taken:
         number += 1

@@ -1,4 +1,4 @@
-"""A trained network in a format others read, verified, with a model card beside it."""
+"""Export a trained network to a common format, verified, with a model card."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from src.runs.folder import write_whole
 
 
 def export_with_card(cfg: DictConfig) -> None:
-    """Write what ``cfg`` asks for, and say what was written.
+    """Write the files that ``cfg`` requests, and print what was written.
 
     Raises:
         ModuleNotFoundError, OSError, ValueError: see ``load``, ``export`` and ``model_card``; nothing is written then.

@@ -8,11 +8,11 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import Tensor
 
-FEW = 20  # classes whose names and counts have room beside each other
+FEW = 20  # up to so many classes, names and counts fit
 
 
 def draw_reliability(bins: pd.DataFrame, ece: float, scale: str) -> Figure:
-    """Accuracy against confidence, and how many images have it.
+    """Accuracy against confidence, and the number of images by confidence.
 
     Args:
         bins: see ``measures.reliability``.
@@ -39,7 +39,7 @@ def draw_reliability(bins: pd.DataFrame, ece: float, scale: str) -> Figure:
 
 
 def draw_confusion(counts: np.ndarray, classes: tuple[str, ...], scale: str) -> Figure:
-    """Which class is taken for which, in % of the true class.
+    """Confusion matrix, in % of the true class.
 
     Args:
         counts: see ``measures.confusion``.
@@ -54,7 +54,7 @@ def draw_confusion(counts: np.ndarray, classes: tuple[str, ...], scale: str) -> 
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     places = range(0, len(classes), 1 + (len(classes) - 1) // 40)
     names = [classes[place] for place in places]
-    style: dict[str, Any] = {"fontsize": 8 if few else 6, "parse_math": False}  # a $ in a name is a $
+    style: dict[str, Any] = {"fontsize": 8 if few else 6, "parse_math": False}  # show a $ in a name literally
     axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor", **style)
     axes.set_yticks(places, names, **style)
     if few:
@@ -74,7 +74,7 @@ def draw_mistakes(images: Tensor, titles: list[str], scale: str) -> Figure:
 
     Args:
         images: uint8 ``[M, 3, S, S]``.
-        titles: ``M`` of them, two lines each.
+        titles: ``M`` titles of two lines each.
         scale: see ``draw_reliability``.
     """
     columns, rows = 8, max(1, -(-len(images) // 8))
@@ -93,11 +93,11 @@ def draw_mistakes(images: Tensor, titles: list[str], scale: str) -> Figure:
 
 
 def draw_corruptions(table: pd.DataFrame, clean: float, scale: str) -> Figure:
-    """Accuracy by severity, a line for each corruption.
+    """Accuracy by severity, one line per corruption.
 
     Args:
         table: columns ``corruption``, ``severity`` (1 to 5), ``accuracy`` (0 to 1), ``accuracy_interval``.
-        clean: accuracy on images as they are, drawn at severity 0.
+        clean: accuracy without corruption, drawn at severity 0.
         scale: see ``draw_reliability``.
     """
     figure = Figure(figsize=(7, 4.2), layout="constrained", dpi=110)

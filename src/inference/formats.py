@@ -1,8 +1,8 @@
-"""The file formats that a trained network leaves this project in, and the proof that it computes the same there.
+"""The export formats of a trained network, and the check that an exported network computes the same logits.
 
-ONNX and torch.export files hold preprocessing and network in one graph: uint8 pixels in, logits out. The commonest
-mistake with a network that was given away is another normalisation than it was trained with; so there is none to make.
-safetensors files hold the network's tensors alone, and the constants in their metadata.
+ONNX and torch.export files contain preprocessing and network in one graph: uint8 pixels in, logits out. So users cannot
+make the commonest mistake with an exported network, a wrong normalisation.
+safetensors files contain only the network's tensors, with the constants in their metadata.
 """
 
 import io
@@ -24,44 +24,44 @@ from torch import Tensor, nn
 from src.inference.load import Trained
 from src.inference.network import finite
 
-BATCHES = (1, 2, 7)  # sizes that an exported network is verified with
+BATCHES = (1, 2, 7)  # batch sizes for verification
 Logits = Callable[[Tensor], Tensor]  # uint8 images [B, 3, S, S] to logits [B, classes]
 
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write a trained network."""
+    """One export format."""
 
     suffix: str  # of its files
-    packages: tuple[str, ...]  # what writing and verifying take, of the extra ``export``
-    pixels: bool  # whether the file takes uint8 pixels, preprocessing included, or what preprocessing makes of them
-    write: Callable[[Trained, Path, Mapping[str, str]], None]  # a network and its metadata, to a file
-    read: Callable[[Trained, Path], Logits]  # back; the network lends its architecture where the file holds none
+    packages: tuple[str, ...]  # required to write and verify; in the extra ``export``
+    pixels: bool  # whether the file takes uint8 pixels, or preprocessed images
+    write: Callable[[Trained, Path, Mapping[str, str]], None]  # write a network and its metadata
+    read: Callable[[Trained, Path], Logits]  # read it; uses the network's architecture if the file has none
 
 
 class Verified(NamedTuple):
-    """How far the logits of an exported network were from PyTorch's, and how far they might have been."""
+    """The largest difference between the logits of an exported network and PyTorch's, and the allowed difference."""
 
     difference: float
     allowed: float
 
 
 def export(trained: Trained, format: str, file: Path, tolerance: float) -> Verified:
-    """Write ``trained`` to ``file``, once what was written computes the same logits.
+    """Write ``trained`` to ``file``, and verify that the file computes the same logits.
 
     Args:
         trained: a network, see ``load``.
         format: one of ``FORMATS``.
-        file: it must not exist yet; its folder may not either.
-        tolerance: the largest difference allowed between a logit here and there. Of logits so large that float32 does
-            not have it (above 50, for 1e-4), 16 units in the last place are.
+        file: must not exist; its folder is created if needed.
+        tolerance: the largest allowed difference between the logits of PyTorch and of the file. For logits too large
+            for it in float32 (above 50, for 1e-4), 16 units in the last place are allowed.
 
     Returns:
-        The largest difference, over random images in batches of ``BATCHES``, and what was allowed.
+        The largest difference, over random images in batches of ``BATCHES``, and the allowed difference.
 
     Raises:
-        FileExistsError: there is such a file.
-        ModuleNotFoundError: the format takes packages that are not installed.
+        FileExistsError: the file exists.
+        ModuleNotFoundError: the format requires packages that are not installed.
         ValueError: there is no such format, or the logits differ by more than is allowed; then no file is left.
     """
     check_format(format)
@@ -69,13 +69,13 @@ def export(trained: Trained, format: str, file: Path, tolerance: float) -> Verif
         raise FileExistsError(f"{file} is there already and is not overwritten; choose another with out=.")
     form = FORMATS[format]
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".part-{file.name}")  # always the same: one that a killed process left is replaced
+    part = file.with_name(f".part-{file.name}")  # a fixed name, so a killed process's leftover is replaced
     try:
         with _quiet():
             form.write(trained, part, metadata(trained, format))
             difference, largest = _compare(trained, form.read(trained, part))
         allowed = max(tolerance, 16 * torch.finfo(torch.float32).eps * largest)
-        if not difference <= allowed:  # NaN, too
+        if not difference <= allowed:  # also if NaN
             raise ValueError(
                 f"In {format}, the logits differ by up to {difference:.1e} from PyTorch's, more than the "
                 f"{allowed:.0e} allowed; the file was not kept. If that is little for this network, raise tolerance."
@@ -87,7 +87,7 @@ def export(trained: Trained, format: str, file: Path, tolerance: float) -> Verif
 
 
 def check_format(format: str) -> None:
-    """Raise what ``export`` would over an unknown format or packages that are missing."""
+    """Raise as ``export`` does for an unknown format or missing packages."""
     if format not in FORMATS:
         raise ValueError(f"format is {format!r}; expected {', '.join(FORMATS)}.")
     missing = [name for name in FORMATS[format].packages if find_spec(name) is None]
@@ -99,7 +99,7 @@ def check_format(format: str) -> None:
 
 
 def metadata(trained: Trained, format: str) -> dict[str, str]:
-    """What a file tells of itself, every value as JSON: ``classes`` (by index), ``mean`` and ``std`` (per channel, for
+    """The metadata of a file, every value as JSON: ``classes`` (by index), ``mean`` and ``std`` (per channel, for
     values 0 to 1), ``image_size``, ``input``, ``output`` and ``model`` (how to build it here)."""
     size, classes = trained.image_size, list(trained.classes)
     takes = f"images: uint8 [batch, 3, {size}, {size}], RGB, 0 to 255"
@@ -139,7 +139,7 @@ def _random_images(trained: Trained, batch: int) -> Tensor:
 
 @torch.no_grad()
 def _compare(trained: Trained, logits: Logits) -> tuple[float, float]:
-    """The largest difference between a logit there and here, and the largest logit here, without its sign."""
+    """The largest difference between logits of the file and of PyTorch, and PyTorch's largest absolute logit."""
     ours, theirs = [], []
     for batch in BATCHES:
         images = _random_images(trained, batch)
@@ -151,7 +151,7 @@ def _compare(trained: Trained, logits: Logits) -> tuple[float, float]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what exporters say of themselves; errors are raised all the same."""
+    """Silence the exporters' output; errors are still raised."""
     logging.disable()
     try:
         with warnings.catch_warnings(action="ignore"):
@@ -161,7 +161,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _example(trained: Trained) -> dict[str, Any]:
-    """What the exporters trace with: two images, whose number is left open."""
+    """Trace input for the exporters: two images, with a dynamic batch size."""
     return {"args": (_random_images(trained, 2),), "dynamic_shapes": ({0: torch.export.Dim("batch")},)}
 
 
@@ -194,7 +194,7 @@ def _read_onnx(trained: Trained, file: Path) -> Logits:
 
 def _write_program(trained: Trained, file: Path, metadata: Mapping[str, str]) -> None:
     program = torch.export.export(_FromPixels(trained).eval(), **_example(trained))
-    buffer = io.BytesIO()  # on a full disk torch's own writer ends the process
+    buffer = io.BytesIO()  # on a full disk torch's own writer aborts the process
     torch.export.save(program, buffer, extra_files={"metadata.json": json.dumps(dict(metadata))})
     file.write_bytes(buffer.getbuffer())
 

@@ -1,4 +1,4 @@
-"""Where a network looks: Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391), by the package grad-cam."""
+"""Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391), with the package grad-cam."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,29 +17,29 @@ from src.runs.escaping import printable
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the network made of one image."""
+    """The prediction for one image, with its Grad-CAM map."""
 
     file: Path
     pixels: np.ndarray  # as the network saw it, uint8 [S, S, 3]
-    heat: np.ndarray  # how much each place spoke for the class, float32 [S, S]: at most 1, all 0 where nothing did
+    heat: np.ndarray  # Grad-CAM map of the predicted class, float32 [S, S]: at most 1; all 0 if no pixel counts
     predicted: str  # name of the class
     probability: float  # of that class, 0 to 1
 
 
 def last_feature_map(network: nn.Module, images: Tensor) -> nn.Module:
-    """The module that makes the last map ``[B, C, H, W]`` of more than one place: what Grad-CAM is defined on.
+    """The module whose output is the last map ``[B, C, H, W]`` of more than one pixel, which Grad-CAM needs.
 
-    That is after the last convolution, its norm, the addition of a residual block, and the ReLU, whatever the network.
+    In any network, that is after the last convolution, its norm, the addition of a residual block, and the ReLU.
 
     Args:
         network: any; it is called once.
         images: float ``[B, 3, S, S]``.
 
     Raises:
-        ValueError: there is none, as in a network without convolutions.
+        ValueError: there is none, for example in a network without convolutions.
     """
     calls: list[str] = []
-    places: dict[str, int] = {}  # of the maps, in the order they are made
+    places: dict[str, int] = {}  # pixels of each map, in execution order
 
     def note(name: str, output: object) -> None:
         calls.append(name)
@@ -59,11 +59,11 @@ def last_feature_map(network: nn.Module, images: Tensor) -> nn.Module:
             handle.remove()
 
     def shrinks(name: str) -> bool:
-        """Whether it is part of something that leaves one place, so that not all of its entry passes through it."""
+        """Whether it is part of a module whose output is one pixel, so not all of that input may pass through it."""
         parts = name.split(".")
         return any(places.get(".".join(parts[:end])) == 1 for end in range(1, len(parts) + 1))
 
-    # A module that is used twice makes two maps, and which of them is meant cannot be said.
+    # A module that is used twice makes two maps, so it is ambiguous.
     once = [name for name in reversed(places) if calls.count(name) == 1]
     for name in [name for name in once if not shrinks(name)] or once[:1]:
         return network.get_submodule(name)
@@ -95,7 +95,7 @@ def explain(trained: Trained, files: Sequence[Path], images: Tensor) -> Iterator
 
 
 def draw_overlay(explanation: Explanation) -> Figure:
-    """The image as the network saw it, and the same under what spoke for the predicted class."""
+    """The image as the network saw it, and the image overlaid with its Grad-CAM map."""
     figure = Figure(figsize=(6.4, 3.5), layout="constrained", dpi=100)
     figure.suptitle(_caption(explanation), fontsize=11, parse_math=False)
     plain, overlay = figure.subplots(1, 2)
@@ -106,7 +106,7 @@ def draw_overlay(explanation: Explanation) -> Figure:
 
 
 def draw_sheet(explanations: Sequence[Explanation]) -> Figure:
-    """All of them on one page, each under its file's name."""
+    """All overlays on one page, each below its file name."""
     columns = min(8, len(explanations))
     rows = -(-len(explanations) // columns)
     figure = Figure(figsize=(1.7 * columns, 2.05 * rows), layout="constrained", dpi=100)
@@ -128,7 +128,7 @@ def _caption(explanation: Explanation) -> str:
 
 def _lay_over(axes: Axes, explanation: Explanation) -> None:
     axes.imshow(explanation.pixels.mean(axis=2), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    # The image shows where nothing is; and the colours stop short of the map's dark ends, which look like shadow.
+    # Transparent at 0; and without the dark ends of the colour map, which look like shadow.
     axes.imshow(
         explanation.heat, cmap="turbo", vmin=-0.2, vmax=1.2, alpha=0.6 * explanation.heat, interpolation="bilinear"
     )

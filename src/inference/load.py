@@ -1,4 +1,4 @@
-"""A trained network and all it takes to use it, from a run folder or a checkpoint alone.
+"""Load a trained network with everything needed to use it, from a run folder or a checkpoint alone.
 
     from src.inference.load import load, read_image
 
@@ -7,8 +7,8 @@
     with torch.inference_mode():
         probabilities = trained.network(trained.preprocess(images)).softmax(dim=1)
 
-This works in the root of the repository, or wherever Python is told of it (PYTHONPATH). No data set is read, and
-nothing in the file is run: tensors and plain values only, and of its configuration only what conf/ describes is built.
+This works in the root of the repository, or with the root in PYTHONPATH. No data set is read, and no code in the file
+is run: it has only tensors and plain values, and only targets that conf/ names are built.
 """
 
 from collections.abc import Iterable
@@ -31,16 +31,16 @@ __all__ = ["Trained", "load", "read_image"]
 
 @dataclass(frozen=True)
 class Trained:
-    """A network as it was trained.
+    """A trained network.
 
     Attributes:
         network: float32 ``[B, 3, S, S]`` to logits ``[B, classes]``; in eval mode, on the CPU, not compiled.
-        preprocess: uint8 ``[B, 3, S, S]`` to what ``network`` takes; its constants are the buffers ``mean`` and
+        preprocess: uint8 ``[B, 3, S, S]`` to the input of ``network``; its constants are the buffers ``mean`` and
             ``std`` of ``[3]``, for values 0 to 1.
         classes: their names, by index.
         image_size: S, in pixels.
-        bits: how many a pixel of a grey image of 16 bits makes use of, see ``read_image``.
-        config: what it was trained with.
+        bits: significant bits per pixel of 16-bit grey images, see ``read_image``.
+        config: the training configuration.
         checkpoint: the file it came from.
     """
 
@@ -57,12 +57,12 @@ def load(path: Path | str, trust: Iterable[str] = ()) -> Trained:
     """Load a trained network.
 
     Args:
-        path: a checkpoint, or a run folder, whose ``checkpoints/best.ckpt`` is meant.
+        path: a checkpoint, or a run folder, for its ``checkpoints/best.ckpt``.
         trust: classes and functions that may be called to build it, besides those that conf/ names.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no checkpoint of this project, its configuration asks for what conf/ does not describe, or
+        ValueError: it is not a checkpoint of this project, ``trusted`` refuses its configuration, or
             its weights do not fit its network.
     """
     path = Path(path)
@@ -71,7 +71,7 @@ def load(path: Path | str, trust: Iterable[str] = ()) -> Trained:
     config, image_size = trusted(checkpoint.config, unbuilt=TRAINING_ONLY, trust=trust), checkpoint.image_size
     if (bits := config.data.get("bits") or 16) not in range(8, 17):
         raise ValueError(f"{file} has data.bits={bits!r}; expected 8 to 16.")
-    with torch.random.fork_rng(devices=[]):  # initial weights, at once replaced, are none of the caller's draws
+    with torch.random.fork_rng(devices=[]):  # initial weights must not use the caller's random numbers
         network = build_network(config.model, len(checkpoint.classes), image_size)
     try:
         network.load_state_dict(checkpoint.weights)

@@ -1,4 +1,4 @@
-"""How good a network's predictions are, in numbers."""
+"""Metrics of a network's predictions."""
 
 from typing import Any
 
@@ -15,12 +15,12 @@ RESAMPLES = 10_000
 
 
 def wilson(correct: int, images: int) -> list[float]:
-    """The 95 % interval of an accuracy, by Wilson: ``[low, high]``, 0 to 1."""
+    """The 95 % Wilson interval of an accuracy: ``[low, high]``, 0 to 1."""
     return [float(bound) for bound in proportion_confint(correct, images, method="wilson")]
 
 
 def scores(log_probabilities: Tensor, labels: Tensor) -> dict[str, Any]:
-    """The figures that sum predictions up.
+    """The summary metrics of predictions.
 
     Args:
         log_probabilities: float ``[N, classes]``.
@@ -43,12 +43,12 @@ def scores(log_probabilities: Tensor, labels: Tensor) -> dict[str, Any]:
 
 
 def reliability(log_probabilities: Tensor, labels: Tensor) -> pd.DataFrame:
-    """Confidence, the probability given to the predicted class, against how often that class is right.
+    """Confidence, the probability of the predicted class, against accuracy.
 
-    The expected calibration error is the mean distance of the two, weighted by images (Guo et al. 2017).
+    The expected calibration error is the mean absolute difference of the two, weighted by images (Guo et al. 2017).
 
     Returns:
-        One row for each of ``BINS`` equal bins of confidence that is not empty: ``low`` and ``high``, ``images``, and
+        One row per non-empty bin of ``BINS`` equal bins of confidence: ``low`` and ``high``, ``images``, and
         their mean ``confidence`` and ``accuracy``.
     """
     highest, predicted = log_probabilities.max(dim=1)
@@ -63,10 +63,10 @@ def reliability(log_probabilities: Tensor, labels: Tensor) -> pd.DataFrame:
 
 
 def gain(correct: Tensor, baseline: Tensor, seed: int = 0) -> dict[str, Any]:
-    """By how much accuracy rose on the same images.
+    """The gain in accuracy over a baseline on the same images.
 
     Args:
-        correct, baseline: bool ``[N]``, which images are right now, and which were.
+        correct, baseline: bool ``[N]``, the images classified correctly now, and by the baseline.
         seed: of the bootstrap.
 
     Returns:
@@ -75,7 +75,7 @@ def gain(correct: Tensor, baseline: Tensor, seed: int = 0) -> dict[str, Any]:
     """
     images = len(correct)
     won, lost = int((correct & ~baseline).sum()), int((~correct & baseline).sum())
-    # Drawing images with replacement is drawing how many of the won, lost and unchanged ones come up.
+    # Drawing images with replacement equals drawing the numbers of won, lost and unchanged images.
     shares = np.array([won, lost, images - won - lost]) / images
     drawn = np.random.default_rng(seed).multinomial(images, shares, size=RESAMPLES)
     interval = np.percentile((drawn[:, 0] - drawn[:, 1]) / images, [2.5, 97.5])
@@ -89,7 +89,7 @@ def gain(correct: Tensor, baseline: Tensor, seed: int = 0) -> dict[str, Any]:
 
 
 def by_class(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> list[dict[str, Any]]:
-    """For each class its ``images``, ``precision``, ``recall`` and ``f1``; 0 where there is nothing to divide by."""
+    """For each class its ``images``, ``precision``, ``recall`` and ``f1``; 0 if the denominator is 0."""
     measured = precision_recall_fscore_support(
         labels.numpy(), predicted.numpy(), labels=range(len(classes)), zero_division=0
     )

@@ -1,7 +1,7 @@
-"""The model card: what a network was made from, how well it does, and what it is not for. In Markdown.
+"""The model card in Markdown: a network's origin, its results, and its limits.
 
-What it quotes may be a stranger's: class names, settings, an error. Whatever the template ``model_card.md.jinja`` is
-given passes through ``escape`` on its way into the page.
+Quoted text may be untrusted: class names, settings, an error. All values in the template ``model_card.md.jinja``
+pass through ``escape``.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
 
 def escape(value: object) -> Markup:
-    """What the template quotes, as text that is neither Markdown nor HTML nor a link, on one line."""
+    """A value of the template as plain text on one line, not Markdown, HTML or a link."""
     if isinstance(value, Markup):  # the template's own
         return value
     return Markup(markdown(value))
@@ -40,9 +40,9 @@ def model_card(
     """Write the card of an exported network.
 
     Args:
-        trained: the network. Where its checkpoint lies in the run folder that made it, the folder is asked too.
-        format, file: what it was exported to.
-        difference: the largest between a logit there and here.
+        trained: the network. If its checkpoint is in its own run folder, that folder is read too.
+        format, file: of the export.
+        difference: the largest difference between logits of the file and of PyTorch.
         evaluation: the content of an eval.json of this checkpoint, see ``find_evaluation``.
 
     Returns:
@@ -79,15 +79,15 @@ def model_card(
     )
 
 
-# ---- where it is known from ------------------------------------------------------------------------------------
+# ---- sources ---------------------------------------------------------------------------------------------------
 
 
 def find_evaluation(checkpoint: Path, file: Path | None) -> Evaluation | None:
     """The content of an eval.json of this checkpoint.
 
     Args:
-        checkpoint: which one.
-        file: the eval.json; None takes the latest in logs/eval that is of its own test images, and there may be none.
+        checkpoint: the checkpoint.
+        file: the eval.json; None takes the latest in logs/eval that is of its own test images, if there is one.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -101,7 +101,7 @@ def find_evaluation(checkpoint: Path, file: Path | None) -> Evaluation | None:
             raise ValueError(f"{file} is no evaluation of {checkpoint}; evaluate it with python -m src.eval ckpt=...")
         return content
     for file in sorted(EVALUATIONS.rglob("eval.json"), key=lambda file: file.stat().st_mtime, reverse=True):
-        if file.stat().st_mtime >= checkpoint.stat().st_mtime:  # else it is of what the checkpoint was then
+        if file.stat().st_mtime >= checkpoint.stat().st_mtime:  # else it is of an older checkpoint
             content = _read(file, checkpoint)
             if content is not None and not content.get("other_images"):
                 return content
@@ -121,7 +121,7 @@ def _read(file: Path, checkpoint: Path) -> Evaluation | None:
 
 
 def _results_of(trained: Trained, config: Mapping[str, Any]) -> dict[str, Any]:
-    """results.json of the run that wrote the checkpoint; empty where it is not known."""
+    """results.json of the run that wrote the checkpoint; empty if unknown."""
     folder = RunFolder(trained.checkpoint.absolute().parent.parent)
     if trained.checkpoint.absolute().parent != folder.checkpoints.absolute() or not folder.results_file.is_file():
         return {}
@@ -131,16 +131,16 @@ def _results_of(trained: Trained, config: Mapping[str, Any]) -> dict[str, Any]:
     return results | {"folder": folder.path.name} if same else {}
 
 
-# ---- what the card says ----------------------------------------------------------------------------------------
+# ---- content of the card ---------------------------------------------------------------------------------------
 
 
 def _name(node: Any) -> str:
-    """What a part of the configuration builds: the last part of its ``_target_``."""
+    """The name of a configuration node: the last part of its ``_target_``."""
     return str(node.get("algorithm") or node.get("_target_", "unknown")).rpartition(".")[2]
 
 
 def _settings(node: Any) -> str:
-    """A part of the configuration in words: what it builds, and with what."""
+    """A configuration node in words: its name and its settings."""
     words = [f"{key} {value}" for key, value in node.items() if not key.startswith("_") and key != "algorithm"]
     return ", ".join([_name(node), *words])
 
@@ -148,13 +148,13 @@ def _settings(node: Any) -> str:
 def _source(config: Mapping[str, Any]) -> str:
     source = config["data"].get("source", {})
     root = source.get("root")
-    return f"{_name(source)}, {Path(str(root)).name}" if root else _name(source)  # the path is nobody else's business
+    return f"{_name(source)}, {Path(str(root)).name}" if root else _name(source)  # the full path is private
 
 
 def _figures(
     results: Mapping[str, Any], epoch: int | None, config: Mapping[str, Any], evaluation: Mapping[str, Any]
 ) -> Iterator[tuple[str, str, str]]:
-    """What was measured, its value, and its 95 % interval."""
+    """The name of each metric, its value, and its 95 % interval."""
     metrics = results.get("metrics", {}) if results.get("best_epoch") == epoch else {}
     where = ""
     if other := evaluation.get("other_images"):
@@ -186,7 +186,7 @@ def _figures(
 
 
 def _tested(results: Mapping[str, Any], config: Mapping[str, Any], evaluation: Mapping[str, Any]) -> int | None:
-    """How many images the test accuracy is over, where that is known."""
+    """The number of images behind the test accuracy; None if unknown."""
     if evaluation:
         return evaluation.get("images")
     return results.get("images", {}).get("test") if config["trainer"].get("limit_test_batches") is None else None

@@ -1,4 +1,4 @@
-"""A trained network at work: on whatever device there is, looking at images in one or several views."""
+"""Inference on any device, with one or several views of each image."""
 
 import time
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ class Inference:
 
     Args:
         trained: the network; it is moved to the device.
-        cfg: its ``trainer`` says which device and which precision; null is the precision of training.
+        cfg: its ``trainer`` sets device and precision; null is the precision of training.
 
     Attributes:
-        device: where it works.
-        seconds: for each view of the latest batch, the time it took; the first one's includes the preparation.
+        device: the device.
+        seconds: time for each view of the latest batch; the first includes the preparation.
 
     Raises:
-        ValueError: the device is not there, or there are several.
+        ValueError: the device does not exist, or there are several.
     """
 
     def __init__(self, trained: Trained, cfg: DictConfig) -> None:
@@ -47,11 +47,11 @@ class Inference:
 
     @torch.inference_mode()
     def __call__(self, images: Tensor, views: Sequence[View]) -> Tensor:
-        """Look at a batch.
+        """Compute the logits of a batch.
 
         Args:
             images: uint8 ``[B, 3, S, S]``.
-            views: how each image is looked at, ``V`` times.
+            views: the ``V`` views of each image.
 
         Returns:
             float32 logits ``[V, B, classes]`` on the CPU.
@@ -61,7 +61,7 @@ class Inference:
         images = self.preprocess(images.to(self.device, non_blocking=True))
         for view in views:
             seen = view(images).contiguous(memory_format=self.memory_format)
-            logits.append(self.network(seen).float().cpu())  # which waits for the device
+            logits.append(self.network(seen).float().cpu())  # waits for the device
             now = time.perf_counter()
             self.seconds.append(now - start)
             start = now
@@ -69,10 +69,10 @@ class Inference:
 
 
 def finite(logits: Tensor) -> Tensor:
-    """``logits``, if they can be made probabilities.
+    """``logits``, if all are finite.
 
     Raises:
-        ValueError: one of them is infinite or NaN.
+        ValueError: a logit is infinite or NaN.
     """
     if not logits.isfinite().all():
         raise ValueError(

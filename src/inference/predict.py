@@ -1,4 +1,4 @@
-"""What a trained network sees in images: a table, and a file of all predictions."""
+"""Predictions for images: a table on the screen, and a file of all predictions."""
 
 import csv
 import json
@@ -24,23 +24,23 @@ from src.inference.network import Inference
 from src.runs.escaping import csv_cell, printable
 from src.runs.folder import write_whole
 
-SHOWN = 20  # files that the screen has room for
+SHOWN = 20  # files in the table on the screen
 
 
 class Prediction(NamedTuple):
-    """What was seen in one file: classes and their probabilities (0 to 1), the most probable first."""
+    """The prediction for one file: classes and their probabilities (0 to 1), the most probable first."""
 
     file: Path
     classes: list[tuple[str, float]]
 
 
 def predict(cfg: DictConfig) -> int:
-    """Print a table of predictions, and write all of them to ``cfg.out`` where it is given.
+    """Print a table of predictions, and write all of them to ``cfg.out`` if it is set.
 
-    Images stream: only two batches are in memory at a time, however many files there are.
+    Images are streamed: only two batches are in memory at a time.
 
     Returns:
-        How many files could not be read; they were named and passed over.
+        The number of files that could not be read; they were named and skipped.
 
     Raises:
         FileNotFoundError, ValueError: no checkpoint, no images, or a setting that cannot be used.
@@ -79,7 +79,7 @@ def predict(cfg: DictConfig) -> int:
 
 
 def _predictions(cfg: DictConfig, files: Sequence[Path]) -> Iterator[tuple[list[Prediction], list[ValueError]]]:
-    """Batch by batch: what was seen, and what could not be read."""
+    """Per batch: the predictions, and the errors of files that could not be read."""
     if len(cfg.tta.settings) != 1:
         raise ValueError(f"tta is {', '.join(cfg.tta.settings)}; predictions are made with one of them.")
     (views,) = cfg.tta.settings.values()
@@ -99,10 +99,10 @@ def _predictions(cfg: DictConfig, files: Sequence[Path]) -> Iterator[tuple[list[
 
 @contextmanager
 def _open_record(out: Path, top: int) -> Iterator[Callable[[Prediction], None]]:
-    """What takes predictions one by one into a file, see ``write_whole``.
+    """A function that writes predictions one by one into a file, see ``write_whole``.
 
     Raises:
-        ValueError: it is neither a .csv nor a .json.
+        ValueError: the file is neither .csv nor .json.
     """
     if out.suffix not in (".csv", ".json"):
         raise ValueError(f"out is {out}; expected the name of a .csv or a .json file.")
