@@ -1,7 +1,7 @@
 """Train-time augmentation of whole uint8 batches, every image with its own random parameters.
 
-A transform takes a batch and a table of uniform numbers with one row per image, and is a pure function of the
-two: whoever owns the table owns the randomness. To add a transform, subclass :class:`Transform`.
+A transform is a pure function of a batch and a table of uniform numbers with one row per image. To add one,
+subclass :class:`Transform`. Read ``transform.py`` first. Imports no other package of ``src``.
 """
 
 from src.augment.crop import RandomCrop

@@ -1,7 +1,7 @@
-"""What images suffer outside a data set: noise, blur, loss of contrast, JPEG; each in five severities.
+"""Image corruptions: noise, blur, loss of contrast, JPEG; each in five severities.
 
-The strengths are those of CIFAR-10-C (Hendrycks & Dietterich 2019), which are meant for images of 32 x 32; the blur's,
-in pixels, grows with the image.
+The strengths are those of CIFAR-10-C (Hendrycks & Dietterich 2019), which are for images of 32 x 32. The blur, in
+pixels, scales with the image size.
 """
 
 import math
@@ -18,7 +18,7 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 def gaussian_noise(images: Tensor, severity: int, positions: Tensor) -> Tensor:
     scale = (0.04, 0.06, 0.08, 0.09, 0.10)[severity - 1] * 255
-    # An image's noise is its own, whatever batch it sits in.
+    # The noise of an image does not depend on its batch.
     streams = (np.random.default_rng((severity, position)) for position in positions.tolist())
     noise = np.stack([stream.standard_normal(images.shape[1:], dtype=np.float32) for stream in streams])
     return _to_bytes(images.float() + scale * torch.from_numpy(noise))
@@ -54,11 +54,11 @@ CORRUPTIONS = {function.__name__: function for function in (gaussian_noise, gaus
 
 
 def corrupt(images: Tensor, positions: Tensor, *, name: str, severity: int) -> Tensor:
-    """Corrupt a batch; the result depends on nothing but the arguments.
+    """Corrupt a batch; the result depends only on the arguments.
 
     Args:
         images: uint8 ``[B, 3, S, S]`` on the CPU.
-        positions: int64 ``[B]``, which images of their set these are: it decides what is random about them.
+        positions: int64 ``[B]``, positions of the images in their set, which seed the random numbers.
         name: one of ``CORRUPTIONS``.
         severity: 1 to 5.
 

@@ -1,4 +1,4 @@
-"""Shift images about by padding them and cropping them back to size."""
+"""Shift images by padding them and cropping them to their size."""
 
 import torch
 from torch import Tensor
@@ -8,11 +8,11 @@ from src.augment.transform import Transform, integers
 
 
 def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
-    """Pad with black on all four sides, then cut every image back to its size at its own place.
+    """Pad with black on all four sides, then crop every image to its size at its own offset.
 
     Args:
         images: uint8 ``[B, 3, H, W]``.
-        top: int64 ``[B]``, first row of the cut in the padded image, ``0`` to ``2 * padding``.
+        top: int64 ``[B]``, first row of the crop in the padded image, ``0`` to ``2 * padding``.
         left: int64 ``[B]``, first column likewise.
         padding: pixels added on each side.
 
@@ -20,7 +20,7 @@ def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
         uint8 ``[B, 3, H, W]``.
     """
     height, width = images.shape[-2:]
-    # A view of all crops there are, [B, 3, tops, lefts, H, W]: choosing one per image is a single gather.
+    # A view of all possible crops, [B, 3, tops, lefts, H, W]: choosing one per image is a single gather.
     crops = pad(images, [padding] * 4).unfold(2, height, 1).unfold(3, width, 1)
     return crops[torch.arange(len(images), device=images.device), :, top, left]
 

@@ -1,7 +1,7 @@
-"""Batched image operations that torchvision has for one parameter per call, here with one per image.
+"""Batched image operations with one parameter per image; torchvision's versions take one per call.
 
 All of them take uint8 ``[B, 3, H, W]`` and return a new uint8 tensor of that shape. The ``adjust_*`` kernels
-do to every image what torchvision's v2 functional of the same name does to it.
+give the same result for every image as torchvision's v2 functional of the same name.
 """
 
 import torch
@@ -23,7 +23,7 @@ def move_pixels(images: Tensor, sources: Tensor) -> Tensor:
 
 
 def map_tones(images: Tensor, curves: Tensor) -> Tensor:
-    """Replace every value by what the image's own curve has for it: any operation on single values.
+    """Map every value through the image's own lookup table: any operation on single values.
 
     Args:
         images: uint8 ``[B, 3, H, W]``.
@@ -49,13 +49,13 @@ def adjust_contrast(images: Tensor, weights: Tensor) -> Tensor:
         images: uint8 ``[B, 3, H, W]``.
         weights: float32 ``[B, 2]``, torchvision's ``contrast_factor`` and one minus it.
     """
-    # Up to 256 x 256 pixels float32 sums grey levels exactly, in whatever order a batch adds them.
+    # Up to 256 x 256 pixels float32 sums grey levels exactly, in any order.
     mean = F.rgb_to_grayscale(images).float().mean(dim=(1, 2, 3), keepdim=True)
     return _blend(images, mean, weights)
 
 
 def adjust_sharpness(images: Tensor, weights: Tensor) -> Tensor:
-    """Blend every image with a blurred version of itself; the outermost pixels stay as they are.
+    """Blend every image with a blurred version of itself; the border pixels do not change.
 
     The blur weighs the 3 x 3 neighbourhood 1 and the pixel itself 5 (the smoothing filter of Pillow and
     torchvision), over 13.
@@ -68,8 +68,8 @@ def adjust_sharpness(images: Tensor, weights: Tensor) -> Tensor:
     columns = levels[:, :, :-2] + levels[:, :, 1:-1] + levels[:, :, 2:]
     inner = levels[:, :, 1:-1, 1:-1]
     total = columns[..., :-2] + columns[..., 1:-1] + columns[..., 2:] + 4 * inner
-    # No integer over 13 lies halfway between two integers, so this rounds as torchvision's float convolution
-    # does, and, unlike that, alike on every device.
+    # No integer over 13 lies halfway between two integers, so this rounds like torchvision's float
+    # convolution and, unlike that, equally on every device.
     change = (total + 6) // 13 - inner
     sharpened = images.clone()
     sharpened[:, :, 1:-1, 1:-1] = _add_scaled(inner.float(), change.float(), weights[:, 1])
@@ -83,5 +83,5 @@ def _blend(images: Tensor, others: Tensor, weights: Tensor) -> Tensor:
 
 def _add_scaled(levels: Tensor, others: Tensor, scale: Tensor) -> Tensor:
     # torchvision's `add_(others, alpha=scale)` fuses product and sum, and so does addcmul, which can scale
-    # per image. Rounding twice instead would now and then end up on the other side of a grey level.
+    # per image. Rounding twice would sometimes give a different grey level.
     return torch.addcmul(levels, others, scale[:, None, None, None]).clamp_(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Several transforms, one after the other."""
+"""A sequence of transforms."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from src.augment.transform import Transform
 
 
 class Pipeline(Transform):
-    """Apply ``transforms`` in order, dealing the columns of ``u`` out to them in the same order.
+    """Apply ``transforms`` in order, and pass them the columns of ``u`` in the same order.
 
     Args:
-        transforms: what to apply; an empty sequence leaves the images as they are and needs no draws.
+        transforms: the transforms; an empty sequence does not change the images and needs no draws.
     """
 
     def __init__(self, transforms: Sequence[Transform] = ()) -> None:

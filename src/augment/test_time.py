@@ -1,4 +1,4 @@
-"""Test-time augmentation: the same image looked at in several views, and what the network says of them averaged."""
+"""Test-time augmentation: the network's predictions for several views of an image, averaged."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ Averaged = Literal["probabilities", "logits"]
 
 @dataclass(frozen=True)
 class View:
-    """One way of looking at an image. The default is the image itself.
+    """One view of an image. The default is the image itself.
 
     Args:
-        flip: mirrored left to right, before it is moved.
-        down, right: by how many pixels the image is moved; what comes in at the edge is reflected.
+        flip: whether to mirror it left to right, before the shift.
+        down, right: the shift in pixels; the edge is filled by reflection.
     """
 
     flip: bool = False
@@ -24,7 +24,7 @@ class View:
     right: int = 0
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Images ``[B, C, H, W]`` of any dtype, on any device; the result is of the same kind."""
+        """Images ``[B, C, H, W]`` of any dtype, on any device; the result has the same shape, dtype and device."""
         if self.flip:
             images = images.flip(-1)
         for dimension, shift in ((-2, self.down), (-1, self.right)):
@@ -34,7 +34,7 @@ class View:
 
 
 def _sources(size: int, shift: int, device: torch.device) -> Tensor:
-    """Where each row of an image moved by ``shift`` comes from; reflected at the edges, which are not repeated."""
+    """The source of each row of an image shifted by ``shift``; reflected at the edges without repeating them."""
     if abs(shift) >= size:
         raise ValueError(f"A view moves the image by {abs(shift)} pixels, but it has only {size}.")
     places = (torch.arange(size, device=device) - shift).abs()
@@ -46,12 +46,12 @@ class ViewAverage:
     """A weighted mean over views.
 
     Args:
-        views: how images are looked at.
+        views: the views.
         weights: of the views, above 0; only their ratios matter.
         averaged: whether the mean is of probabilities, or of logits before the softmax.
 
     Raises:
-        ValueError: there are no views, one comes twice, a weight is not above 0, or ``averaged`` is neither of the two.
+        ValueError: there are no views, a view is repeated, a weight is not above 0, or ``averaged`` is invalid.
     """
 
     views: tuple[View, ...] = (View(),)
@@ -68,7 +68,7 @@ class ViewAverage:
 
     @classmethod
     def from_config(cls, entries: Sequence[Mapping[str, Any]], averaged: Averaged) -> "ViewAverage":
-        """As a file of conf/tta describes it: for each view its ``flip``, ``down``, ``right`` and ``weight``."""
+        """Build it from a file of conf/tta: for each view its ``flip``, ``down``, ``right`` and ``weight``."""
         try:
             views = tuple(View(**{k: v for k, v in entry.items() if k != "weight"}) for entry in entries)
         except TypeError:
@@ -76,7 +76,7 @@ class ViewAverage:
         return cls(views, tuple(entry.get("weight", 1) for entry in entries), averaged)
 
     def __call__(self, logits: Tensor) -> Tensor:
-        """What the views say together.
+        """The average over the views.
 
         Args:
             logits: float ``[V, B, classes]``, in the order of ``views``.

@@ -1,15 +1,15 @@
-"""What every augmentation is: a function of a batch of images and of the uniform numbers dealt to them."""
+"""The base class of augmentations: a function of a batch of images and their uniform random numbers."""
 
 from torch import Tensor, float32, int64, nn, uint8
 
 
 class Transform(nn.Module):
-    """A batched augmentation without any randomness of its own.
+    """A batched augmentation without its own randomness.
 
-    A subclass sets ``draws`` and implements :meth:`augment`, which may rely on checked arguments.
+    A subclass sets ``draws`` and implements :meth:`augment`, which gets checked arguments.
 
     Attributes:
-        draws: how many uniform numbers the transform needs per image.
+        draws: number of uniform numbers that the transform needs per image.
     """
 
     draws: int = 0
@@ -19,8 +19,8 @@ class Transform(nn.Module):
 
         Args:
             images: uint8 ``[B, 3, H, W]``, values 0 to 255, on any device; never modified.
-            u: float32 ``[B, draws]`` in ``[0, 1)``, always on the CPU: the host then knows what happens to
-                which image without waiting for the device.
+            u: float32 ``[B, draws]`` in ``[0, 1)``, always on the CPU: the host then knows the operation of
+                every image without waiting for the device.
 
         Returns:
             A new uint8 tensor ``[B, 3, H, W]`` on the images' device.
@@ -41,7 +41,7 @@ class Transform(nn.Module):
         return self.augment(images, u)
 
     def augment(self, images: Tensor, u: Tensor) -> Tensor:
-        """The transform proper, with the arguments and the result of :meth:`forward`."""
+        """The transform itself, with the arguments and the result of :meth:`forward`."""
         raise NotImplementedError
 
 
@@ -52,7 +52,7 @@ def integers(u: Tensor, count: int) -> Tensor:
 
     Args:
         u: float32 of any shape, in ``[0, 1)``.
-        count: how many integers there are to choose from.
+        count: the number of integers to choose from.
 
     Returns:
         int64 of the same shape, values ``0`` to ``count - 1``.

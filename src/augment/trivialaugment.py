@@ -1,7 +1,7 @@
 """TrivialAugment (Wide): one random operation of random strength per image, for a whole batch at once.
 
-An operation has only 31 strengths in two directions. Where it merely moves pixels, or looks at single values
-only, torchvision itself works all of them out beforehand, and what is left to do is to look up; the other
+An operation has only 31 strengths in two directions. If it only moves pixels or maps single values,
+torchvision computes a table for all of them in advance, so that only a lookup remains. The other
 operations have kernels with one parameter per image.
 """
 
@@ -21,8 +21,8 @@ BINS = 31
 SETTINGS = 2 * BINS
 
 # ------------------------------------------------------------------------------------------------------------
-# What can be tabulated: every operation's magnitude by setting, as torchvision's class has it, and what the
-# operation does with it.
+# The operations to tabulate: every operation's magnitude by setting, as in torchvision's class, and the
+# operation itself.
 # ------------------------------------------------------------------------------------------------------------
 
 Operations = Mapping[str, tuple[list[float], Callable[[Tensor, float], Tensor]]]
@@ -37,7 +37,7 @@ def _unsigned(magnitudes: Tensor) -> list[float]:
 
 
 def _affine(image: Tensor, shift: list[float], slope: list[float]) -> Tensor:
-    # Shear is about the top left corner and given as a slope; shifts are cut to whole pixels.
+    # Shear is about the top left corner and given as a slope; shifts are truncated to whole pixels.
     degrees = [math.degrees(math.atan(s)) for s in slope]
     return F.affine(image, 0.0, [int(s) for s in shift], 1.0, degrees, center=[0.0, 0.0])
 
@@ -57,8 +57,8 @@ _CURVES: Operations = {
 }
 
 # ------------------------------------------------------------------------------------------------------------
-# The tables, one row per operation and setting, kept for the process: worked out on the CPU, so that a GPU
-# applies the same ones, and outside the module, so that no checkpoint holds them.
+# The tables, one row per operation and setting, cached for the process: computed on the CPU, so that a GPU
+# uses the same ones, and outside the module, so that no checkpoint contains them.
 # ------------------------------------------------------------------------------------------------------------
 
 
@@ -70,8 +70,8 @@ def _apply_all(operations: Operations, image: Tensor) -> Tensor:
 @lru_cache(maxsize=4)
 def _sources(height: int, width: int, device: torch.device) -> Tensor:
     """For :func:`kernels.move_pixels`, int32 ``[310, H * W]``: 1.3 MB at 32 x 32, 62 MB at 224 x 224."""
-    # The image that is moved holds positions, from 1 on because torchvision fills with 0. Float32 is exact
-    # for up to 4096 x 4096 of them.
+    # The pixels of the transformed image are positions, from 1 on because torchvision fills with 0. Float32
+    # is exact for up to 4096 x 4096 of them.
     positions = torch.arange(1, height * width + 1, dtype=torch.float32).view(1, height, width)
     return _apply_all(_MOVES, positions).to(device, torch.int32)
 
@@ -85,7 +85,7 @@ def _curves(device: torch.device) -> Tensor:
 @lru_cache
 def _weights(device: torch.device) -> Tensor:
     """For the ``adjust_*`` kernels, float32 ``[62, 2]``."""
-    # Both weights are rounded from double precision, as in torchvision: 1 - w in float32 is another number.
+    # Both weights are rounded from double precision, as in torchvision: 1 - w in float32 would differ.
     factors = [1.0 + m for m in _signed(0.99)]
     return torch.tensor([[factor, 1.0 - factor] for factor in factors], dtype=torch.float32, device=device)
 
@@ -110,10 +110,10 @@ _FIRST_ROW_OF = torch.tensor([SETTINGS * i for names, _ in _KERNELS for i in ran
 
 
 class TrivialAugmentWide(Transform):
-    """Apply one operation to every image: which, how strongly and in which direction is uniformly random.
+    """Apply one operation to every image; operation, magnitude and direction are uniformly random.
 
-    TrivialAugment (Müller & Hutter, 2021, https://arxiv.org/abs/2103.10158) in its wide space, as torchvision
-    has it by default under the same name: 14 operations, 31 magnitudes, nearest neighbour, black fill.
+    TrivialAugment (Müller & Hutter, 2021, https://arxiv.org/abs/2103.10158) in its wide space, with the
+    defaults of torchvision's class: 14 operations, 31 magnitudes, nearest neighbour, black fill.
     Operations without magnitude or direction ignore the draws for them. Images must be at least 3 x 3.
     """
 
@@ -121,11 +121,11 @@ class TrivialAugmentWide(Transform):
 
     def augment(self, images: Tensor, u: Tensor) -> Tensor:
         operation = integers(u[:, 0], len(OPERATIONS))
-        setting = 2 * integers(u[:, 1], BINS) + (u[:, 2] <= 0.5)  # torchvision, too, negates at 0.5 itself
+        setting = 2 * integers(u[:, 1], BINS) + (u[:, 2] <= 0.5)  # torchvision also negates at exactly 0.5
         kernel = _KERNEL_OF[operation]
         row = _FIRST_ROW_OF[operation] + setting
 
-        # Sorted by kernel, the images of one kernel are a slice, and how long it is the host knows by itself.
+        # Sorted by kernel, the images of one kernel are a slice, whose length is known on the host.
         order = kernel.argsort()
         sizes = kernel.bincount(minlength=len(_KERNELS)).tolist()
         plan = torch.stack([order, order.argsort(), row[order]])

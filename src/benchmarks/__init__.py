@@ -1,1 +1,1 @@
-"""This product beside what people would use instead. Imports every other room."""
+"""Benchmarks of this project against the usual alternatives. Read ``parts.py`` first. May import all other packages."""

@@ -1,1 +1,1 @@
-"""Backbones: images to logits. Know nothing of training. Import torch only."""
+"""Backbones: images to logits. Read ``layers.py`` first. May import only torch, and do not depend on training."""

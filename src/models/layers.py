@@ -1,4 +1,4 @@
-"""What the backbones share: the axes ``norm`` and ``init``, the shortcut without parameters, the checks."""
+"""Common parts of the backbones: the axes ``norm`` and ``init``, the shortcut without parameters, the checks."""
 
 from typing import Literal, get_args
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 Norm = Literal["batch", "none"]
 Init = Literal["torch", "he"]
 
-# The smallest images we know a use for: scikit-learn's digits.
+# The size of scikit-learn's digits.
 MIN_IMAGE_SIZE = 8
 
 
@@ -19,8 +19,8 @@ class PadShortcut(nn.Module):
     Maps ``[B, in_channels, H, W]`` to ``[B, out_channels, ceil(H / stride), ceil(W / stride)]``.
 
     Args:
-        in_channels: channels that come in; they keep their places.
-        out_channels: channels that leave; the new ones, at the end, are zero.
+        in_channels: input channels, which come first in the output.
+        out_channels: output channels; the new ones, at the end, are zero.
         stride: every ``stride``-th pixel is kept, in both directions.
     """
 
@@ -36,12 +36,12 @@ class PadShortcut(nn.Module):
 class PointwiseConv2d(nn.Conv2d):
     """A 1x1 convolution without bias, ``[B, in_channels, H, W]`` to ``[B, out_channels, ceil(H / stride), ...]``.
 
-    On the CPU, on images in channels_last, it is computed as what it is: one matrix product. oneDNN's convolution
-    takes up to ten times as long where the image has shrunk to a few pixels, above all for the gradient.
+    On the CPU, with channels_last, it is computed as one matrix product. For images of a few pixels, oneDNN's
+    convolution takes up to ten times as long, above all for the gradient.
 
     Args:
-        in_channels: channels that come in.
-        out_channels: channels that leave.
+        in_channels: input channels.
+        out_channels: output channels.
         stride: every ``stride``-th pixel is used, in both directions.
     """
 
@@ -49,7 +49,7 @@ class PointwiseConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # A graph shows what it is; and Inductor would copy the images to another memory format and back.
+        # Traced graphs should show a convolution; and Inductor would copy to another memory format and back.
         captured = torch.compiler.is_compiling() or torch.jit.is_tracing()
         if captured or not (x.is_cpu and x.is_contiguous(memory_format=torch.channels_last)):
             return super().forward(x)
@@ -58,21 +58,21 @@ class PointwiseConv2d(nn.Conv2d):
 
 
 class GlobalAveragePool(nn.Module):
-    """``[B, C, H, W]`` to ``[B, C]``. AdaptiveAvgPool2d would do, had it a deterministic gradient on CUDA."""
+    """``[B, C, H, W]`` to ``[B, C]``. AdaptiveAvgPool2d has no deterministic gradient on CUDA."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(-2, -1))
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """Batch normalisation of ``channels``, or the identity in its place, so that no other name changes."""
+    """Batch normalisation of ``channels``, or the identity, so that other parameter names do not change."""
     return nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
 
 
 def initialise(net: nn.Module, init: Init) -> None:
-    """Give the convolutions of a freshly built ``net`` the weights that ``model.init`` names.
+    """Initialise the convolutions of a new ``net`` as ``model.init`` says.
 
-    The linear layer keeps PyTorch's default in both: it is followed by no ReLU, and one factor changes only.
+    The linear layer keeps PyTorch's default in both: no ReLU follows it, and only one factor should change.
 
     Args:
         net: a network that still has PyTorch's default weights.
@@ -81,7 +81,7 @@ def initialise(net: nn.Module, init: Init) -> None:
     """
     if init == "torch":
         return
-    # Forked, so that what is drawn after the network (data order, augmentation) does not depend on ``init``.
+    # Forked, so that later random numbers (data order, augmentation) do not depend on ``init``.
     with torch.random.fork_rng(devices=[]):
         for module in net.modules():
             if isinstance(module, nn.Conv2d):
@@ -91,7 +91,7 @@ def initialise(net: nn.Module, init: Init) -> None:
 
 
 def check_choice(key: str, value: object, choices: tuple[object, ...]) -> None:
-    """Raise a ValueError that says what is possible unless ``value`` is one of ``choices``."""
+    """Raise a ValueError that lists ``choices`` unless ``value`` is one of them."""
     if value not in choices:
         # In lower case, true and false are spelled as in YAML.
         expected = " or ".join(str(choice).lower() for choice in choices)
@@ -99,7 +99,7 @@ def check_choice(key: str, value: object, choices: tuple[object, ...]) -> None:
 
 
 def check_arguments(*, num_classes: int, image_size: int, norm: Norm, init: Init, skip: bool = True) -> None:
-    """Raise a ValueError of one sentence for a value that no backbone of ours admits.
+    """Raise a ValueError of one sentence for a value that no backbone here accepts.
 
     Args:
         num_classes: at least 2.

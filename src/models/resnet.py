@@ -1,4 +1,4 @@
-"""Residual networks: one class, every published variant a function that only passes arguments."""
+"""Residual networks: one class, and one function per published variant that only passes arguments."""
 
 from typing import Literal, NotRequired, TypedDict, Unpack, get_args
 
@@ -21,7 +21,7 @@ Shortcut = Literal["projection", "pad"]
 
 
 def shortcut_layer(kind: Shortcut, in_channels: int, out_channels: int, stride: int, norm: Norm) -> nn.Module:
-    """What a block adds: its input, brought to the shape of its output where the two differ."""
+    """The shortcut of a block: its input, converted to the shape of its output if the two differ."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     if kind == "pad":
@@ -157,14 +157,14 @@ class ResNet(nn.Sequential):
         self.fc = nn.Linear(channels, num_classes)
         initialise(self, init)
         if not skip:
-            # Only now: the projections took their random numbers, so every other draw is what it always is.
+            # Only now: the projections have used their random numbers, so all other weights are the same.
             for module in self.modules():
                 if isinstance(module, BasicBlock | Bottleneck):
                     module.downsample = None
 
 
 class Axes(TypedDict):
-    """The arguments that every variant hands on to ``ResNet``, which explains them and has their defaults."""
+    """The arguments that every variant passes to ``ResNet``; see there for meanings and defaults."""
 
     num_classes: int
     image_size: int
@@ -176,7 +176,7 @@ class Axes(TypedDict):
 def resnet10(**axes: Unpack[Axes]) -> ResNet:
     """The residual network of the blog study of August 2025 (Study 1); 2,777,674 parameters for 10 classes.
 
-    Its name notwithstanding, there are 13 convolutions on the main path. ``init`` is ``"torch"`` by default.
+    Despite its name, it has 13 convolutions on the main path. ``init`` is ``"torch"`` by default.
     """
     axes.setdefault("init", "torch")
     return ResNet(BasicBlock, (2, 2, 2), (64, 128, 256), stem="cifar", shortcut="projection", **axes)
