@@ -1,4 +1,4 @@
-"""How fast augmented, normalised batches come."""
+"""Speed of augmented, normalised batches."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -14,7 +14,7 @@ from src.training.build import build_data, quiet_lightning
 
 PLAIN_BATCHES = 40  # a turn; ours goes once through all images
 
-# An augmentation of ours, what it is compared with, in words, and the goal of the ratio.
+# An augmentation of this project, its competitor in words, and the goal of the ratio.
 COMPARISONS: tuple[tuple[str, Pipeline, str, float], ...] = (
     ("basic", "basic", "torchvision, per image, 2 workers", 8.0),
     ("trivialaugment", "trivialaugment", "torchvision, per image, 2 workers", 6.0),
@@ -23,7 +23,7 @@ COMPARISONS: tuple[tuple[str, Pipeline, str, float], ...] = (
 
 
 def batches(data: ImageDataModule, device: str) -> Iterator[tuple[Tensor, Tensor]]:
-    """Training batches on ``device``, epoch after epoch, made as the Trainer has them made."""
+    """Training batches on ``device``, epoch after epoch, made as for the Trainer."""
     with quiet_lightning():
         data.trainer = L.Trainer(accelerator=device, devices=1, logger=False, enable_checkpointing=False)
     place = data.trainer.strategy.root_device
@@ -48,7 +48,7 @@ def against_torchvision(
 
 
 def alone(cfg: DictConfig, device: str, repeats: int, tick: Tick) -> list[Row]:
-    """TrivialAugment of ``cfg``, a configuration of src.train, on ``device``, with nothing beside it."""
+    """TrivialAugment of ``cfg``, a configuration of src.train, on ``device``, without a competitor."""
     data = build_data(cfg)
     source = batches(data, device)
     steps = {"ours": len(data.train) // data.batch_size}

@@ -1,4 +1,4 @@
-"""What a user waits for: commands that start, sweeps, a run until it is good enough; and the memory it takes."""
+"""Times that a user waits: start of commands, sweeps, a run up to a target accuracy; and memory use."""
 
 import json
 import os
@@ -28,7 +28,7 @@ _MEGABYTE = 1e6
 
 
 class Notes(L.Callback):
-    """Writes into the run folder when the first optimiser step was done, and how large the process became, in bytes."""
+    """Writes the time of the first optimiser step and the peak memory of the process, in bytes, to the run folder."""
 
     def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
         if trainer.global_step == 1:
@@ -40,8 +40,8 @@ class Notes(L.Callback):
 
 @contextmanager
 def _trained(*arguments: str, cwd: Path | None = None) -> Iterator[tuple[float, Path]]:
-    """Seconds that ``python -m src.train`` took, and the folder that it wrote into: a run into ``run``, a sweep into
-    ``logs``. The folder is deleted afterwards."""
+    """Seconds that ``python -m src.train`` took, and its output folder: ``run`` for a run, ``logs`` for a sweep.
+    The folder is deleted afterwards."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         command = [sys.executable, "-m", "src.train", *arguments, f"hydra.run.dir={folder / 'run'}"]
@@ -58,7 +58,7 @@ def _trained(*arguments: str, cwd: Path | None = None) -> Iterator[tuple[float, 
 
 
 def start(trainer: str, repeats: int, tick: Tick) -> list[Row]:
-    """Seconds to the answer of ``--help``, and to the first optimiser step; ``trainer`` is a choice of conf/trainer."""
+    """Seconds to the output of ``--help``, and to the first optimiser step; ``trainer`` is a choice of conf/trainer."""
     helped, stepped = [], []
     for _ in range(repeats + 1):
         with _trained("--help") as (seconds, _folder):
@@ -74,7 +74,7 @@ def start(trainer: str, repeats: int, tick: Tick) -> list[Row]:
 
 
 def sweep(trainer: str, repeats: int, tick: Tick, jobs: int = 6) -> list[Row]:
-    """Short jobs as one multirun, and one of them as a process of its own; ``trainer`` is a choice of conf/trainer."""
+    """Short jobs as one multirun, and one of them as a separate process; ``trainer`` is a choice of conf/trainer."""
     multirun: list[float] = []
     alone: list[float] = []
     seeds = ",".join(map(str, range(jobs)))
@@ -96,12 +96,12 @@ def sweep(trainer: str, repeats: int, tick: Tick, jobs: int = 6) -> list[Row]:
 
 
 def memory(few: DictConfig, all_of_them: DictConfig, models: Sequence[str], tick: Tick) -> list[Row]:
-    """What the images take beyond themselves, and how much a whole run takes, on the CPU.
+    """Memory for the images beyond their own size, and memory of a whole run, on the CPU.
 
     Args:
-        few: a configuration of src.train, of which only the data are used: what is needed to handle any images.
-        all_of_them: likewise, with as many images as are to be judged.
-        models: networks whose runs are looked at.
+        few: a configuration of src.train, only for its data: the baseline with few images.
+        all_of_them: likewise, with all images of the measurement.
+        models: networks whose runs are measured.
     """
     with own_process(_growth, few, all_of_them) as grow:
         grown = grow(20) / _MEGABYTE
@@ -119,7 +119,7 @@ def memory(few: DictConfig, all_of_them: DictConfig, models: Sequence[str], tick
 
 
 def _growth(few: DictConfig, all_of_them: DictConfig) -> Contender:
-    """By how many bytes this process grows at most while images are loaded and batches are made of them."""
+    """The peak growth of this process, in bytes, while images are loaded and batches are made."""
 
     def run(steps: int) -> float:
         sizes = []
@@ -133,7 +133,7 @@ def _growth(few: DictConfig, all_of_them: DictConfig) -> Contender:
 
 
 def accuracy(overrides: Sequence[str], targets: Sequence[float], tick: Tick) -> list[Row]:
-    """Seconds of training, validation and compilation included, to each target on the validation set.
+    """Seconds of training, including validation and compilation, to each target on the validation set.
 
     Args:
         overrides: of ``python -m src.train``.
@@ -152,7 +152,7 @@ def accuracy(overrides: Sequence[str], targets: Sequence[float], tick: Tick) -> 
 
 
 def together(overrides: Sequence[str], jobs: int, tick: Tick) -> list[Row]:
-    """``jobs`` small runs side by side on one device, against one after the other."""
+    """``jobs`` small runs in parallel on one device, against the same runs in sequence."""
     rates = []
     seeds = ",".join(map(str, range(jobs)))
     for launcher in (["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"], []):

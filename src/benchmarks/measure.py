@@ -1,4 +1,4 @@
-"""Contenders that take turns at the clock, and the rows that come of it."""
+"""Interleaved timing of contenders, and the rows of the result."""
 
 import gc
 import multiprocessing
@@ -13,11 +13,11 @@ from timeit import timeit
 from typing import Any, Literal
 
 import torch
-from torch.utils.benchmark import timer  # which waits for a GPU, that works on while Python goes ahead
+from torch.utils.benchmark import timer  # synchronises a GPU
 
 from src.runs.provenance import device_name, versions
 
-# A contender: does so many steps of its work and returns the seconds that took.
+# A contender: takes a number of steps, does them, and returns the seconds that they took.
 Contender = Callable[[int], float]
 Tick = Callable[[], None]  # called after every turn of all contenders, for the progress bar
 
@@ -29,20 +29,20 @@ class Row:
     work: str  # what was done
     unit: str  # of ``ours`` and ``against``
     ours: list[float]  # every repeat's value
-    other: str | None = None  # what it is compared with; None where a value stands for itself
-    against: list[float] = field(default_factory=list)  # the values of that, repeat by repeat
-    goal: float | None = None  # of the ratio of the two, or of the value where there is nothing to compare with
-    bound: Literal["≥", "≤"] = "≥"  # whether the goal is a least or a most
-    note: str = ""  # anything that must be known to read the row
+    other: str | None = None  # the competitor; None without a comparison
+    against: list[float] = field(default_factory=list)  # the competitor's value of every repeat
+    goal: float | None = None  # of the ratio of the two, or of the value without a comparison
+    bound: Literal["≥", "≤"] = "≥"  # whether the goal is a minimum or a maximum
+    note: str = ""  # remarks needed to understand the row
 
     @property
     def ratios(self) -> list[float]:
-        """Ours to theirs, repeat by repeat: what slows the machine for a while slows both. Empty without theirs."""
+        """Ours to theirs, per repeat, so that a slow phase of the machine affects both. Empty without a competitor."""
         return [ours / against for ours, against in zip(self.ours, self.against, strict=True)] if self.against else []
 
     @property
     def met(self) -> bool | None:
-        """Whether the median reaches the goal; None where there is none."""
+        """Whether the median reaches the goal; None without a goal."""
         if self.goal is None:
             return None
         reached = median(self.ratios or self.ours)
@@ -53,7 +53,7 @@ class Row:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """The machine, and what of it is used."""
+    """The machine, and the parts of it that are used."""
     return {
         "device": device_name(torch.device(device)),
         "processors": os.cpu_count(),
@@ -63,9 +63,9 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def peak_memory() -> int:
-    """The largest size that this process has had in main memory, in bytes.
+    """The peak resident memory of this process, in bytes.
 
-    Linux's ``ru_maxrss`` would include that of the process which started it.
+    Linux's ``ru_maxrss`` would include that of the parent process.
     """
     status = Path("/proc/self/status")
     if status.exists():
@@ -76,17 +76,17 @@ def peak_memory() -> int:
 
 
 def timed(step: Callable[[], Any]) -> Contender:
-    """Calls ``step`` so many times, until the device is done; garbage is collected, as in use."""
+    """A contender that calls ``step`` and waits for the device; garbage collection stays on, as in use."""
     return lambda steps: timeit(step, gc.enable, timer, steps)
 
 
 def take_turns(
     contenders: Mapping[str, Contender], steps: Mapping[str, int], repeats: int, tick: Tick
 ) -> dict[str, list[float]]:
-    """Let everyone do its steps, A B A B, ``repeats`` times, after a first turn that does not count.
+    """Run all contenders in turn (A B A B), ``repeats`` times, after a warm-up turn that does not count.
 
     Returns:
-        By name of the contender: steps a second, one number a turn.
+        By name of the contender: steps per second, one number per turn.
     """
     rates: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats + 1):
@@ -98,7 +98,7 @@ def take_turns(
 
 @contextmanager
 def own_process(make: Callable[..., Contender], *arguments: Any) -> Iterator[Contender]:
-    """The contender that ``make(*arguments)`` gives, in a process of its own, so that no setting of ours reaches it."""
+    """The contender ``make(*arguments)`` in a separate process, which our settings do not affect."""
     context = multiprocessing.get_context("spawn")
     connection, theirs = context.Pipe()
     process = context.Process(target=serve, args=(theirs, make, arguments))
@@ -129,7 +129,7 @@ def own_process(make: Callable[..., Contender], *arguments: Any) -> Iterator[Con
 
 
 def serve(connection: Any, make: Callable[..., Contender], arguments: tuple[Any, ...]) -> None:
-    """The other process: a number of steps comes in, the seconds they took go out."""
+    """The main function of that process: receives numbers of steps, sends the seconds that they took."""
     try:
         run = make(*arguments)
         while (steps := connection.recv()) is not None:

@@ -27,7 +27,7 @@ pass for training. *Input's share*: what a batch takes to be cropped, flipped an
 
 
 def _number(value: float) -> str:
-    """Three significant digits, thousands told apart."""
+    """Three significant digits, with a thousands separator."""
     rounded = float(f"{value:.3g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:g}"
 
@@ -38,13 +38,13 @@ def _short(ratio: float) -> str:
 
 
 def _spread(values: Sequence[float], show: Callable[[float], str] = _number) -> str:
-    """Median, and smallest to largest where there are several."""
+    """Median, and smallest to largest if there are several."""
     middle, low, high = (show(of(values)) for of in (median, min, max))
     return middle if len(values) == 1 else f"{middle} ({low} to {high})"
 
 
 def cells(row: Row) -> list[str]:
-    """One row in words, a string a column."""
+    """One row as text, one string per column."""
     verdict = {None: "", True: "met", False: "missed"}[row.met]
     values = row.ratios or row.ours
     if row.goal is not None and values and min(values) < row.goal < max(values):
@@ -80,7 +80,7 @@ def markdown(rows: Sequence[Row], machine: dict[str, Any]) -> str:
 
 
 def draw(rows: Sequence[Row]) -> Figure:
-    """Ratios with their spread and the goals, a panel for each thing that is compared with."""
+    """Ratios with their spread and the goals, one panel per competitor."""
     panels = {other: [row for row in rows if row.other == other] for other in dict.fromkeys(row.other for row in rows)}
     panels.pop(None, None)
     heights = [len(of_panel) + 1.5 for of_panel in panels.values()]

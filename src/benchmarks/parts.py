@@ -1,4 +1,4 @@
-"""What is measured, with which configurations of src.train."""
+"""The measurements, and their configurations of src.train."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from src.benchmarks import augmentation, commands, training
 from src.benchmarks.measure import Row, Tick
 
-# The rows, each with the devices that measure it unless conf/benchmark or the user say otherwise.
+# The rows, each with its default devices; conf/benchmark or the user may change them.
 ROWS = {
     "augmentation": ("cpu",),
     "trivialaugment": ("cuda",),
@@ -29,12 +29,12 @@ class Part(NamedTuple):
     """Rows that are measured together."""
 
     what: str  # for the progress bar
-    turns: int  # how often ``measure`` calls what it is given: whenever everyone has had a turn
+    turns: int  # how often ``measure`` calls its ``tick``: after every turn of all contenders
     measure: Callable[[Tick], list[Row]]
 
 
 def parts(cfg: DictConfig) -> list[Part]:
-    """What ``cfg`` (conf/benchmark.yaml) asks for.
+    """The parts that ``cfg`` (conf/benchmark.yaml) requests.
 
     Raises:
         ValueError: a setting is out of its range.

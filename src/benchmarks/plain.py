@@ -1,7 +1,7 @@
-"""What most repositories do: an image at a time through torchvision, two workers, a loop without any care.
+"""The reference: the usual way, one image at a time through torchvision, two workers, an unoptimised loop.
 
-Everything here is written the usual way on purpose, and runs in a process of its own. Where the way of measuring leans
-to one side, it leans to this one: its workers are never started within the time that is taken.
+Everything here is written the usual way on purpose, and runs in a separate process. Where the measurement is biased, it
+favours this side: the start of its workers is never timed.
 """
 
 import time
@@ -23,13 +23,13 @@ from src.runs.trust import instantiate
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 IMAGES = 50_000
 WORKERS = 2
-_IN_STOCK = WORKERS * 2 + 1  # batches that the workers have ready when the clock starts; they do not count
+_IN_STOCK = WORKERS * 2 + 1  # batches prefetched when the clock starts; not counted
 
 Pipeline = Literal["basic", "trivialaugment", "trivialaugment, v2 on tensors"]
 
 
 class Images(Dataset[tuple[Any, int]]):
-    """Random images, as torchvision's CIFAR10 hands them out: one at a time, transformed."""
+    """Random images, returned as by torchvision's CIFAR10: one at a time, transformed."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self.images: Any = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
@@ -58,14 +58,14 @@ def _batches(pipeline: Pipeline, batch_size: int, device: str) -> Iterator[tuple
 
 
 def _from_stock(step: Callable[[], Any]) -> Contender:
-    """Times so many calls of ``step``, which takes a batch, once the workers' stock is used up."""
+    """Times calls of ``step``, which takes a batch, after the prefetched batches are used up."""
 
     def run(steps: int) -> float:
-        if steps > 2 * _IN_STOCK:  # with fewer, a step takes so long that the stock is always full
+        if steps > 2 * _IN_STOCK:  # with fewer, steps are so slow that prefetching keeps up
             for _ in range(_IN_STOCK):
                 step()
         seconds = timed(step)(steps)
-        time.sleep(0.3)  # the workers fill their stock again, before it is the others' turn
+        time.sleep(0.3)  # the workers prefetch again before the next contender's turn
         return seconds
 
     return run
@@ -78,7 +78,7 @@ def loading(pipeline: Pipeline, batch_size: int) -> Contender:
 
 
 def training(model: dict[str, Any], batch_size: int, device: str) -> Contender:
-    """The loop of the tutorials: eager, channels first, float32, looking at the loss in every step.
+    """The loop of the tutorials: eager, channels first, float32, reading the loss in every step.
 
     ``model`` is a choice of conf/model, resolved.
     """

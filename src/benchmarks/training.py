@@ -1,4 +1,4 @@
-"""How fast networks are trained and evaluated: as shipped, by hand, and as most repositories do it."""
+"""Speed of training and evaluation: as shipped, by hand, and the usual way."""
 
 from collections.abc import Mapping, Sequence
 from copy import copy
@@ -22,7 +22,7 @@ from src.runs.folder import RunFolder
 from src.training.build import build_classifier, build_data, build_run_trainer, build_trainer, quiet_lightning
 from src.training.record import of_network
 
-# What a row must reach, by its kind; for some networks another figure.
+# The goal of a row, by its kind; some networks have their own.
 _GOALS: dict[str, dict[str, dict[str, float]]] = {
     "cpu": {
         "all": {"training": 1.4, "Trainer's step": 1.03, "evaluation": 3.0},
@@ -40,9 +40,9 @@ MULTIPLICATIONS, INPUT_BATCHES = 3, 20  # a turn
 
 
 class Turns(L.Callback):
-    """Lets the Trainer do ``steps``, then each of the others, a contender and its steps, and so on.
+    """Alternates ``steps`` of the Trainer with the other contenders' steps.
 
-    ``rates`` has what ``take_turns`` gives, the first turn, which does not count, included.
+    ``rates`` is as the result of ``take_turns``, but includes the warm-up turn.
     """
 
     def __init__(self, steps: int, others: Mapping[str, tuple[Contender, int]], tick: Tick) -> None:
@@ -65,7 +65,7 @@ class Turns(L.Callback):
 
 
 def by_hand(cfg: DictConfig, data: ImageDataModule, device: str) -> Contender:
-    """A loop without Lightning, with all that makes ours fast: the same batches, memory format, kernels, metrics that
+    """A loop without Lightning, with the same optimisations: batches, memory format, kernels, and metrics that
     stay on the device."""
     classifier = build_classifier(cfg, data).to(device)
     network = classifier.network.train()
@@ -92,14 +92,14 @@ def by_hand(cfg: DictConfig, data: ImageDataModule, device: str) -> Contender:
 
 
 def choices(cfgs: Mapping[str, DictConfig], name: str, steps: int, repeats: int, device: str, tick: Tick) -> list[Row]:
-    """What settings that are not the default are worth, and when the time that compiling takes is won back.
+    """Speed of settings that are not the default, and the number of steps after which compilation pays off.
 
     Args:
         cfgs: configurations of src.train by the overrides that they differ in, the default first.
         name: of the network.
         steps: of each in a turn.
     """
-    torch.compiler.config.force_disable_caches = True  # as on the day the network is new
+    torch.compiler.config.force_disable_caches = True  # as for a new network
     default, *others = cfgs
     batch = cfgs[default].data.batch_size
     data = build_data(cfgs[default])
@@ -117,12 +117,12 @@ def choices(cfgs: Mapping[str, DictConfig], name: str, steps: int, repeats: int,
 
 
 def payback(first: float, rates: Sequence[float], others: Sequence[float]) -> str:
-    """After how many steps a slow start is made up for by faster steps, in words.
+    """The number of steps after which faster steps make up for a slow start, in words.
 
     Args:
         first: seconds of the first step, which compiles.
-        rates: steps a second, after that.
-        others: of what does not compile.
+        rates: steps per second after that.
+        others: steps per second without compilation.
     """
     gained = 1 / median(others) - 1 / median(rates)
     back = f"won back after {first / gained:,.0f} steps" if gained > 0 else "never won back"
@@ -130,7 +130,7 @@ def payback(first: float, rates: Sequence[float], others: Sequence[float]) -> st
 
 
 def evaluation(cfg: DictConfig, data: ImageDataModule, images: int) -> Contender:
-    """``Trainer.test``, on some of the test images: whole batches, to count no image that was not asked for."""
+    """``Trainer.test`` on some of the test images; only whole batches, so that the count of images is exact."""
     batches, rest = divmod(images, data.eval_batch_size)
     if rest:
         raise ValueError(f"{images} images are no whole number of batches of {data.eval_batch_size}.")
@@ -141,7 +141,7 @@ def evaluation(cfg: DictConfig, data: ImageDataModule, images: int) -> Contender
 
 
 def multiplication(device: str) -> Contender:
-    """Products of two float32 matrices of 2048 x 2048: what this machine's arithmetic can do."""
+    """Products of two float32 matrices of 2048 x 2048: the arithmetic speed of this machine."""
     a, b, out = (torch.randn(MATMUL, MATMUL, device=device) for _ in range(3))
     return timed(lambda: torch.mm(a, b, out=out))
 
@@ -161,7 +161,7 @@ def measure(cfg: DictConfig, name: str, size: DictConfig, repeats: int, device: 
     model = OmegaConf.to_container(cfg.model, resolve=True)
     classifier = build_classifier(cfg, data)
     with own_process(plain_training, model, batch, device) as plain, TemporaryDirectory() as folder:
-        # Shallow copies: one set of images, but a Trainer of its own for each.
+        # Shallow copies: the images are shared, but each has its own Trainer.
         others = {
             "plain": (plain, steps),
             "hand": (by_hand(cfg, copy(data), device), steps),
