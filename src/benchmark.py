@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> None:
                 if not progress.console.is_terminal:  # which shows no bar
                     print(part.what, file=sys.stderr, flush=True)
                 rows += part.measure(lambda: progress.advance(task))
-                # At once: what was measured is not lost with what comes after it.
+                # Saved at once, so that a later failure does not lose these results.
                 write_json(folder / "benchmark.json", {"machine": what_ran, "rows": [row.to_json() for row in rows]})
                 (folder / "benchmark.md").write_text(page.markdown(rows, what_ran), encoding="utf-8")
                 if any(row.against for row in rows):
@@ -54,7 +54,7 @@ def main(cfg: DictConfig) -> None:
         if rows:
             print(f"What was measured before is in {folder}.", file=sys.stderr)
         stop(error, debug=cfg.debug)
-    console = Console(width=None if sys.stdout.isatty() else 200)  # a log file has no right edge to wrap at
+    console = Console(width=None if sys.stdout.isatty() else 200)  # do not wrap lines in a log file
     console.print(page.table(rows, ", ".join(f"{name} {value}" for name, value in what_ran.items())))
     console.print(str(folder), soft_wrap=True)
 

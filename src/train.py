@@ -32,10 +32,10 @@ def main(cfg: DictConfig) -> float:
     multirun = hydra_cfg.mode == RunMode.MULTIRUN
     path = Path(cfg.resume or hydra_cfg.runtime.output_dir)
     folder = RunFolder(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-    # Of processes that train one run together, only the first may come this far: the folder is its own.
+    # In distributed training only rank 0 gets here; it owns the folder.
     try:
         if cfg.resume is not None:
-            folder.results()  # there is a run
+            folder.results()  # raises if there is no run
             check_stays_within(folder.path)
         with folder.locked():
             if cfg.resume is not None:
@@ -49,7 +49,7 @@ def main(cfg: DictConfig) -> float:
                 return done
             from src.runs.checkpoints import last_good_checkpoint
 
-            last_good_checkpoint(folder)  # is last.ckpt from here on
+            last_good_checkpoint(folder)  # moves it to last.ckpt
             return run_job(lambda: distribute(cfg, folder), folder, debug=cfg.debug)
     except Exception as error:
         if not multirun:
@@ -62,4 +62,4 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    run_on_rank_0(lambda: run(main))  # of processes that torchrun or srun started together
+    run_on_rank_0(lambda: run(main))  # of the processes that torchrun or srun started
