@@ -122,9 +122,9 @@ def _repeated(everything: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _stopped_early(runs: pd.DataFrame) -> Iterator[str]:
-    asked = pd.Series([settings.get("trainer.max_epochs") for settings in runs.settings], runs.index, dtype=object)
-    asked = pd.to_numeric(asked, errors="coerce")
-    early = int((runs.epochs_done.astype(float) < asked).sum())
+    requested = pd.Series([settings.get("trainer.max_epochs") for settings in runs.settings], runs.index, dtype=object)
+    requested = pd.to_numeric(requested, errors="coerce")
+    early = int((runs.epochs_done.astype(float) < requested).sum())
     if early:
         yield f"{early} of {len(runs)} runs were ended before their last epoch."
 

@@ -100,8 +100,8 @@ class SweepSummary(Callback):
             print(how_to_finish(sweep))
         if done:
             print(f"To sum it up: {command('src.report', sweep=place(sweep))}")
-        asked = self.asked or [job.name for job in found]
-        if any(name not in done or refusal_file(sweep / name).exists() for name in asked):
+        requested = self.asked or [job.name for job in found]
+        if any(name not in done or refusal_file(sweep / name).exists() for name in requested):
             raise SystemExit(1)
 
 
@@ -140,7 +140,7 @@ def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
     grid = [[f"{key}={value}" for key, value in zip(values, job, strict=True)] for job in choices]
     if not _composes(config, grid):
         return {}
-    asked = {}
+    requested = {}
     # A user's own name may depend on the job's config, ours does not; composing is slow, so it is done only if needed.
     own_name = any(override.startswith("hydra.sweep.subdir=") for override in config.hydra.overrides.hydra)
     loader, multirun = GlobalHydra.instance().config_loader(), config
@@ -152,8 +152,8 @@ def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
             config.hydra.job.num = number
             config.hydra.overrides.task = overrides
             config.hydra.job.config.override_dirname.exclude_keys = fixed
-        asked[config.hydra.sweep.subdir] = overrides
-    return asked
+        requested[config.hydra.sweep.subdir] = overrides
+    return requested
 
 
 def _composes(config: DictConfig, grid: list[list[str]]) -> bool:

@@ -33,7 +33,7 @@ def resume_or_skip(folder: RunFolder, cfg: DictConfig) -> float | None:
             to ``.replaced`` beside the folder; ``keep`` accepts its result.
 
     Returns:
-        The score of a completed run; None if ``cfg`` is to be run.
+        The score of a completed run; None if the run must be done.
 
     Raises:
         ValueError: the folder contains a run with other settings, or ``on_conflict`` is none of the three.
