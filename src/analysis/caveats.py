@@ -20,6 +20,7 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         runs: the completed runs of the report, without repetitions.
         factors: all that vary among ``runs``.
     """
+    completed = everything[everything.status == "completed"]  # repetitions too: they were made with some code
     return [
         *_incomplete(everything),
         *_unequal_seeds(runs, factors),
@@ -27,8 +28,8 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         *_other_images(runs),
         *_confounded(runs, factors),
         *_validated_on_test_images(runs),
-        *_code(runs),
-        *_packages(runs),
+        *_code(completed),
+        *_packages(completed),
         *_repeated(everything, runs),
         *_stopped_early(runs),
         *_devices(runs),

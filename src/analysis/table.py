@@ -19,6 +19,10 @@ _RECORDED = ("started", "device", "parameters", "flops_per_image", "best_epoch",
              "images_per_second")  # fmt: skip
 
 
+COMPUTED = ("n", "mean", "std", "low", "high", "scores", "seeds", "folders", "verdicts", "target", "reached", "area")
+"""Names of columns that are computed from runs."""
+
+
 def load_runs(*sweeps: Path | str) -> pd.DataFrame:
     """Every job of one or more sweeps, one row each, in the order they were requested.
 
@@ -67,7 +71,7 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
     table = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}
     numbers = [name for name in columns if "/" in name]
     known = [place for place, run in enumerate(runs) if run.settings]
-    found_factors = identity.factors([runs[place] for place in known], reserved=columns)
+    found_factors = identity.factors([runs[place] for place in known], reserved=[*columns, *COMPUTED])
     found_factors = {printable(name): levels for name, levels in found_factors.items()}
     for name, levels in found_factors.items():
         table[name] = pd.Series(levels, index=known, dtype=object).reindex(range(len(rows)), fill_value=None)
@@ -96,16 +100,26 @@ def varying_factors(runs: pd.DataFrame) -> list[str]:
 
 
 def confounders(runs: pd.DataFrame, factor: str) -> list[str]:
-    """Factors that change together with ``factor``, so that effects cannot be separated. A factor that only some runs
-    have is not one: it belongs to a level of ``factor``."""
-    levels = runs[factor].tolist()
+    """The settings that change along with ``factor``, so that its effect is theirs as well.
+
+    A setting of the factor's own group that only some of its choices have, or that bears the choice's name, is part of
+    that choice.
+    """
+    levels, group = runs[factor].tolist(), _group(runs, factor)
     found = []
     for name in factors_of(runs):
         values = runs[name].tolist()
-        same = name == factor or [str(value).lower() for value in values] == [str(level).lower() for level in levels]
-        if not same and ABSENT not in values and follows(values, levels):
+        same = [str(value).lower() for value in values] == [str(level).lower() for level in levels]
+        part = _group(runs, name) == group and (same or ABSENT in values)
+        if name != factor and not part and follows(values, levels):
             found.append(name)
     return found
+
+
+def _group(runs: pd.DataFrame, name: str) -> str:
+    """The group of a factor, by the keys of the runs' settings."""
+    keys = (key for settings in runs.settings for key in settings or ())
+    return next((key.split(".")[0] for key in keys if name in (key, key.split(".")[0], key.split(".")[-1])), name)
 
 
 def load_curves(runs: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:

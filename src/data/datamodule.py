@@ -160,7 +160,7 @@ class ImageDataModule(L.LightningDataModule):
         self.test = images.test
         labels = images.train.labels
         held_out = 0 if val_size == "test" else val_size
-        train, val = stratified_split(labels, torch.arange(len(labels)), held_out, split_seed)
+        train, val = stratified_split(labels, images.train.positions, held_out, split_seed)
         if train_size is not None and not (isinstance(train_size, int) and 0 < train_size <= len(train)):
             raise ValueError(
                 f"data.train_size is {train_size!r}; expected a whole number of the {len(train)} images there are."

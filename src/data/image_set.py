@@ -87,5 +87,8 @@ class LabelledImages:
     @cached_property
     def content(self) -> str:
         """A hash of images, labels and classes, independent of their location: 64 hexadecimal digits."""
-        halves = [(half.content or digest(half.images), digest(half.labels)) for half in (self.train, self.test)]
+        halves = [
+            (half.content or digest(half.images), digest(half.labels), digest(half.positions))
+            for half in (self.train, self.test)
+        ]
         return hashlib.sha256(repr((halves, self.classes)).encode()).hexdigest()

@@ -41,6 +41,7 @@ NEUTRAL = {
     "trainer.accelerator": "the device",
     "trainer.devices": "the device; processes share a batch, whose size counts",
     "trainer.num_nodes": "the device",
+    "trainer.sync_batchnorm": "what it is false for, the number of processes, counts then",
     "trainer.benchmark": "which of equivalent kernels computes",
     "trainer.deterministic": "which of equivalent kernels computes",
     "trainer.log_every_n_steps": "how often is logged",
@@ -55,10 +56,10 @@ NEUTRAL = {
 _LIGHTNING = "lightning.pytorch.callbacks."
 _WATCHERS = ("DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "ModelSummary", "RichModelSummary",
              "RichProgressBar", "ThroughputMonitor", "TQDMProgressBar")  # fmt: skip
-# Values that mean the same as leaving the key out. Null always does.
-_USUAL = {"trainer.sync_batchnorm": True}
+_NULL_IS_ABSENT = ("data", "trainer")  # our code and Lightning's; elsewhere a class may take null for a choice
 
 CONTENT = "data.content"
+LENGTHENED = "lengthened_from"  # epochs that a run was first asked for, if a resumed run was asked for more
 ABSENT = "–"  # the level of a factor that a run's configuration does not have
 
 
@@ -73,7 +74,20 @@ def settings(config: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
     callbacks = config.get("callbacks") or {}
     counting = {name: node for name, node in callbacks.items() if not _only_watches(node, own)}
     leaves = _leaves({key: node for key, node in config.items() if key != "callbacks"} | {"callbacks": counting})
-    return {key: _plain(value) for key, value in leaves.items() if not is_neutral(key) and key != "callbacks"}
+    # To Lightning 1 is one batch and 1.0 is all of them.
+    plain = {key: value if key.startswith("trainer.") else _plain(value) for key, value in leaves.items()}
+    counts = {key for key in plain if not is_neutral(key)} - {"callbacks"}
+    trainer = config.get("trainer") or {}
+    if any(trainer.get(f"limit_{stage}_batches") is not None for stage in ("val", "test")):
+        counts |= {"data.eval_batch_size"} & plain.keys()
+    # BatchNorm over a whole batch is that of one process; over a process's share, it depends on their number.
+    if trainer.get("accelerator") == "cpu" or not trainer.get("sync_batchnorm"):
+        counts |= {key for key in ("trainer.devices", "trainer.num_nodes") if _are_several(plain.get(key))}
+    return {key: plain[key] for key in plain if key in counts}
+
+
+def _are_several(devices: Any) -> bool:
+    return len(devices) > 1 if isinstance(devices, list) else isinstance(devices, int) and devices > 1
 
 
 def is_neutral(key: str) -> bool:
@@ -98,7 +112,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
     return {
         key: (before.get(key), after.get(key))
         for key in dict.fromkeys([*before, *after])
-        if _canonical(before.get(key)) != _canonical(after.get(key))
+        if _canonical(before.get(key, ABSENT)) != _canonical(after.get(key, ABSENT))
     }
 
 
@@ -168,8 +182,9 @@ def factors(runs: Sequence[Run], reserved: Iterable[str] = ()) -> dict[str, list
     """
     keys = list(dict.fromkeys(key for run in runs for key in run.settings))
     names = _short_names(keys, reserved)
-    columns = {key: [run.settings.get(key, ABSENT) for run in runs] for key in keys}
-    columns = {key: _null_or_absent(values) for key, values in columns.items()}
+    if keys and all(CONTENT in run.settings for run in runs):
+        keys = [key for key in keys if not key.startswith("data.source.")]
+    columns = {key: _null_or_absent(key, [run.settings.get(key, ABSENT) for run in runs]) for key in keys}
     seeds = columns.pop("seed", [None] * len(runs))
     varying = {
         key: values
@@ -179,9 +194,11 @@ def factors(runs: Sequence[Run], reserved: Iterable[str] = ()) -> dict[str, list
     found: dict[str, list[Any]] = {}
     for key, values in varying.items():
         group = key.split(".")[0]
-        choices = [run.choices.get(group, ABSENT) for run in runs]
+        choices = _choices(group, runs)
         if group not in found and len(set(choices)) > 1 and follows(values, choices):
             found[group] = choices
+        if ABSENT in values and not (len(set(choices)) > 1 and follows([value == ABSENT for value in values], choices)):
+            values = ["none" if value == ABSENT else value for value in values]  # not of one choice alone: a level
         if key == CONTENT:
             places = [run.place for run in runs]
             apart = None not in places and follows(places, values) and follows(values, places)
@@ -203,9 +220,20 @@ def _is_the_seeds(key: str, values: Sequence[Any], seeds: Sequence[Any]) -> bool
     return one_to_one and ("seed" in key or list(values) == list(seeds))
 
 
-def _null_or_absent(values: list[Any]) -> list[Any]:
-    """Null means the same as leaving the key out, so the two are one level."""
-    return [None if value == ABSENT else value for value in values] if None in values else values
+def _null_or_absent(key: str, values: list[Any]) -> list[Any]:
+    """Where null means the same as leaving the key out, the two are one level."""
+    same = None in values and key.split(".")[0] in (*_NULL_IS_ABSENT, key)
+    return [None if value == ABSENT else value for value in values] if same else values
+
+
+def _choices(group: str, runs: Sequence[Run]) -> list[str]:
+    """The choice of a group in each run; of choices with equal settings (``trainer=cpu`` and ``auto``), the first."""
+    first: dict[str, str] = {}
+    found = []
+    for run in runs:
+        own = {key: value for key, value in _essence(run.settings).items() if key.split(".")[0] == group}
+        found.append(first.setdefault(_canonical(own), run.choices.get(group, ABSENT)))
+    return found
 
 
 def _short_names(keys: Iterable[str], reserved: Iterable[str] = ()) -> dict[str, str]:
@@ -224,12 +252,12 @@ def _short_names(keys: Iterable[str], reserved: Iterable[str] = ()) -> dict[str,
 
 
 def _essence(counting: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop values that mean the same as leaving the key out, and the source's settings if the content is known."""
+    """Drop nulls that mean the same as leaving the key out, and the source's settings if the content is known."""
     known = "data.source." if CONTENT in counting else "\n"
     return {
         key: value
         for key, value in counting.items()
-        if value is not None and value != _USUAL.get(key) and not key.startswith(known)
+        if not (value is None and key.split(".")[0] in (*_NULL_IS_ABSENT, key)) and not key.startswith(known)
     }
 
 

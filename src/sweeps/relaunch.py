@@ -93,6 +93,8 @@ def _changed(results: Mapping[str, Any], cfg: DictConfig) -> dict[str, tuple[Any
         except (OSError, ValueError) as error:
             log.warning("The images cannot be compared with those of the former run: %s", error)
             now[identity.CONTENT] = content
+    else:
+        log.warning("The former run did not record the content of its images: they are not compared.")
     return identity.differences(former, now)
 
 

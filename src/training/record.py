@@ -37,7 +37,16 @@ def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any
         former: results.json of a run that is resumed; empty for a new run.
     """
     config: Any = OmegaConf.to_container(cfg, resolve=True)
-    content = former.get("settings", {}).get(identity.CONTENT)
+    known = identity.run_of(former).settings
+    counting = identity.settings(config, own=True)
+    if identity.CONTENT in known:
+        counting[identity.CONTENT] = known[identity.CONTENT]
+    # A schedule that follows the run's length was another one until the run was lengthened.
+    lengths, length = known.get(identity.LENGTHENED, []), known.get("trainer.max_epochs")
+    if length not in (None, cfg.trainer.max_epochs) and not str(counting.get("schedule._target_")).endswith("Constant"):
+        lengths = [*lengths, length]
+    if lengths:
+        counting[identity.LENGTHENED] = lengths
     code, diff = revision()
     multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     kept = (folder.path.parent if multirun else folder.path) / f"code-{code['diff']}.diff"
@@ -46,7 +55,7 @@ def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any
     earlier = former.get("revisions", [former["revision"]] if "revision" in former else [])
     return {
         "config": config,
-        "settings": identity.settings(config, own=True) | ({identity.CONTENT: content} if content else {}),
+        "settings": counting,
         "started": former.get("started", datetime.now(UTC).isoformat(timespec="seconds")),
         "versions": versions(),
         "revision": code,

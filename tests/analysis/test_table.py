@@ -51,3 +51,26 @@ def test_curves_are_told_apart_by_run(tmp_path: Path) -> None:
 def test_a_folder_without_runs_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"There are no runs in .*: python -m src.report sweep=NAME"):
         load_runs(tmp_path)
+
+
+def test_what_only_one_arm_has_is_a_confounder_unless_it_is_part_of_the_choice(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write_run(tmp_path, 0.5, optim="sgd", momentum=0.9, seed=seed)
+        write_run(tmp_path, 0.9, optim="adam", seed=seed, **{"trainer.overfit_batches": 1})
+    assert confounders(load_runs(tmp_path), "optim") == ["overfit_batches"]
+
+
+def test_switches_in_step_are_told_though_their_levels_read_alike(tmp_path: Path) -> None:
+    for switch in (True, False):
+        write_run(tmp_path, 0.5, skip=switch, seed=1, **{"optim.nesterov": switch})
+    runs = load_runs(tmp_path)
+    assert {name: confounders(runs, name) for name in ("skip", "nesterov")} == {
+        "skip": ["nesterov"],
+        "nesterov": ["skip"],
+    }
+
+
+def test_a_setting_may_be_called_like_a_computed_column(tmp_path: Path) -> None:
+    for mean in (1, 2):
+        write_run(tmp_path, 0.5, seed=1, **{"data.mean": mean})
+    assert varying_factors(load_runs(tmp_path)) == ["data.mean"]

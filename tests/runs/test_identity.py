@@ -136,8 +136,6 @@ def test_what_means_the_same_is_the_same(config: dict[str, Any]) -> None:
     assert fingerprint(settings(dict(reversed(config.items())))) == before
     assert fingerprint(settings(put(config, "trainer.limit_test_batches", None))) == before
     assert fingerprint(settings(put(config, "label_smoothing", 0))) == before  # it was 0.0
-    assert fingerprint(settings(put(config, "trainer.sync_batchnorm", True))) == before
-    assert fingerprint(settings(put(config, "trainer.sync_batchnorm", False))) != before
     moved = put(config, "schedule._target_", "src.schedules.Cosine")  # as schema 1 wrote it
     assert fingerprint(settings(moved)) == before
 
@@ -284,3 +282,50 @@ def test_a_run_of_schema_1_tells_what_it_can(config: dict[str, Any]) -> None:
     other = put(config, "model._target_", "torchvision.models.resnet18")
     assert run_of({"config": other, "factors": recorded}).choices["model"] == "torchvision.models.resnet18"
     assert run_of({}).settings == {}
+
+
+# ---- holes that a sceptical reader found -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["limit_train_batches", "limit_test_batches", "overfit_batches", "val_check_interval"])
+def test_one_batch_is_not_all_of_them(config: dict[str, Any], key: str) -> None:
+    one, all_of_them = (settings(put(config, f"trainer.{key}", value)) for value in (1, 1.0))
+    assert fingerprint(one) != fingerprint(all_of_them) and set(differences(one, all_of_them)) == {f"trainer.{key}"}
+
+
+def test_the_evaluation_batch_counts_where_batches_are_counted(config: dict[str, Any]) -> None:
+    def identity(batches: int | None, size: int) -> str:
+        return fingerprint(
+            settings(put(put(config, "trainer.limit_test_batches", batches), "data.eval_batch_size", size))
+        )
+
+    assert identity(None, 10) == identity(None, 500) and identity(2, 10) != identity(2, 500)
+
+
+def test_processes_count_where_each_normalises_its_share(config: dict[str, Any]) -> None:
+    def identity(accelerator: str, devices: int, sync: bool | None) -> str:
+        trainer = config["trainer"] | {"accelerator": accelerator, "devices": devices, "sync_batchnorm": sync}
+        return fingerprint(settings(config | {"trainer": trainer}))
+
+    assert identity("gpu", 4, True) == identity("gpu", 1, True) == identity("gpu", 1, None) == identity("cpu", 1, True)
+    assert len({identity("cpu", 1, True), identity("cpu", 2, True), identity("gpu", 4, False)}) == 3
+
+
+def test_null_is_a_choice_of_a_class_that_is_not_ours(config: dict[str, Any]) -> None:
+    assert fingerprint(settings(put(config, "model.norm_layer", None))) != fingerprint(settings(config))
+    assert fingerprint(settings(put(config, "data.train_size", None))) == fingerprint(settings(config))
+
+
+def test_choices_with_equal_settings_are_one_level() -> None:
+    runs = [run(1, {"trainer": name}, trainer__max_epochs=3, optim__lr=lr) for name in "ab" for lr in (0.1, 0.2)]
+    assert factors(runs) == {"lr": [0.1, 0.2, 0.1, 0.2]}
+    mine = [run(1, {"callbacks": "mine"}, callbacks__mine___target_="m")]
+    plain = [run(seed, {"callbacks": name}) for seed, name in ((1, "default"), (2, "none"))]
+    assert factors(plain + mine)["callbacks"] == ["default", "default", "mine"]
+
+
+def test_with_and_without_a_callback_are_two_levels() -> None:
+    runs = [
+        run(seed, model__norm=norm, **ema) for seed in (1, 2) for norm in "ab" for ema in ({}, {"callbacks__e__x": 1})
+    ]
+    assert factors(runs) == {"norm": ["a", "a", "b", "b"] * 2, "x": ["none", 1] * 4}
