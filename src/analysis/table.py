@@ -73,6 +73,7 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
     known = [place for place, run in enumerate(runs) if run.settings]
     found_factors = identity.factors([runs[place] for place in known], reserved=[*columns, *COMPUTED])
     found_factors = {printable(name): levels for name, levels in found_factors.items()}
+    found_factors = {name if name not in columns else f"setting {name}": found_factors[name] for name in found_factors}
     for name, levels in found_factors.items():
         table[name] = pd.Series(levels, index=known, dtype=object).reindex(range(len(rows)), fill_value=None)
     everything = pd.DataFrame(table).astype(dict.fromkeys(numbers, float))
