@@ -26,6 +26,7 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         *_unequal_seeds(runs, factors),
         *_few_seeds(runs, factors),
         *_other_images(runs),
+        *_in_step_with_the_seed(runs),
         *_confounded(runs, factors),
         *_validated_on_test_images(runs),
         *_code(completed),
@@ -78,6 +79,14 @@ def _other_images(runs: pd.DataFrame) -> Iterator[str]:
             f"{unknown} of {len(runs)} runs did not record the content of their images: that they saw the same as the "
             "others is not certain."
         )
+
+
+def _in_step_with_the_seed(runs: pd.DataFrame) -> Iterator[str]:
+    keys = dict.fromkeys(key for settings in runs.settings for key in settings if "seed" not in key)
+    seeds = runs.seed.tolist()
+    same = [key for key in keys if [settings.get(key) for settings in runs.settings] == seeds]
+    if same and len(set(seeds)) > 1:
+        yield f"Along with the seed changes {', '.join(same)}: the spread over seeds is that of both."
 
 
 def _confounded(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:

@@ -27,7 +27,6 @@ NEUTRAL = {
     "logger": "records what happens",
     "channels_last": "memory layout",
     "compile": "speed",
-    "factors": "a view of other keys, in runs of schema 1",
     "lr_multiplier": "scales optim.lr, which counts",
     "usual_lr": "what lr_multiplier scales",
     "data.root": "where the images lie: their content counts",
@@ -71,6 +70,8 @@ def settings(config: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
         own: whether the user is about to run it. Only then is the source of callbacks outside conf/ read.
     """
     config = with_current_targets(config)
+    if "trust" not in config:  # schema 1, which repeated other keys under this one
+        config = {key: node for key, node in config.items() if key != "factors"}
     callbacks = config.get("callbacks") or {}
     counting = {name: node for name, node in callbacks.items() if not _only_watches(node, own)}
     leaves = _leaves({key: node for key, node in config.items() if key != "callbacks"} | {"callbacks": counting})
@@ -293,7 +294,7 @@ def _only_watches(node: Any, own: bool) -> bool:
     if target.startswith(_LIGHTNING):
         return target.removeprefix(_LIGHTNING) in _WATCHERS
     declared = _declaration(target) if own or target in known_targets("callbacks") else False
-    return not node.get(declared) if isinstance(declared, str) else declared
+    return declared in node and not node[declared] if isinstance(declared, str) else declared
 
 
 @cache

@@ -65,3 +65,9 @@ def test_what_changes_along_with_a_factor_is_told(tmp_path: Path) -> None:
     for optim, smoothing in (("sgd", 0.0), ("adam", 0.1)):
         write_run(tmp_path, 0.5, optim=optim, label_smoothing=smoothing, seed=1)
     assert "Along with optim changes label_smoothing" in said(tmp_path)
+
+
+def test_a_setting_that_equals_the_seed_is_told(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        write_run(tmp_path, 0.5, seed=seed, **{"data.fold": seed})
+    assert "Along with the seed changes data.fold" in said(tmp_path)

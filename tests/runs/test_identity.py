@@ -100,7 +100,7 @@ def test_every_neutral_key_has_a_reason_and_is_one_that_a_configuration_can_have
     [
         *("trainer.gradient_clip_algorithm", "trainer.fast_dev_run", "trainer.overfit_batches", "trainer.max_time"),
         *("trainer.val_check_interval", "trainer.max_steps", "trainer.an_argument_of_tomorrow", "loss._target_"),
-        *("loss.weight", "model.width", "callbacks.mine._target_", "data.label_noise", "a_key_of_mine"),
+        *("factors.mine", "loss.weight", "model.width", "callbacks.mine._target_", "data.label_noise", "a_key_of_mine"),
     ],
 )
 def test_what_a_user_adds_counts(config: dict[str, Any], key: str) -> None:
@@ -115,6 +115,7 @@ def test_a_callback_counts_unless_it_only_watches(config: dict[str, Any]) -> Non
     signals = {"_target_": "src.training.callbacks.propagation.PropagationMonitor", "stop_hopeless": False}
     assert fingerprint(settings(put(config, "callbacks.signals", signals))) == before
     assert fingerprint(settings(put(config, "callbacks.signals", signals | {"stop_hopeless": True}))) != before
+    assert fingerprint(settings(put(config, "callbacks.signals", {"_target_": signals["_target_"]}))) != before
     assert fingerprint(settings(put(config, "callbacks.none", None))) == before
 
 
@@ -276,7 +277,8 @@ def test_the_levels_of_one_run_are_its_choices_and_settings() -> None:
 
 def test_a_run_of_schema_1_tells_what_it_can(config: dict[str, Any]) -> None:
     recorded = {"data": "image_folder", "model": "resnet10", "optim": "sgd", "lr": 0.1, "seed": 42}
-    old = run_of({"config": config | {"factors": recorded}, "factors": recorded})
+    written = {key: node for key, node in config.items() if key != "trust"} | {"factors": recorded}
+    old = run_of({"config": written, "factors": recorded})
     assert old.settings == settings(config) and CONTENT not in old.settings
     assert old.choices == {"data": "image_folder", "model": "resnet10", "optim": "sgd"}
     other = put(config, "model._target_", "torchvision.models.resnet18")
