@@ -35,9 +35,14 @@ def composed(*overrides: str) -> tuple[dict[str, Any], dict[str, str]]:
     """The configuration that ``python -m src.train`` would have, and Hydra's choices."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", list(overrides), return_hydra_config=True)
-    HydraConfig.instance().set_config(config)
-    resolved: Any = {key: config[key] for key in config if key != "hydra"}
-    return OmegaConf.to_container(OmegaConf.create(resolved), resolve=True), dict(config.hydra.runtime.choices)  # type: ignore[return-value]
+    hydra = HydraConfig.instance()
+    before = hydra.cfg
+    hydra.set_config(config)
+    try:
+        resolved: Any = {key: config[key] for key in config if key != "hydra"}
+        return OmegaConf.to_container(OmegaConf.create(resolved), resolve=True), dict(config.hydra.runtime.choices)  # type: ignore[return-value]
+    finally:
+        hydra.cfg = before  # what later tests in this process find
 
 
 @pytest.fixture(scope="module")

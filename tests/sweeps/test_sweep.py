@@ -69,7 +69,7 @@ def test_a_sweep_without_failures_exits_with_0(train: Launch, tmp_path: Path) ->
 
 
 def test_jobs_may_be_named_after_what_they_train(train: Launch, tmp_path: Path) -> None:
-    names = "hydra.sweep.subdir=${hydra:runtime.choices.model}-${seed}"
+    names = "hydra.sweep.subdir=${hydra.runtime.choices.model}-${seed}"
     run = train("trainer.max_epochs=1", "sweep=named", "seed=1,2", names, "--multirun")
     assert run.code == 0 and "2 of 2 jobs completed." in run.out
     assert set(jobs(tmp_path)) == {"simplecnn-1", "simplecnn-2"}
