@@ -3,6 +3,7 @@
 .hydra/            the requested configuration (written by Hydra)
 results.json       the result: status, factors, metrics, cost, provenance
 metrics.csv        one row per epoch
+test_outcomes.npz  for each test image: true class, predicted class, probability of the true class
 events.out.*       events for TensorBoard
 checkpoints/       best.ckpt, last.ckpt, and previous.ckpt while training
 train.log          the log, and the stack trace of an error
@@ -78,6 +79,7 @@ class RunFolder:
         self.path = Path(path)
         self.results_file = self.path / "results.json"
         self.metrics_file = self.path / "metrics.csv"
+        self.outcomes_file = self.path / "test_outcomes.npz"
         self.log_file = self.path / "train.log"
         self.lock_file = self.path / ".lock"
         self.checkpoints = self.path / "checkpoints"
@@ -149,7 +151,8 @@ class RunFolder:
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
             for file in self._result():
-                shutil.copy2(file, part)
+                if file.exists():  # runs of older versions have no test_outcomes.npz
+                    shutil.copy2(file, part)
             part.rename(self.completed)
         process = f"process {os.getpid()} on {socket.gethostname()}"
         write_json(
@@ -200,7 +203,7 @@ class RunFolder:
 
     def _result(self) -> list[Path]:
         """The files of a completed run's result; last the one that records the status."""
-        return [self.best, self.last, self.metrics_file, self.results_file]
+        return [self.best, self.last, self.metrics_file, self.outcomes_file, self.results_file]
 
     def restore(self) -> bool:
         """Restore the result of a completed run that could not be trained longer; False if there is none."""

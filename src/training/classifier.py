@@ -15,8 +15,10 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics import Metric
-from torchmetrics.classification import MulticlassAccuracy, MulticlassStatScores
+from torchmetrics.classification import MulticlassAccuracy
 
+from src.runs.outcomes import Outcomes
+from src.training.outcomes import ImageOutcomes
 from src.training.schedules import Schedule
 
 log = logging.getLogger(__name__)
@@ -126,9 +128,8 @@ class Classifier(L.LightningModule):
         self.fit_metrics = StageMetrics(len(classes))
         self.val_metrics = StageMetrics(len(classes))
         self.test_metrics = StageMetrics(len(classes))
-        self.test_by_class = MulticlassStatScores(len(classes), average=None)
-        # After a test: accuracy, 0 to 1, of each class; None for a class without images.
-        self.test_accuracy_by_class: dict[str, float | None] = {}
+        self.test_images = ImageOutcomes(len(classes))
+        self.outcomes: Outcomes | None = None  # of the latest test
         # The number of optimiser steps before the latest validation, and the weights that it validated.
         self._validated: tuple[int, dict[str, Tensor]] = -1, {}
         self._sums: dict[str, Tensor] = {}  # of ``fit_metrics``, from a checkpoint
@@ -241,15 +242,12 @@ class Classifier(L.LightningModule):
             self.network.load_state_dict(self.tested)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self.test_by_class.update(self._evaluate("test", self.test_metrics, batch), batch[1])
+        logits = self._evaluate("test", self.test_metrics, batch)
+        self.test_images.update(logits, batch[1], self.global_rank, self.trainer.world_size)
 
     def on_test_epoch_end(self) -> None:
-        counts = self.test_by_class.compute()  # [classes, 5]: true and false positives and negatives, images
-        self.test_by_class.reset()
-        self.test_accuracy_by_class = {
-            name: true.item() / images.item() if images else None
-            for name, true, images in zip(self.hparams["classes"], counts[:, 0], counts[:, 4], strict=True)
-        }
+        self.outcomes = self.test_images.compute()
+        self.test_images.reset()
 
     def _evaluate(self, stage: str, metrics: StageMetrics, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from src.runs.checkpoints import load_checkpoint
 from src.runs.folder import RunFolder, score
+from src.runs.outcomes import save_outcomes
 from src.training import record as summary
 from src.training.build import build_classifier, build_data, build_run_trainer, quiet_lightning
 
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @quiet_lightning()
 def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
-    """Fit, test with the best checkpoint, and write results.json.
+    """Fit, test with the best checkpoint, and write results.json and test_outcomes.npz.
 
     An interrupted run is resumed from its last checkpoint, if there is one. In distributed training
     (``src.training.distributed``) every process calls this, and only rank 0 writes.
@@ -48,6 +49,8 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
     classifier.tested = load_checkpoint(folder.best).weights
     trainer.test(classifier, datamodule=data, verbose=False)
     results["metrics"] |= {name: value.item() for name, value in trainer.callback_metrics.items()}
-    record(**results, test_accuracy_by_class=classifier.test_accuracy_by_class)
+    assert classifier.outcomes is not None
+    rank_zero_only(save_outcomes)(classifier.outcomes, folder.outcomes_file)
+    record(**results, test_accuracy_by_class=classifier.outcomes.accuracy_by_class(data.classes))
     rank_zero_only(summary.show)(folder)
     return score(results)

@@ -15,10 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from src.runs.folder import RunFolder
+from src.runs.outcomes import load_outcomes
 from tests.conftest import Run
 from tests.launched import ROOT
 
@@ -54,6 +56,9 @@ def assert_equal(run: Any, reference: Any) -> None:
     assert metrics.keys() == expected_metrics.keys()
     assert metrics["test/accuracy"] == expected_metrics["test/accuracy"]
     assert math.isclose(metrics["test/loss"], expected_metrics["test/loss"], rel_tol=1e-5)
+    outcomes, expected_outcomes = (load_outcomes(RunFolder(each.folder).outcomes_file) for each in (run, reference))
+    assert (outcomes.label == expected_outcomes.label).all()
+    assert np.allclose(outcomes.probability, expected_outcomes.probability, atol=1e-5)
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import nn
 
 from src.runs.checkpoints import load_checkpoint
+from src.runs.outcomes import load_outcomes
 from src.training.build import build_data
 from tests.conftest import TINY
 
@@ -38,9 +40,10 @@ def test_the_folder_holds_what_the_design_says(finished) -> None:
         ".hydra/config.yaml",
         ".hydra/overrides.yaml",
     }
-    assert {re.sub(r"^(events\.out)\..*", r"\1", file).split("/")[0] for file in files} == {
-        *("results.json", "metrics.csv", "train.log", "checkpoints", ".hydra", "events.out", ".lock")
-    }
+    tops = {re.sub(r"^(events\.out)\..*", r"\1", file).split("/")[0] for file in files}
+    known = {"results.json", "metrics.csv", "test_outcomes.npz", "train.log"}
+    known |= {"checkpoints", ".hydra", "events.out", ".lock"}
+    assert {top for top in tops if not top.startswith("code-")} == known  # code-*.diff: of uncommitted changes
 
 
 def test_results_say_what_happened(finished) -> None:
@@ -64,6 +67,16 @@ def test_results_say_what_happened(finished) -> None:
     assert recognised / images.sum() == pytest.approx(results["metrics"]["test/accuracy"])
     assert {"python", "torch", "lightning", "hydra-core"} <= results["versions"].keys()
     assert results["revision"].keys() == {"commit", "modified", "diff"}
+
+
+def test_the_outcome_for_every_test_image_is_kept(finished) -> None:
+    outcomes = load_outcomes(finished.folder / "test_outcomes.npz")
+    images = build_data(OmegaConf.create(finished.results["config"])).test
+    assert (outcomes.label == images.labels[images.positions].numpy()).all()
+    assert outcomes.correct.mean() == pytest.approx(finished.results["metrics"]["test/accuracy"], abs=1e-6)
+    assert -np.log(outcomes.probability).mean() == pytest.approx(finished.results["metrics"]["test/loss"], rel=1e-4)
+    likeliest = outcomes.probability > 0.5
+    assert likeliest.any() and (outcomes.predicted == outcomes.label)[likeliest].all()
 
 
 def test_parameters_and_operations_are_those_of_the_network(finished) -> None:
