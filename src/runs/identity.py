@@ -27,6 +27,7 @@ NEUTRAL = {
     "logger": "records what happens",
     "channels_last": "memory layout",
     "compile": "speed",
+    "label_smoothing": "another name of loss.label_smoothing, which counts",
     "lr_multiplier": "scales optim.lr, which counts",
     "usual_lr": "what lr_multiplier scales",
     "data.root": "where the images lie: their content counts",
@@ -57,6 +58,13 @@ _WATCHERS = ("DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "Mo
              "RichProgressBar", "ThroughputMonitor", "TQDMProgressBar")  # fmt: skip
 _NULL_IS_ABSENT = ("data", "trainer")  # our code and Lightning's; elsewhere a class may take null for a choice
 
+# Settings that are younger than some recorded runs, and what those runs did: this value means the same as leaving the
+# setting out.
+_FORMERLY = {
+    "loss._target_": "torch.nn.CrossEntropyLoss",
+    "loss.label_smoothing": 0,
+}
+
 CONTENT = "data.content"
 LENGTHENED = "lengthened_from"  # epochs that a run was first asked for, if a resumed run was asked for more
 ABSENT = "–"  # the level of a factor that a run's configuration does not have
@@ -75,6 +83,7 @@ def settings(config: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
     callbacks = config.get("callbacks") or {}
     counting = {name: node for name, node in callbacks.items() if not _only_watches(node, own)}
     leaves = _leaves({key: node for key, node in config.items() if key != "callbacks"} | {"callbacks": counting})
+    leaves = _with_current_keys(leaves)
     # To Lightning 1 is one batch and 1.0 is all of them.
     plain = {key: value if key.startswith("trainer.") else _plain(value) for key, value in leaves.items()}
     counts = {key for key in plain if not is_neutral(key)} - {"callbacks"}
@@ -111,7 +120,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
         old, new = ({key: value for key, value in run.items() if key != CONTENT} for run in (old, new))
     before, after = _essence(old), _essence(new)
     return {
-        key: (before.get(key), after.get(key))
+        key: (old.get(key), new.get(key))
         for key in dict.fromkeys([*before, *after])
         if _canonical(before.get(key, ABSENT)) != _canonical(after.get(key, ABSENT))
     }
@@ -153,7 +162,8 @@ def run_of(results: Mapping[str, Any]) -> Run:
         recorded = results.get("factors", {})
         choices = built({group: recorded[group] for group in config if group in recorded}, config)
     place = config.get("data", {}).get("root")
-    return Run(settings(config) if counting is None else counting, choices, None if place is None else str(place))
+    counting = settings(config) if counting is None else _with_current_keys(counting)
+    return Run(counting, choices, None if place is None else str(place))
 
 
 def levels(run: Run) -> dict[str, Any]:
@@ -222,7 +232,9 @@ def _is_the_seeds(key: str, values: Sequence[Any], seeds: Sequence[Any]) -> bool
 
 
 def _null_or_absent(key: str, values: list[Any]) -> list[Any]:
-    """Where null means the same as leaving the key out, the two are one level."""
+    """Where a value means the same as leaving the key out, the two are one level."""
+    if key in _FORMERLY:
+        return [_FORMERLY[key] if value == ABSENT else value for value in values]
     same = None in values and key.split(".")[0] in (*_NULL_IS_ABSENT, key)
     return [None if value == ABSENT else value for value in values] if same else values
 
@@ -253,13 +265,21 @@ def _short_names(keys: Iterable[str], reserved: Iterable[str] = ()) -> dict[str,
 
 
 def _essence(counting: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop nulls that mean the same as leaving the key out, and the source's settings if the content is known."""
+    """Drop what means the same as leaving the key out, and the source's settings if the content is known."""
     known = "data.source." if CONTENT in counting else "\n"
     return {
         key: value
         for key, value in counting.items()
-        if not (value is None and key.split(".")[0] in (*_NULL_IS_ABSENT, key)) and not key.startswith(known)
+        if not (value is None and key.split(".")[0] in (*_NULL_IS_ABSENT, key))
+        and not (key in _FORMERLY and value == _FORMERLY[key])
+        and not key.startswith(known)
     }
+
+
+def _with_current_keys(counting: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, by dotted key, of a run from before the group ``loss``, with its label smoothing in that group."""
+    renamed = {} if "loss._target_" in counting else {"label_smoothing": "loss.label_smoothing"}
+    return {renamed.get(key, key): value for key, value in counting.items()}
 
 
 def _leaves(node: Any, key: str = "") -> dict[str, Any]:

@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import deepcopy
 from typing import Any
 
 import lightning as L
@@ -12,7 +13,7 @@ import torch
 from lightning.pytorch.callbacks import StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder
@@ -89,6 +90,35 @@ def change_data(cfg: DictConfig, changes: Mapping[str, Any]) -> None:
             node[key] = value
 
 
+def build_loss(cfg: DictConfig, num_classes: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of ``cfg.loss``, tried on two images.
+
+    Raises:
+        ValueError: it does not take such arguments, or ``label_smoothing`` is out of range or not for this loss.
+    """
+    before = {"_target_": "torch.nn.CrossEntropyLoss", "label_smoothing": cfg.get("label_smoothing", 0.0)}
+    node = cfg.get("loss") or before  # the group was there
+    smoothing = node.get("label_smoothing", 0)
+    if not (isinstance(smoothing, int | float) and 0 <= smoothing <= 1):
+        raise ValueError(f"loss.label_smoothing is {smoothing!r}; expected 0 to 1.")
+    if (other := cfg.get("label_smoothing")) not in (None, 0, smoothing):
+        raise ValueError(f"label_smoothing is {other}, which {node.get('_target_')} does not get: set it in loss.")
+    loss = instantiate(node)
+    if any(parameter.requires_grad for parameter in getattr(loss, "parameters", list)()):
+        raise ValueError(f"The loss {node['_target_']} has parameters, which nothing trains; expected one without.")
+    try:
+        value = deepcopy(loss)(torch.zeros(2, num_classes), torch.arange(2))
+        problem = "" if isinstance(value, Tensor) and value.ndim == 0 else f"it returned {value!r}"
+    except Exception as error:
+        problem = f"it raised: {error}"
+    if problem:
+        raise ValueError(
+            f"The loss {node['_target_']} should take float logits [B, {num_classes}] and int64 labels [B] to a scalar "
+            f"tensor; {problem.rstrip('.')}."
+        )
+    return loss
+
+
 def build_classifier(cfg: DictConfig, data: ImageDataModule) -> Classifier:
     """The backbone of ``cfg.model``, initialised from torch's global generator, in its LightningModule.
 
@@ -102,7 +132,7 @@ def build_classifier(cfg: DictConfig, data: ImageDataModule) -> Classifier:
         classes=data.classes,
         image_size=data.image_size,
         seed=cfg.seed,
-        label_smoothing=cfg.label_smoothing,
+        loss=build_loss(cfg, len(data.classes)),
         channels_last=cfg.channels_last,
         compile=cfg.compile,
         config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]

@@ -52,12 +52,13 @@ class StageMetrics(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.loss = ImageMean()
-        # Checking the arguments costs more than the metric; cross_entropy has already rejected wrong labels.
+        # Checking the arguments costs more than the metric; the loss has already rejected wrong labels.
         self.accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: its mean loss, logits ``[B, num_classes]`` and labels ``[B]``."""
+        """Add a batch: its mean loss, logits ``[B, num_classes]`` and labels, see ``Classifier``."""
         self.loss.update(loss.detach(), len(labels))
+        labels = labels.argmax(dim=1) if labels.ndim == 2 else labels
         self.accuracy.update(logits.detach(), labels)
 
     def so_far(self) -> tuple[float, float]:
@@ -73,7 +74,11 @@ class StageMetrics(nn.Module):
 
 
 class Classifier(L.LightningModule):
-    """Any backbone, trained with cross-entropy.
+    """Any backbone, trained with any loss.
+
+    Labels are int64 ``[B]`` or, of mixed training images, class probabilities ``[B, num_classes]``. An image of the
+    latter counts as right in ``train/accuracy`` if its most probable class is predicted. ``val/loss`` and ``test/loss``
+    are the cross-entropy whatever the loss, so that runs can be compared.
 
     Args:
         network: float images ``[B, 3, S, S]`` to logits ``[B, num_classes]``.
@@ -83,13 +88,13 @@ class Classifier(L.LightningModule):
         image_size: side of the images. Every checkpoint contains it, ``classes`` and ``config``, so that a checkpoint
             can be used without its run folder and without data.
         seed: seed of the network's own random numbers in training (dropout, for example).
-        label_smoothing: 0 to 1; only in the training loss.
+        loss: of training: logits ``[B, num_classes]`` and labels to their mean over images, a scalar.
         channels_last: memory layout of the network and of the images.
         compile: whether to ``torch.compile`` the network, or a mode of ``COMPILE_MODES`` to compile it in.
         config: the run's configuration, plain values.
 
     Raises:
-        ValueError: ``label_smoothing`` is out of range, or ``channels_last`` or ``compile`` is not a valid choice.
+        ValueError: ``channels_last`` or ``compile`` is not a valid choice.
     """
 
     def __init__(
@@ -101,14 +106,12 @@ class Classifier(L.LightningModule):
         classes: tuple[str, ...],
         image_size: int,
         seed: int = 0,
-        label_smoothing: float = 0.0,
+        loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
         channels_last: bool = True,
         compile: bool | str = False,
         config: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if not (isinstance(label_smoothing, int | float) and 0 <= label_smoothing <= 1):
-            raise ValueError(f"label_smoothing is {label_smoothing!r}; expected 0 to 1.")
         if not isinstance(channels_last, bool):  # the string "no" would count as true
             raise ValueError(f"channels_last is {channels_last!r}; expected true or false.")
         if not isinstance(compile, bool) and compile not in COMPILE_MODES:
@@ -123,7 +126,7 @@ class Classifier(L.LightningModule):
         self.optimizer = optimizer
         self.schedule = schedule
         self.seed = seed
-        self.label_smoothing = label_smoothing
+        self.loss = loss
         # Lightning would take a module called "train" for its own method.
         self.fit_metrics = StageMetrics(len(classes))
         self.val_metrics = StageMetrics(len(classes))
@@ -200,7 +203,7 @@ class Classifier(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, labels = batch
         logits = self(images)
-        loss = cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        loss = self.loss(logits, labels)
         self._check_finite(loss, batch_idx)
         self._record("train", self.fit_metrics, loss, logits, labels)
         # Lightning drops values logged in between, but first copies each to the GPU, which synchronises it.

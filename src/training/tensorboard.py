@@ -40,11 +40,14 @@ class Shown(NamedTuple):
 
 
 METRICS = {
-    "train/loss": Shown("loss/train", "Cross-entropy in training mode, mean over an epoch's augmented images."),
-    "train/batch_loss": Shown("loss/train_batch", "Cross-entropy of one training batch."),
+    "train/loss": Shown("loss/train", "The loss in training mode, mean over an epoch's augmented images."),
+    "train/batch_loss": Shown("loss/train_batch", "The loss of one training batch."),
     "val/loss": Shown("loss/val", "Cross-entropy after an epoch, mean over the validation images."),
     "test/loss": Shown("loss/test", "Cross-entropy of the best epoch's weights, mean over the test images."),
-    "train/accuracy": Shown("accuracy/train", "Share of an epoch's images got right in training mode, 0 to 1."),
+    "train/accuracy": Shown(
+        "accuracy/train",
+        "Share of an epoch's images got right in training mode, 0 to 1; of mixed images, their main class.",
+    ),
     "val/accuracy": Shown("accuracy/val", "Share of the validation images got right after an epoch, 0 to 1."),
     "test/accuracy": Shown("accuracy/test", "Share of the test images got right by the best epoch's weights, 0 to 1."),
     "optim/lr": Shown("optimisation/learning_rate", "Learning rate of the step."),

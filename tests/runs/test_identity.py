@@ -141,9 +141,28 @@ def test_what_means_the_same_is_the_same(config: dict[str, Any]) -> None:
     before = fingerprint(settings(config))
     assert fingerprint(settings(dict(reversed(config.items())))) == before
     assert fingerprint(settings(put(config, "trainer.limit_test_batches", None))) == before
-    assert fingerprint(settings(put(config, "label_smoothing", 0))) == before  # it was 0.0
+    assert fingerprint(settings(put(config, "loss.label_smoothing", 0))) == before  # it was 0.0
     moved = put(config, "schedule._target_", "src.schedules.Cosine")  # as schema 1 wrote it
     assert fingerprint(settings(moved)) == before
+
+
+def test_a_run_from_before_the_group_loss_is_the_same_experiment(config: dict[str, Any]) -> None:
+    def former(smoothing: float) -> dict[str, Any]:
+        return {key: node for key, node in put(config, "label_smoothing", smoothing).items() if key != "loss"}
+
+    smoothed, bce = composed("label_smoothing=0.1")[0], composed("loss=bce")[0]
+    assert smoothed["loss"]["label_smoothing"] == 0.1
+    smoothed["data"] = bce["data"] = config["data"]
+    assert fingerprint(settings(former(0.0))) == fingerprint(settings(config))
+    assert fingerprint(settings(former(0.1))) == fingerprint(settings(smoothed)) != fingerprint(settings(config))
+    recorded = settings(former(0.1))
+    recorded["label_smoothing"] = recorded.pop("loss.label_smoothing")  # as results.json has it
+    assert fingerprint(run_of({"settings": recorded}).settings) == fingerprint(settings(smoothed))  # type: ignore[dict-item]
+    choices = ({"loss": "cross_entropy"}, {}, {"loss": "bce"})
+    runs = [Run(settings(node), choice) for node, choice in zip((config, former(0.0), bce), choices, strict=True)]
+    assert factors(runs) == {"loss": ["cross_entropy", "cross_entropy", "bce"]}
+    target = "src.training.losses.BinaryCrossEntropy"
+    assert differences(settings(former(0.0)), settings(bce)) == {"loss._target_": (None, target)}
 
 
 def test_images_count_by_their_content_and_not_by_their_place(config: dict[str, Any]) -> None:
@@ -158,13 +177,13 @@ def test_images_count_by_their_content_and_not_by_their_place(config: dict[str, 
 def test_differences_are_named_with_both_values(config: dict[str, Any]) -> None:
     other = put(put(put(config, "model.skip", False), "aug.transforms", []), "data.root", "b")
     other["optim"] |= {"dampening": 0.5}
-    del other["label_smoothing"]
+    del other["optim"]["nesterov"]
     found = differences(settings(config), settings(other))
     assert found == {
         "model.skip": (True, False),
         "optim.dampening": (None, 0.5),
         "aug.transforms": (config["aug"]["transforms"], []),
-        "label_smoothing": (0, None),
+        "optim.nesterov": (True, None),
     }
     assert differences(settings(config), settings(deepcopy(config))) == {}
 

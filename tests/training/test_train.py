@@ -237,7 +237,7 @@ MISTAKES = {
     "optim=adam optim.betas=[1,2]": "Invalid beta parameter",
     "schedule.final=2": "schedule.final is 2; expected a number from 0 to 1",
     "schedule.warmup_epochs=-1": "schedule.warmup_epochs is -1; expected 0 or more",
-    "label_smoothing=2": "label_smoothing is 2; expected 0 to 1",
+    "label_smoothing=2": "loss.label_smoothing is 2; expected 0 to 1",
     "compile=no": "compile is 'no'; expected true, false, reduce-overhead or max-autotune",
     "data.batch_size=1000": "data.batch_size is 1000, but there are only 200 training images",
     "data.batch_size=2.5": "data.batch_size is 2.5; expected a whole number",
