@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from src.analysis.effects import settings_of
+from src.analysis.effects import settings_of, without_repetitions
 from src.analysis.figures import label, level_name
 from src.analysis.table import confounders
+from src.analysis.variation import never_varied
 from src.runs.escaping import printable
 from src.runs.identity import CONTENT
 
@@ -25,13 +26,14 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         *_incomplete(everything),
         *_unequal_seeds(runs, factors),
         *_few_seeds(runs, factors),
+        *never_varied(runs),
         *_other_images(runs),
         *_in_step_with_the_seed(runs),
         *_confounded(runs, factors),
         *_validated_on_test_images(runs),
         *_code(completed),
         *_packages(completed),
-        *_repeated(everything, runs),
+        *_repeated(completed),
         *_stopped_early(runs),
         *_devices(runs),
     ]
@@ -125,8 +127,8 @@ def _packages(runs: pd.DataFrame) -> Iterator[str]:
             yield f"The runs were made with different versions of {name}: {parts}."
 
 
-def _repeated(everything: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
-    left_out = int((everything.status == "completed").sum()) - len(runs)
+def _repeated(completed: pd.DataFrame) -> Iterator[str]:
+    left_out = len(completed) - len(without_repetitions(completed))
     if left_out:
         yield f"{left_out} completed jobs repeat others exactly (equal fingerprint); each experiment counts once."
 

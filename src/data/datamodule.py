@@ -88,7 +88,8 @@ class ImageDataModule(L.LightningDataModule):
     Args:
         source: the source of the images.
         aug: augmentation of training batches.
-        seed: of the order of images and of augmentation.
+        seed: for the three below where they are None.
+        order_seed, augment_seed: of the order of images, and of augmentation.
         mean, std: normalisation constants, per channel, for values 0 to 1.
         batch_size: images per training step, shared by all processes.
         eval_batch_size: images per step of validation and test, likewise.
@@ -118,7 +119,9 @@ class ImageDataModule(L.LightningDataModule):
         batch_size: int = 128,
         eval_batch_size: int = 500,
         val_size: float | Literal["test"] = 0.1,
-        split_seed: int = 0,
+        order_seed: int | None = None,
+        augment_seed: int | None = None,
+        split_seed: int | None = 0,
         device: Literal["auto", "cpu"] = "auto",
         train_fraction: float | None = None,
         train_size: int | None = None,
@@ -133,6 +136,7 @@ class ImageDataModule(L.LightningDataModule):
         for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if not isinstance(size, int) or size < 1:
                 raise ValueError(f"data.{name} is {size!r}; expected a whole number, 1 or more.")
+        split_seed = seed if split_seed is None else split_seed
         for name, value in (("seed", seed), ("data.split_seed", split_seed)):
             if not isinstance(value, int) or not 0 <= value < 2**32:
                 raise ValueError(f"{name} is {value!r}; expected a whole number from 0 to {2**32 - 1}.")
@@ -144,6 +148,8 @@ class ImageDataModule(L.LightningDataModule):
             raise ValueError(f"data.train_fraction is {train_fraction!r}; expected a number above 0, up to 1.")
         self.aug = aug
         self.seed = seed
+        self.order_seed = seed if order_seed is None else order_seed
+        self.augment_seed = seed if augment_seed is None else augment_seed
         self.device = device
         self._normalise = Normalise(mean, std)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
@@ -203,7 +209,7 @@ class ImageDataModule(L.LightningDataModule):
         leftover = len(self.train) % self.batch_size
         sampler = EpochSampler(
             len(self.train),
-            self.seed,
+            self.order_seed,
             lambda: (loop.batch_idx + 1) * self.batch_size,
             rank,
             processes,
@@ -256,7 +262,7 @@ class ImageDataModule(L.LightningDataModule):
             uint8 ``[B, 3, S, S]``.
         """
         if self._draws_of != epoch:
-            stream = random_stream(self.seed, epoch, _AUGMENTATION)
+            stream = random_stream(self.augment_seed, epoch, _AUGMENTATION)
             self._draws = torch.rand(len(self.train.images), self.aug.draws, generator=stream)
             self._draws_of = epoch
         return self.aug(images, self._draws[positions])

@@ -30,6 +30,7 @@ NEUTRAL = {
     "label_smoothing": "another name of loss.label_smoothing, which counts",
     "lr_multiplier": "scales optim.lr, which counts",
     "usual_lr": "what lr_multiplier scales",
+    "seeds.split": "is data.split_seed, which counts",
     "data.root": "where the images lie: their content counts",
     "data.download": "how the images came there",
     "data.source.root": "as data.root",
@@ -84,6 +85,7 @@ def settings(config: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
     counting = {name: node for name, node in callbacks.items() if not _only_watches(node, own)}
     leaves = _leaves({key: node for key, node in config.items() if key != "callbacks"} | {"callbacks": counting})
     leaves = _with_current_keys(leaves)
+    leaves = {key: value for key, value in leaves.items() if value is not None or not key.startswith("seeds.")}
     # To Lightning 1 is one batch and 1.0 is all of them.
     plain = {key: value if key.startswith("trainer.") else _plain(value) for key, value in leaves.items()}
     counts = {key for key in plain if not is_neutral(key)} - {"callbacks"}

@@ -29,6 +29,7 @@ from src.runs.job_output import concurrent_job_name, prefix_output
 from src.sweeps.jobs import how_to_finish, jobs, overrides_of, place, record_launch, refusal_file, show
 
 _SHARED = ("experiment", "scale", "data", "trainer", "callbacks")  # usually the same for all jobs of a sweep
+_SET_ANOTHER = ("label_smoothing", "lr_multiplier", "seeds.split")  # neutral: what is computed from them counts
 
 
 class SweepSummary(Callback):
@@ -106,7 +107,7 @@ class SweepSummary(Callback):
 
 
 def _is_shared(key: str) -> bool:
-    return key.split(".")[0] in _SHARED or (is_neutral(key) and key != "lr_multiplier")  # it is swept instead of lr
+    return key.split(".")[0] in _SHARED or (is_neutral(key) and key not in _SET_ANOTHER)
 
 
 def _split(config: DictConfig, key: str, why: str, *options: str) -> None:

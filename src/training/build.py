@@ -48,13 +48,26 @@ def quiet_lightning() -> Iterator[None]:
         yield
 
 
+def seed_of(cfg: DictConfig, source: str) -> int:
+    """The seed of a source of variation in ``cfg.seeds``; ``cfg.seed`` if it is null, or the run older than this key.
+
+    Raises:
+        ValueError: it is no whole number from 0 to 2**32 - 1.
+    """
+    own = (cfg.get("seeds") or {}).get(source)
+    if own is not None and (not isinstance(own, int) or not 0 <= own < 2**32):
+        raise ValueError(f"seeds.{source} is {own!r}; expected a whole number from 0 to {2**32 - 1}, or null.")
+    return cfg.seed if own is None else own
+
+
 def build_data(cfg: DictConfig) -> ImageDataModule:
     """The data module of ``cfg.data`` with the augmentation of ``cfg.aug``; reads the images.
 
     Raises:
         ValueError, OSError: a setting does not fit the data, or the data cannot be read.
     """
-    data: ImageDataModule = instantiate(cfg.data, aug=instantiate(cfg.aug), seed=cfg.seed)
+    seeds = {f"{source}_seed": seed_of(cfg, source) for source in ("order", "augment")}
+    data: ImageDataModule = instantiate(cfg.data, aug=instantiate(cfg.aug), seed=cfg.seed, **seeds)
     if data.bits is not None:  # found in the images; later images are read in the same way
         OmegaConf.update(cfg, "data.bits", data.bits, force_add=True)
     return data

@@ -10,7 +10,7 @@ from src.runs.checkpoints import load_checkpoint
 from src.runs.folder import RunFolder, score
 from src.runs.outcomes import save_outcomes
 from src.training import record as summary
-from src.training.build import build_classifier, build_data, build_run_trainer, quiet_lightning
+from src.training.build import build_classifier, build_data, build_run_trainer, quiet_lightning, seed_of
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
         "%d training, %d validation and %d test images of %d x %d pixels in %d classes",
         *(*images["images"].values(), data.image_size, data.image_size, len(data.classes)),
     )
-    L.seed_everything(cfg.seed, workers=True, verbose=False)
+    L.seed_everything(seed_of(cfg, "init"), workers=True, verbose=False)
     classifier = build_classifier(cfg, data)
     trainer, history = build_run_trainer(cfg, folder, validates=len(data.val) > 0)
     record(**summary.of_network(classifier.network, data.image_size))

@@ -120,6 +120,17 @@ def test_the_order_is_the_seeds_and_no_global_generators(record: Any) -> None:
     assert record(numbered(30, batch_size=7)).labels(1) == first.labels(1)
 
 
+def test_order_augmentation_and_split_may_have_seeds_of_their_own(record: Any) -> None:
+    def data(**seeds: int | None) -> ImageDataModule:
+        return numbered(40, aug=AUGMENTATIONS["basic"](), batch_size=8, **seeds)
+
+    usual, order, augmentation = (record(data(**own)) for own in ({}, {"order_seed": 5}, {"augment_seed": 5}))
+    assert usual.labels(0) != order.labels(0) and torch.equal(usual.by_label(0), order.by_label(0))
+    assert usual.labels(0) == augmentation.labels(0) and not torch.equal(usual.by_label(0), augmentation.by_label(0))
+    split, same = digits(seed=3, split_seed=None), digits(split_seed=3)
+    assert torch.equal(split.val.positions, same.val.positions)
+
+
 def test_evaluation_keeps_the_order(record: Any) -> None:
     assert record(numbered(30, batch_size=30, eval_batch_size=7)).labels("test") == list(range(30))
 
@@ -195,7 +206,7 @@ def test_normalisation_subtracts_the_mean_and_divides_by_the_deviation() -> None
 def test_the_digits_own_constants_centre_them() -> None:
     conf = OmegaConf.merge(*(OmegaConf.load(CONF / f"{name}.yaml") for name in ("_base", "digits")))
     del conf["defaults"]
-    data = instantiate(OmegaConf.create({"data": conf}).data, aug=Pipeline(), seed=0)
+    data = instantiate(OmegaConf.create({"data": conf, "seeds": {"split": 0}}).data, aug=Pipeline(), seed=0)
     images = data.normalise(data.train.images)
     assert images.shape[1:] == (3, 32, 32)
     assert images.mean().item() == pytest.approx(0, abs=0.01) and images.std().item() == pytest.approx(1, abs=0.01)

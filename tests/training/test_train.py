@@ -329,3 +329,23 @@ def test_training_that_diverges_says_where_and_keeps_earlier_checkpoints(train: 
 def test_results_are_valid_json_while_a_run_goes_on(finished) -> None:
     assert json.loads((finished.folder / "results.json").read_text())
     assert not list(finished.folder.glob(".*.json*")) and not list(finished.folder.glob("checkpoints/*.part"))
+
+
+# ------------------------------------------------------------------------------------------------------------
+# Seeds
+# ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_sources_of_variation_follow_the_seed_unless_set(train: Launch, finished: Any) -> None:
+    of_finished = ("trainer.max_epochs=3", "trainer.log_every_n_steps=1", "optim.lr=0.02", "aug=basic")
+    seed = finished.results["seed"]
+    all_set = train(*of_finished, "seed=7", *(f"seeds.{name}={seed}" for name in ("init", "order", "augment")))
+    assert all_set.trained() == finished.trained()
+    assert all_set.results["fingerprint"] != finished.results["fingerprint"]
+    assert not any(key.startswith("seeds.") for key in finished.results["settings"])
+
+
+def test_a_wrong_seed_of_a_source_is_told(train: Launch) -> None:
+    run = train("seeds.init=-1")
+    assert run.code == 1
+    assert "seeds.init is -1; expected a whole number from 0 to 4294967295, or null." in run.err

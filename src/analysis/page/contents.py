@@ -21,6 +21,7 @@ from src.analysis.page import sections
 from src.analysis.page.conclusion import conclusion
 from src.analysis.page.page import Page
 from src.analysis.table import varying_factors
+from src.analysis.variation import as_repetitions, shares, variation_section
 from src.runs.escaping import printable
 
 
@@ -47,7 +48,9 @@ def page_of(
     Raises:
         ValueError: ``tune`` or a baseline names something that does not exist, or there is no validation accuracy.
     """
-    completed = without_repetitions(everything[everything.status == "completed"])
+    experiments = without_repetitions(everything[everything.status == "completed"])
+    alone, spread = variation_section(shares(experiments))
+    completed = as_repetitions(experiments)
     factors = varying_factors(completed)
     warnings = caveats(everything, completed, factors)
     tuned = _tuned(tune, factors)
@@ -73,14 +76,15 @@ def page_of(
     classes = max(len(runs.classes.iloc[0] or []), 2)
     return Page(
         title,
-        _scale(completed),
-        conclusion(table, compare_with_best(runs, factors), effects, crossed, factors, tuned),
+        _scale(experiments),
+        [*conclusion(table, compare_with_best(runs, factors), effects, crossed, factors, tuned), *alone],
         warnings,
         [
             sections.accuracy_section(runs, table, factors, classes, tuned),
             *tuning,
             *([sections.effects_section(effects, crossed, factors)] if factors else []),
             *([sections.simple_section(simple_effects(cells))] if len(factors) > 1 else []),
+            *spread,
             sections.learning_section(runs, factors, targets),
             sections.cost_section(runs, table, factors),
             *sections.grid_sections(runs, factors),
