@@ -11,12 +11,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from src.analysis.statistics import hedges_g_av, holm, mean_over_seeds, seeds_needed
+from src.analysis.statistics import (
+    ALPHA,
+    Verdict,
+    equivalence_p,
+    hedges_g_av,
+    holm,
+    mean_over_seeds,
+    seeds_needed,
+    superiority,
+    verdicts,
+)
 from src.analysis.table import SCORE
 from src.runs.identity import ABSENT
 
 SELECTION = "val/accuracy"
 _MOST_CELLS = 10**7
+_MEASURED = ("difference", "low", "high", "p", "p_equivalence", "wins", "wins_low", "wins_high")
 
 
 class Grid(NamedTuple):
@@ -113,11 +124,14 @@ def configurations(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, dtype=object)
 
 
-def compare_with_best(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
+def compare_with_best(runs: pd.DataFrame, factors: Sequence[str], smallest_effect: float | None = None) -> pd.DataFrame:
     """Compare every other configuration with the one of the highest mean test accuracy, paired by seed.
 
+    Args:
+        smallest_effect: see ``equivalence_p``.
+
     Returns:
-        ``factors`` and the columns of ``_measured``, with Holm's correction over all rows; the highest mean first.
+        ``factors`` and the columns of ``_tested``; the highest mean first.
     """
     table = configurations(runs, factors).sort_values("mean", ascending=False, kind="stable")
     scores = [dict(zip(row.seeds, row.scores, strict=True)) for _, row in table.iterrows()]
@@ -125,8 +139,8 @@ def compare_with_best(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFram
     for (_, row), other in zip(table.iloc[1:].iterrows(), scores[1:], strict=True):
         shared = [seed for seed in scores[0] if seed in other]
         differences = np.array([other[seed] - scores[0][seed] for seed in shared])
-        rows.append({factor: row[factor] for factor in factors} | _measured(differences))
-    return _corrected(rows)
+        rows.append({factor: row[factor] for factor in factors} | {"differences": differences})
+    return _tested(rows, smallest_effect)
 
 
 def settings_of(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -136,12 +150,12 @@ def settings_of(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[di
         yield group.iloc[0][list(factors)].to_dict(), group
 
 
-def simple_effects(table: Grid) -> pd.DataFrame:
+def simple_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataFrame:
     """The effect of one factor alone on the test accuracy, for every setting of the other factors.
 
     Returns:
-        ``factor``, ``baseline``, ``level``, ``held`` (the others' levels), ``n`` (seeds with both runs) and the
-        columns of ``_measured``, with Holm's correction over all rows.
+        ``factor``, ``baseline``, ``level``, ``held`` (the others' levels), ``g_av`` and the columns of ``_tested``; n
+        counts the seeds with both runs.
     """
     rows = []
     for axis, factor in enumerate(table.levels):
@@ -155,22 +169,22 @@ def simple_effects(table: Grid) -> pd.DataFrame:
                     rows.append(
                         {"factor": factor, "baseline": table.levels[factor][0], "level": table.levels[factor][place]}
                         | {"held": {name: table.levels[name][i] for name, i in zip(others, held, strict=True)}}
-                        | _measured(treated[seeds] - baseline[seeds])
+                        | {"differences": treated[seeds] - baseline[seeds]}
                         | {"g_av": float(hedges_g_av(baseline[seeds], treated[seeds]))}
                     )
-    return _corrected(rows)
+    return _tested(rows, smallest_effect)
 
 
-def main_effects(table: Grid) -> pd.DataFrame:
+def main_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataFrame:
     """The effect of each factor on the test accuracy, averaged over all settings of the others.
 
     The average is taken within a seed; interval and test are over seeds. A setting without any pair is left out. A seed
     that lacks one of the other settings is also left out, because its average would be over other settings.
 
     Returns:
-        ``factor``, ``baseline``, ``level``, ``n`` (seeds; 0 if none has all settings), ``averaged`` and ``possible``
-        (settings), ``lowest`` and ``highest`` (mean difference among the settings), ``needed`` (see ``seeds_needed``)
-        and the columns of ``_measured``, with Holm's correction over all rows.
+        ``factor``, ``baseline``, ``level``, ``averaged`` and ``possible`` (settings), ``lowest`` and ``highest`` (mean
+        difference among the settings), ``g_av``, the columns of ``_tested`` (n is 0 if no seed has all settings), and
+        ``needed``: see ``seeds_needed``, for undecided ones.
     """
     rows = []
     for axis, factor in enumerate(table.levels):
@@ -182,26 +196,31 @@ def main_effects(table: Grid) -> pd.DataFrame:
             rows.append(
                 {"factor": factor, "baseline": table.levels[factor][0], "level": table.levels[factor][place]}
                 | {"averaged": int(used.sum()), "possible": _settings_run(by_level)}
-                | _measured(np.empty(0))
-                | {"g_av": np.nan, "lowest": np.nan, "highest": np.nan, "needed": None}
+                | {"differences": np.empty(0), "g_av": np.nan, "lowest": np.nan, "highest": np.nan}
             )
             if seeds.any():
                 baseline, treated = (by_level[i][used][:, seeds] for i in (0, place))
                 by_setting, by_seed = (treated - baseline).mean(1), (treated - baseline).mean(0)
-                rows[-1] |= _measured(by_seed) | {"lowest": by_setting.min(), "highest": by_setting.max()}
+                rows[-1] |= {"differences": by_seed, "lowest": by_setting.min(), "highest": by_setting.max()}
                 rows[-1] |= {"g_av": float(hedges_g_av(baseline.mean(0), treated.mean(0)))}
-                rows[-1] |= {"needed": seeds_needed(by_seed)}
-    return _corrected(rows)
+    effects = _tested(rows, smallest_effect)
+    if rows:
+        effects["needed"] = [
+            seeds_needed(row.differences, smallest_effect, ALPHA / len(rows))
+            if row.verdict == Verdict.UNDECIDED
+            else None
+            for row in effects.itertuples()
+        ]
+    return effects
 
 
-def interactions(table: Grid) -> pd.DataFrame:
+def interactions(table: Grid, smallest_effect: float | None = None) -> pd.DataFrame:
     """The change of one factor's effect when another factor changes, averaged over the rest.
 
     Computed within a seed; interval and test are over seeds. Only seeds with all settings count.
 
     Returns:
-        ``first``, ``first_change`` (baseline and level), ``second``, ``second_change``, ``n`` and the columns of
-        ``_measured``, with Holm's correction over all rows.
+        ``first``, ``first_change`` (baseline and level), ``second``, ``second_change`` and the columns of ``_tested``.
     """
     rows = []
     for (i, first), (j, second) in combinations(enumerate(table.levels), 2):
@@ -215,9 +234,9 @@ def interactions(table: Grid) -> pd.DataFrame:
                 in_presence = (table.levels[second][0], table.levels[second][b])
                 rows.append(
                     {"first": first, "first_change": change, "second": second, "second_change": in_presence}
-                    | _measured(differences[:, complete].mean(0))
+                    | {"differences": differences[:, complete].mean(0)}
                 )
-    return _corrected(rows)
+    return _tested(rows, smallest_effect)
 
 
 def _settings_run(by_level: NDArray[np.float64]) -> int:
@@ -225,20 +244,30 @@ def _settings_run(by_level: NDArray[np.float64]) -> int:
     return int((~np.isnan(by_level)).any((0, 2)).sum())
 
 
-def _measured(differences: NDArray[np.float64]) -> dict[str, Any]:
-    """n, mean difference, its interval and p-value; ``differences`` over seeds."""
-    if not len(differences):
-        return {"n": 0} | dict.fromkeys(("difference", "low", "high", "p"), np.nan)
-    mean = mean_over_seeds(differences)
-    values = {"difference": mean.mean, "low": mean.low, "high": mean.high, "p": mean.p}
-    return {"n": mean.n} | {name: float(value) for name, value in values.items()}
+def _tested(rows: list[dict[str, Any]], smallest_effect: float | None) -> pd.DataFrame:
+    """Comparisons, tested as one family.
 
+    Args:
+        rows: each with its ``differences`` over seeds, ``[n]``.
+        smallest_effect: see ``equivalence_p``.
 
-def _corrected(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    effects = pd.DataFrame(rows, dtype=object)
-    if rows:
-        effects["p_holm"] = holm(effects.p)
-    return effects
+    Returns:
+        The rows and ``n``, ``difference``, ``low``, ``high``, ``p`` (see ``Mean``), ``p_equivalence``, ``wins``,
+        ``wins_low`` and ``wins_high`` (see ``superiority``), all NaN for n = 0; ``p_holm`` and ``p_equivalence_holm``,
+        corrected over all rows; and the ``verdict`` by these two.
+    """
+    if not rows:
+        return pd.DataFrame()
+    counts = np.array([len(row["differences"]) for row in rows])
+    measured = np.full((len(_MEASURED), len(rows)), np.nan)
+    for n in set(counts) - {0}:
+        differences = np.stack([row["differences"] for row in rows if len(row["differences"]) == n])
+        mean = mean_over_seeds(differences)[1:]
+        measured[:, counts == n] = (*mean, equivalence_p(differences, smallest_effect), *superiority(differences))
+    columns = dict(zip(_MEASURED, measured, strict=True))
+    columns |= {f"{name}_holm": holm(columns[name]) for name in ("p", "p_equivalence")}
+    decided = verdicts(columns["p_holm"], columns["p_equivalence_holm"])
+    return pd.DataFrame(rows, dtype=object).assign(n=counts, **columns, verdict=decided)
 
 
 # ---- A factor that is tuned, not studied ---------------------------------------------------------------------

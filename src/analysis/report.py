@@ -30,6 +30,11 @@ def write_report(cfg: DictConfig, folder: Path) -> Page:
         )
     if not isinstance(cfg.baseline, DictConfig):
         raise ValueError(f"baseline is {cfg.baseline!r}; expected a level by factor, such as +baseline.optim=adam.")
+    smallest = cfg.smallest_effect
+    if smallest is not None and not (isinstance(smallest, int | float) and 0 < smallest <= 100):
+        raise ValueError(
+            f"smallest_effect is {smallest!r}; expected percentage points above 0, up to 100, such as 0.5."
+        )
     sweeps = [find_sweep(str(name)) for name in (cfg.sweep if isinstance(cfg.sweep, ListConfig) else [cfg.sweep])]
     everything = load_runs(*sweeps)
     if not (everything.status == "completed").any():
@@ -41,6 +46,7 @@ def write_report(cfg: DictConfig, folder: Path) -> Page:
         tune=cfg.tune if isinstance(cfg.tune, str) else list(cfg.tune or []),
         targets=list(cfg.targets),
         baselines=dict(cfg.baseline),
+        smallest_effect=smallest and smallest / 100,
         commands=[command for sweep in sweeps for command in commands(sweep)],
     )
     cells = (

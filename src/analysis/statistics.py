@@ -1,9 +1,11 @@
-"""Statistics over seeds: intervals, paired tests, effect sizes, Holm's correction. Arrays in, arrays out.
+"""Statistics over seeds: intervals, paired tests, equivalence, verdicts, effect sizes, Holm's correction. Arrays in,
+arrays out.
 
-Seeds are the last axis of every array. statsmodels is imported where it is used, because that takes a second or two.
+Seeds are the last axis of every array.
 """
 
 from bisect import bisect_left
+from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +15,12 @@ from scipy import stats
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
 _NO_SPREAD = 1e-9  # smaller differences of accuracies are rounding errors
+
+
+class Verdict(StrEnum):
+    DIFFERS = "differs"
+    EQUIVALENT = "equivalent"
+    UNDECIDED = "undecided"
 
 
 class Mean(NamedTuple):
@@ -71,31 +79,107 @@ def hedges_g_av(baseline: ArrayLike, treated: ArrayLike) -> NDArray[np.float64]:
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """p-values of a family of comparisons after Holm's step-down correction; NaN (no test) does not count."""
-    from statsmodels.stats.multitest import multipletests
+    """p-values of a family of comparisons after Holm's step-down correction; NaN (no test) does not count.
 
+    statsmodels' ``multipletests`` gives the same, but takes a second to import and collects garbage at every call.
+    """
     corrected = np.array(p_values, dtype=float)
-    tested = ~np.isnan(corrected)
-    if tested.any():
-        corrected[tested] = multipletests(corrected[tested], alpha=ALPHA, method="holm")[1]
+    rising = np.argsort(corrected)[: np.isfinite(corrected).sum()]  # NaN comes last
+    steps = np.arange(len(rising), 0, -1)
+    corrected[rising] = np.maximum.accumulate(steps * corrected[rising]).clip(max=1)
     return corrected
 
 
-def seeds_needed(differences: ArrayLike) -> int | None:
-    """The number of seeds that a paired t-test needs to find this mean difference with 80 % power.
+def equivalence_p(differences: ArrayLike, smallest_effect: float | None) -> NDArray[np.float64]:
+    """The p-value of the hypothesis that the mean difference is at least ``smallest_effect`` in either direction.
+
+    Two one-sided t-tests, of which the larger p-value counts (TOST, Schuirmann 1987, doi:10.1007/BF01068419). Three or
+    more differences that are all zero count as equivalent, because runs that ignore a setting are equal to the bit.
+
+    Args:
+        differences: ``[..., n]``, paired by seed.
+        smallest_effect: in the unit of the differences, above 0; None if unknown, which nothing is equivalent by.
+
+    Returns:
+        ``[...]``; NaN for one seed, without any spread, or if ``smallest_effect`` is None.
+    """
+    differences = np.asarray(differences, dtype=float)
+    n, mean = differences.shape[-1], differences.mean(-1)
+    if n < 2 or smallest_effect is None:
+        return np.full_like(mean, np.nan)
+    error = stats.sem(differences, axis=-1)
+    t = np.divide(smallest_effect - np.abs(mean), error, out=np.full_like(mean, np.nan), where=error > _NO_SPREAD)
+    same = (np.abs(differences) < _NO_SPREAD).all(-1) & (n > 2)
+    return np.where(same, 0.0, stats.t.sf(t, n - 1))
+
+
+def verdicts(p: ArrayLike, p_equivalence: ArrayLike, alpha: float = ALPHA) -> NDArray[np.str_]:
+    """The ``Verdict`` on each comparison, by the p-values of its t-test and of ``equivalence_p``.
+
+    A difference that is both significant and surely smaller than the smallest effect is ``equivalent``.
+    """
+    different, equivalent = np.asarray(p, dtype=float) < alpha, np.asarray(p_equivalence, dtype=float) < alpha
+    return np.select([equivalent, different], [Verdict.EQUIVALENT, Verdict.DIFFERS], Verdict.UNDECIDED)
+
+
+def verdicts_on(differences: ArrayLike, smallest_effect: float | None, alpha: float = ALPHA) -> NDArray[np.str_]:
+    """The ``Verdict`` on paired differences ``[..., n]``, each a comparison by itself; ``[...]``.
+
+    Without an effect the verdict is ``differs`` at most in a share ``alpha`` of experiments; with an effect of
+    ``smallest_effect`` or more it is ``equivalent`` at most in a share ``alpha``.
+
+    Args:
+        smallest_effect: see ``equivalence_p``.
+    """
+    return verdicts(mean_over_seeds(differences).p, equivalence_p(differences, smallest_effect), alpha)
+
+
+def superiority(differences: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """P(A > B): how often a run beats its partner of the same seed, a tie counting half; and its 95 % interval.
+
+    The measure of Bouthillier et al. 2021 (arXiv:2103.03098); the interval is Clopper and Pearson's, exact for few
+    seeds, where a bootstrap covers too seldom.
+
+    Args:
+        differences: A - B, ``[..., n]``.
+
+    Returns:
+        Probability, and both ends of the interval, ``[...]`` each, 0 to 1.
+    """
+    differences = np.asarray(differences, dtype=float)
+    signs = np.where(np.abs(differences) < _NO_SPREAD, 0.5, differences > 0)
+    wins, n = np.asarray(signs.sum(-1)), differences.shape[-1]
+    low = np.where(wins > 0, stats.beta.ppf(ALPHA / 2, np.maximum(wins, 0.5), n - wins + 1), 0.0)
+    high = np.where(wins < n, stats.beta.isf(ALPHA / 2, wins + 1, np.maximum(n - wins, 0.5)), 1.0)
+    return wins / n, low, high
+
+
+def seeds_needed(differences: ArrayLike, smallest_effect: float | None = None, alpha: float = ALPHA) -> int | None:
+    """The number of seeds that decides with 80 % power, if this mean difference and this spread are the true ones: that
+    finds the difference (paired t-test), or equivalence (``equivalence_p``), whichever takes fewer.
+
+    The power of the latter is that of two one-sided tests by the noncentral t-distribution (Phillips 1990,
+    doi:10.1007/BF01063556).
 
     Args:
         differences: ``[n]``.
+        smallest_effect: see ``equivalence_p``.
+        alpha: of the test; that of a family divided by its size is enough for Holm's correction.
 
     Returns:
         None if unknown: fewer than three differences, no spread, or more than a thousand seeds needed.
     """
-    from statsmodels.stats.power import TTestPower
-
     differences = np.asarray(differences, dtype=float)
     if len(differences) < 3 or (spread := differences.std(ddof=1)) < _NO_SPREAD:
         return None
-    size = abs(differences.mean()) / spread
-    counts = range(2, 1001)  # TTestPower.solve_power does not converge for effects of six or more standard deviations
-    place = bisect_left(counts, 0.8, key=lambda n: TTestPower().power(size, n, ALPHA))
+    effect, margin = abs(differences.mean()) / spread, (smallest_effect or 0) / spread
+
+    def power(n: int) -> float:
+        two_sided, one_sided = stats.t.isf([alpha / 2, alpha], n - 1)
+        finds = stats.nct.sf(two_sided, n - 1, effect * n**0.5) if effect else 0.0
+        upper, lower = (stats.nct.sf(one_sided, n - 1, (margin + sign * effect) * n**0.5) for sign in (-1, 1))
+        return np.nanmax([finds, upper + lower - 1])
+
+    counts = range(2, 1001)
+    place = bisect_left(counts, 0.8, key=power)
     return counts[place] if place < len(counts) else None

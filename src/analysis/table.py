@@ -19,7 +19,9 @@ _RECORDED = ("started", "device", "parameters", "flops_per_image", "best_epoch",
              "images_per_second")  # fmt: skip
 
 
-COMPUTED = ("n", "mean", "std", "low", "high", "scores", "seeds", "folders", "verdicts", "target", "reached", "area")
+COMPUTED = ("n", "mean", "std", "low", "high", "scores", "seeds", "folders", "verdicts", "target", "reached", "area",
+            "difference", "differences", "p", "p_holm", "p_equivalence", "p_equivalence_holm", "wins", "wins_low",
+            "wins_high")  # fmt: skip
 """Names of columns that are computed from runs."""
 
 

@@ -127,7 +127,7 @@ def variation_section(table: pd.DataFrame) -> tuple[list[Finding], list[Section]
             text += f", {row.share:.0%} of the variance of {row.of} (95 % interval {row.low:.0%} to {row.high:.0%})"
         else:
             text += "; its share is unknown without runs in which all sources vary, such as seed=1,2,3,4,5"
-        findings.append(Finding("fact", f"{text}, {row.n} runs."))
+        findings.append(Finding(None, f"{text}, {row.n} runs."))
         cells = [Cell(row.source, row.source), Cell(str(row.n), row.n), Cell(f"{100 * row.sd:.2f}", row.sd), share]
         rows.append([*cells, Cell(row.of if known else "–", row.of)])
     note = (

@@ -101,6 +101,7 @@ def test_several_sweeps_are_reported_as_one(reported: tuple[Path, Run], tmp_path
         (["sweep=nope"], "There is no sweep nope; in logs/train/sweeps there are: study."),
         (["sweep=study", "tune=depth"], "tune is depth; expected auto, [] for none, or one of the factors that vary"),
         (["sweep=study", "targets=[50]"], "targets is [50]; expected validation accuracies above 0, up to 1"),
+        (["sweep=study", "smallest_effect=0"], "smallest_effect is 0; expected percentage points above 0, up to 100"),
         (["sweep=study", "baseline=he"], "baseline is 'he'; expected a level by factor, such as +baseline.optim=adam."),
         (["sweep=study", "+baseline.init=zero"], "baseline.init is 'zero'; the levels of init are torch, he."),
     ],

@@ -1,11 +1,23 @@
 """Intervals that cover as often as they say, tests that err as seldom as they say, formulas against their source."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
 
 from src.analysis.effects import Grid, interactions, main_effects
-from src.analysis.statistics import hedges_g_av, holm, mean_over_seeds, seeds_needed
+from src.analysis.statistics import (
+    equivalence_p,
+    hedges_g_av,
+    holm,
+    mean_over_seeds,
+    seeds_needed,
+    superiority,
+    verdicts_on,
+)
 
 SWEEPS = 4000
 
@@ -81,7 +93,9 @@ def test_one_seed_has_no_interval_and_equal_seeds_have_no_test() -> None:
 def test_holm_leaves_out_what_was_not_tested() -> None:
     corrected = holm([0.01, np.nan, 0.04, 0.03])
     assert corrected == pytest.approx([0.03, np.nan, 0.06, 0.06], nan_ok=True)
-    assert np.isnan(holm([np.nan])).all()
+    assert np.isnan(holm([np.nan])).all() and not len(holm([]))
+    for family in np.random.default_rng(8).beta(0.3, 2, (2, 7)):
+        assert holm(family) == pytest.approx(multipletests(family, method="holm")[1])
 
 
 def test_effect_size_is_the_published_formula() -> None:
@@ -97,3 +111,64 @@ def test_seeds_needed() -> None:
     assert 30 <= seeds_needed(small) <= 40  # half of one; 34 in the tables
     assert seeds_needed([0.1, 0.2]) is None and seeds_needed([0.1, 0.1, 0.1]) is None
     assert seeds_needed([1e-6, 0.1, -0.1]) is None
+
+
+def test_equivalence_is_two_one_sided_tests() -> None:
+    differences = np.random.default_rng(3).normal(0.001, 0.004, (5, 6))
+    theirs = [max(ttost_paired(row, np.zeros(6), -0.005, 0.005)[0], 0) for row in differences]
+    assert equivalence_p(differences, 0.005) == pytest.approx(theirs)
+    assert np.isnan(equivalence_p([0.001], 0.005)) and np.isnan(equivalence_p([0.1, 0.2], None))
+    assert equivalence_p([0.0, 0.0, 0.0], 0.005) == 0 and np.isnan(equivalence_p([0.0, 0.0], 0.005))
+    assert np.isnan(equivalence_p([0.001, 0.001, 0.001], 0.005))
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+@pytest.mark.parametrize(("truth", "wrong"), [(0.0, "differs"), (0.005, "equivalent"), (-0.005, "equivalent")])
+def test_a_verdict_is_wrong_in_one_of_twenty_experiments_at_most(truth: float, wrong: str, seeds: int) -> None:
+    """Whatever the spread; an effect of just the smallest size that matters is the hardest case."""
+    rng = np.random.default_rng(4)
+    highest = stats.binom.ppf(0.9995, SWEEPS, 0.05) / SWEEPS
+    for spread in (0.001, 0.004, 0.02):
+        found = verdicts_on(rng.normal(truth, spread, (SWEEPS, seeds)), 0.005)
+        assert (found == wrong).mean() <= highest
+    assert (verdicts_on(rng.normal(0.0, 0.002, (SWEEPS, 10)), 0.005) == "equivalent").mean() > 0.95
+    assert (verdicts_on(rng.normal(0.03, 0.004, (SWEEPS, seeds)), 0.005) == "differs").mean() > 0.9
+
+
+def test_a_null_factor_differs_in_one_of_twenty_sweeps_at_most() -> None:
+    """Reports of 200 sweeps of a real factor and one that does nothing, each seed lucky as a whole."""
+    rng = np.random.default_rng(5)
+    seen: Counter[str] = Counter()
+    for spread in (0.002, 0.004, 0.01) * 67:
+        scores = np.array([0.60, 0.62])[:, None, None] + rng.normal(0, 0.01, 5) + rng.normal(0, spread, (2, 2, 5))
+        effects = main_effects(Grid({"optim": ["sgd", "adam"], "device": ["a", "b"]}, [*range(5)], scores), 0.005)
+        seen.update(effects.verdict[effects.factor == "device"])
+    assert seen["differs"] <= 10 and seen.total() == 201 and seen["equivalent"] > 50
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_the_probability_of_winning_is_covered_at_least_as_often_as_said(seeds: int) -> None:
+    rng = np.random.default_rng(6)
+    for truth in (0.5, 0.7, 0.95):
+        shift = stats.norm.ppf(truth)
+        _, low, high = superiority(rng.normal(shift, 1, (SWEEPS, seeds)))
+        assert ((low <= truth) & (truth <= high)).mean() >= stats.binom.ppf(0.0005, SWEEPS, 0.95) / SWEEPS
+        # A test set of few images: differences are multiples of something, and ties happen.
+        _, low, high = superiority(np.round(rng.normal(0, 1, (SWEEPS, seeds))))
+        assert ((low <= 0.5) & (high >= 0.5)).mean() >= stats.binom.ppf(0.0005, SWEEPS, 0.95) / SWEEPS
+
+
+def test_the_probability_of_winning_is_a_share_of_the_seeds() -> None:
+    probability, low, high = superiority([[0.1, 0.2, -0.1, 0.0], [-0.1, -0.2, -0.1, -0.3]])
+    assert list(probability) == [0.625, 0]
+    assert (low[1], high[1]) == pytest.approx(stats.binomtest(0, 4).proportion_ci(method="exact"))
+    assert low[0] < 0.625 < high[0]
+
+
+@pytest.mark.parametrize(("effect", "smallest"), [(0.004, None), (0.004, 0.003), (0.001, 0.005), (0.0, 0.005)])
+def test_as_many_seeds_as_are_said_to_decide_do(effect: float, smallest: float | None) -> None:
+    differences = effect + 0.004 * np.array([-1, 0, 1])  # with a standard deviation of 0.004
+    needed = seeds_needed(differences, smallest)
+    assert needed is not None
+    found = verdicts_on(np.random.default_rng(7).normal(effect, 0.004, (SWEEPS, needed)), smallest)
+    assert 0.78 <= (found != "undecided").mean() <= 0.93  # 80 % by either test alone; few seeds are a coarse scale

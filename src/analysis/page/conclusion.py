@@ -6,7 +6,8 @@ import pandas as pd
 
 from src.analysis.figures import label, level_name
 from src.analysis.page.page import Finding
-from src.analysis.statistics import ALPHA
+from src.analysis.statistics import ALPHA, Verdict
+from src.runs.escaping import plural
 
 
 def conclusion(
@@ -16,9 +17,9 @@ def conclusion(
     interactions: pd.DataFrame,
     factors: Sequence[str],
     tuned: str | None,
+    smallest_effect: float | None = None,
 ) -> list[Finding]:
-    """Sentences on the best configuration, on each comparison with a baseline and each interaction found; significant
-    ones come first.
+    """Sentences on the best configuration, on each comparison with a baseline, and on interactions, by ``Verdict``.
 
     Args:
         table: see ``configurations`` in ``src.analysis.effects``.
@@ -26,14 +27,20 @@ def conclusion(
         effects: see ``main_effects`` there.
         factors: all that are compared.
         tuned: the factor that is tuned for each configuration, if any.
+        smallest_effect: see ``equivalence_p`` in ``src.analysis.statistics``.
     """
-    findings = [_highest(table, against_best, factors)]
-    findings += [_compared(effect, len(effects), factors, tuned) for _, effect in effects.iterrows()]
-    found = [effect for _, effect in interactions.iterrows() if effect.p_holm < ALPHA]
-    findings += [_interaction(effect, len(interactions)) for effect in found]
-    if len(interactions) and not found and (interactions.n > 1).any():
-        findings.append(Finding("open", "No interaction of two factors was told from luck, which proves none absent."))
-    return sorted(findings, key=lambda finding: ("fact", "clear", "open").index(finding.kind))
+    findings = [_highest(table, against_best, factors, smallest_effect)]
+    findings += [_compared(effect, len(effects), factors, tuned, smallest_effect) for _, effect in effects.iterrows()]
+    if len(interactions) and (interactions.n > 1).any():
+        found = interactions[interactions.verdict == Verdict.DIFFERS]
+        findings += [_interaction(effect, len(interactions)) for _, effect in found.iterrows()]
+        small, open_ = ((interactions.verdict == kind).sum() for kind in (Verdict.EQUIVALENT, Verdict.UNDECIDED))
+        if small:
+            text = f"{plural(small, 'interaction')} of two factors: equivalent to none, {_margin(smallest_effect)}."
+            findings.append(Finding(Verdict.EQUIVALENT, text))
+        if open_:
+            findings.append(Finding(Verdict.UNDECIDED, f"{plural(open_, 'interaction')} of two factors: undecided."))
+    return sorted(findings, key=lambda finding: (None, *Verdict).index(finding.kind))
 
 
 def points(difference: float) -> str:
@@ -56,44 +63,67 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
-def _highest(table: pd.DataFrame, against_best: pd.DataFrame, factors: Sequence[str]) -> Finding:
+def probability(effect: pd.Series) -> str:
+    """P(A > B) with its interval, see ``superiority`` in ``src.analysis.statistics``."""
+    return f"{effect.wins:.2f} [{effect.wins_low:.2f}, {effect.wins_high:.2f}]"
+
+
+def _margin(smallest_effect: float | None) -> str:
+    return f"within ±{100 * (smallest_effect or 0):g} points"
+
+
+def _highest(
+    table: pd.DataFrame, against_best: pd.DataFrame, factors: Sequence[str], smallest_effect: float | None
+) -> Finding:
     best = table.loc[table["mean"].astype(float).idxmax()]
     interval = f" (95 % interval {accuracy_span(best.low, best.high)})" if best.n > 1 else ""
     text = f"{label(best, factors)}: {best['mean']:.1%} test accuracy over {best.n} seeds{interval}"
     if best.n == 1:
         text = text.replace("1 seeds", "one seed")
     if len(table) == 1:
-        return Finding("fact", f"{text}.")
+        return Finding(None, f"{text}.")
     text += f", the highest of {len(table)} configurations, so flattered a little by luck."
     if best.n > 1:
-        level = [label(other, factors) for _, other in against_best.iterrows() if not other.p_holm < ALPHA]
-        more = f"; and {len(level) - 3} more" if len(level) > 3 else ""
-        alike = f"Not distinguishable from it: {'; '.join(level[:3])}{more}."
-        text += f" {alike if level else 'Every other configuration differs significantly from it.'}"
-    return Finding("fact", text)
+        alike = {f"Equivalent to it, {_margin(smallest_effect)}": Verdict.EQUIVALENT, "Undecided": Verdict.UNDECIDED}
+        for words, verdict in alike.items():
+            names = [label(other, factors) for _, other in against_best[against_best.verdict == verdict].iterrows()]
+            more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
+            text += f" {words}: {'; '.join(names[:3])}{more}." if names else ""
+        if (against_best.verdict == Verdict.DIFFERS).all():
+            text += " Every other configuration differs from it."
+    return Finding(None, text)
 
 
-def _compared(effect: pd.Series, family: int, factors: Sequence[str], tuned: str | None) -> Finding:
+def _compared(
+    effect: pd.Series, family: int, factors: Sequence[str], tuned: str | None, smallest_effect: float | None
+) -> Finding:
     level, baseline = level_name(effect.level), level_name(effect.baseline)
     name = f"{effect.factor} {level} against {baseline}"
     how = _averaged(effect, factors) + (f", each at its own best {tuned}" if tuned else "")
     difference, seeds = points(effect.difference), f"n = {effect.n} seeds"
+    verdict = Verdict(effect.verdict)
     if effect.n == 0:
-        return Finding("open", f"{name}: not compared, since no seed has all settings of both. Finish the sweep.")
+        return Finding(verdict, f"{name}: not compared, since no seed has all settings of both. Finish the sweep.")
     if effect.n == 1:
         why = "One seed gives no interval, so this is no conclusion; run seed=1,2,3."
-        return Finding("open", f"{name}: {difference} points with one seed{how}. {why}")
+        return Finding(verdict, f"{name}: {difference} points with one seed{how}. {why}")
+    if verdict == Verdict.EQUIVALENT and pd.isna(effect.p):
+        return Finding(verdict, f"{name}: equivalent: the same test accuracy in each of {seeds}{how}.")
     if pd.isna(effect.p):
-        return Finding("open", f"{name}: {difference} points in each of {seeds}{how}; without spread there is no test.")
+        why = "without spread there is no test."
+        return Finding(verdict, f"{name}: undecided: {difference} points in each of {seeds}{how}; {why}")
+    measured = f"{difference} points {span(effect.low, effect.high)}"
     tested = f"p {p_value(effect.p_holm)}{_holm(family)}, {seeds}"
-    if effect.p_holm >= ALPHA:
-        verdict = "not distinguishable"
-        if effect.p < ALPHA:
-            verdict += f" once so many are compared (p {p_value(effect.p)} alone)"
-        needed = effect.needed is not None and effect.needed > effect.n
-        more = f" A difference of this size would take about {effect.needed} seeds to show." if needed else ""
-        measured = f"{difference} points {span(effect.low, effect.high)} ({tested})"
-        return Finding("open", f"{name}: {measured}{how}: {verdict}.{more}")
+    if verdict == Verdict.EQUIVALENT:
+        tested = f"p {p_value(effect.p_equivalence_holm)} for equivalence{_holm(family)}, {seeds}"
+        more = f" It is not zero (p {p_value(effect.p_holm)}), but smaller than what matters."
+        more = more if effect.p_holm < ALPHA else ""
+        return Finding(verdict, f"{name}: equivalent, {_margin(smallest_effect)}: {measured} ({tested}){how}.{more}")
+    if verdict == Verdict.UNDECIDED:
+        alone = f"; {p_value(effect.p).removeprefix('= ')} alone" if effect.p < ALPHA else ""
+        missing = 0 if effect.needed is None else effect.needed - effect.n
+        more = f" About {plural(missing, 'more seed')} would decide." if missing > 0 else ""
+        return Finding(verdict, f"{name}: undecided: {measured} ({tested}{alone}){how}.{more}")
     better, worse, sign = (level, baseline, 1) if effect.difference > 0 else (baseline, level, -1)
     low, high = sorted((sign * effect.low, sign * effect.high))
     measured = f"{points(sign * effect.difference)} points {span(low, high)} of test accuracy"
@@ -101,7 +131,7 @@ def _compared(effect: pd.Series, family: int, factors: Sequence[str], tuned: str
     if len(factors) > 1 and effect.lowest * effect.highest < 0:
         least, most = sorted((sign * effect.lowest, sign * effect.highest))
         varies = f" But not everywhere: from {points(least)} to {points(most)}, depending on the other factors."
-    return Finding("clear", f"{effect.factor} {better} beats {worse} by {measured} ({tested}){how}.{varies}")
+    return Finding(verdict, f"{effect.factor} {better} differs from {worse} by {measured} ({tested}){how}.{varies}")
 
 
 def _averaged(effect: pd.Series, factors: Sequence[str]) -> str:
@@ -124,4 +154,6 @@ def _interaction(effect: pd.Series, family: int) -> Finding:
     measured = f"{points(effect.difference)} points {span(effect.low, effect.high)}"
     tested = f"p {p_value(effect.p_holm)}{_holm(family)}, n = {effect.n} seeds"
     depends = f"What {effect['first']} ({change}) is worth depends on {effect.second}"
-    return Finding("clear", f"{depends}: with {after}, {measured} on top of what it is with {before} ({tested}).")
+    return Finding(
+        Verdict.DIFFERS, f"{depends}: with {after}, {measured} on top of what it is with {before} ({tested})."
+    )

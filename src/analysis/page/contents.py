@@ -33,6 +33,7 @@ def page_of(
     targets: Sequence[float] = (),
     baselines: Mapping[str, Any] | None = None,
     commands: Sequence[str] = (),
+    smallest_effect: float | None = None,
 ) -> Page:
     """Build the page.
 
@@ -44,6 +45,7 @@ def page_of(
         targets: validation accuracies, 0 to 1, for the table of convergence.
         baselines: by factor, the level to compare with; by default the first that was requested.
         commands: commands that finish the sweep, if it is incomplete.
+        smallest_effect: differences of test accuracy below it do not matter, 0 to 1; None if unknown.
 
     Raises:
         ValueError: ``tune`` or a baseline names something that does not exist, or there is no validation accuracy.
@@ -72,18 +74,19 @@ def page_of(
     if cells.left_out:
         names = ", ".join(printable(folder.name) for folder in cells.left_out)
         warnings.append(f"No effect is computed from {names}: another run has the same factors and seed.")
-    effects, crossed = main_effects(cells), interactions(cells)
+    effects, crossed = main_effects(cells, smallest_effect), interactions(cells, smallest_effect)
+    against_best = compare_with_best(runs, factors, smallest_effect)
     classes = max(len(runs.classes.iloc[0] or []), 2)
     return Page(
         title,
         _scale(experiments),
-        [*conclusion(table, compare_with_best(runs, factors), effects, crossed, factors, tuned), *alone],
+        [*conclusion(table, against_best, effects, crossed, factors, tuned, smallest_effect), *alone],
         warnings,
         [
             sections.accuracy_section(runs, table, factors, classes, tuned),
             *tuning,
             *([sections.effects_section(effects, crossed, factors)] if factors else []),
-            *([sections.simple_section(simple_effects(cells))] if len(factors) > 1 else []),
+            *([sections.simple_section(simple_effects(cells, smallest_effect))] if len(factors) > 1 else []),
             *spread,
             sections.learning_section(runs, factors, targets),
             sections.cost_section(runs, table, factors),

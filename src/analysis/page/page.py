@@ -8,6 +8,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from src.analysis.figures import to_svg
+from src.analysis.statistics import Verdict
 
 
 class Cell(NamedTuple):
@@ -50,7 +51,7 @@ class Section:
 class Finding:
     """One sentence of the conclusion."""
 
-    kind: str  # "clear" (a significant effect), "open" (not significant, or not tested) or "fact"
+    kind: Verdict | None  # None for a fact
     text: str
 
 

@@ -9,16 +9,20 @@ import pandas as pd
 from src.analysis import figures
 from src.analysis.convergence import convergence
 from src.analysis.figures import label, level_name
-from src.analysis.page.conclusion import accuracy_span, p_value, points, span
+from src.analysis.page.conclusion import accuracy_span, p_value, points, probability, span
 from src.analysis.page.page import Cell, Drawing, Section, Table
 
 _NONE = Cell("–", -math.inf)
-_MEASURED = ["n", "difference, points", "95 % interval", "p", "p (Holm)"]
+_MEASURED = ["n", "difference, points", "95 % interval", "p", "p (Holm)", "p (equal)", "P (better)", "verdict"]
 _PAIRED = (
     "Differences in test accuracy, in percentage points, within pairs of runs that differ in this factor alone and "
-    "have the same seed. Interval and p: paired t-test over n seeds (n - 1 degrees of freedom), two-sided; p (Holm): "
-    "corrected for all tests of this table. g_av: Hedges' g_av, the difference in units of the standard deviation over "
-    "seeds, corrected for small n (Lakens 2013)."
+    "have the same seed. Interval and p: paired t-test over n seeds (n - 1 degrees of freedom), two-sided. p (equal): "
+    "two one-sided t-tests against the smallest effect that matters (TOST, Schuirmann 1987); none if no "
+    "smallest_effect is set. Both are corrected for all tests of this table after Holm, the former also shown without. "
+    "Verdict: equivalent or differs if that corrected p is below 0.05, else undecided. P (better): how often the "
+    "change wins within a pair, a tie counting half (Bouthillier et al. 2021), with its 95 % interval (Clopper and "
+    "Pearson, exact). g_av: Hedges' g_av, the difference in units of the standard deviation over seeds, corrected for "
+    "small n (Lakens 2013)."
 )
 
 
@@ -213,7 +217,8 @@ def reading_section() -> Section:
             "Everything here is over seeds: initial weights, order of the images, augmentation. An interval says "
             "where the mean over many seeds may lie, with these training and test images; it does not speak of others.",
             "With few seeds t-intervals are wide, and rightly so; they assume that accuracies scatter about normally "
-            "over seeds. “Not distinguishable” is not “equal”: the interval says which differences remain possible.",
+            "over seeds. “Undecided” is not “equal”: the interval says which differences remain possible. “Equivalent” "
+            "is: with 95 % confidence the difference is smaller than the smallest effect that matters.",
             "Each table of tests is one family for Holm's correction, which keeps the chance of any false alarm in it "
             "below 5 %. The baseline of a factor is its level asked for first, unless the setting baseline says "
             "otherwise.",
@@ -239,10 +244,12 @@ def _optional(row: pd.Series, columns: _Columns) -> list[Cell]:
 
 def _measured(effect: pd.Series) -> list[Cell]:
     if effect.n == 0:
-        return [_count(0), _NONE, Cell("no seed has all settings", -math.inf), _NONE, _NONE]
+        return [_count(0), _NONE, Cell("no seed has all settings", -math.inf), *[_NONE] * 4, _text(effect.verdict)]
     interval = Cell(span(effect.low, effect.high), effect.low) if effect.n > 1 else _no_interval(effect.n)
-    tests = [_NONE if pd.isna(p) else Cell(p_value(p).removeprefix("= "), p) for p in (effect.p, effect.p_holm)]
-    return [_count(effect.n), Cell(points(effect.difference), effect.difference), interval, *tests]
+    ps = (effect.p, effect.p_holm, effect.p_equivalence_holm)
+    tests = [_NONE if pd.isna(p) else Cell(p_value(p).removeprefix("= "), p) for p in ps]
+    decided = [Cell(probability(effect), effect.wins), _text(str(effect.verdict))]
+    return [_count(effect.n), Cell(points(effect.difference), effect.difference), interval, *tests, *decided]
 
 
 def _effect_size(effect: pd.Series) -> Cell:

@@ -27,13 +27,14 @@ def page(*sweeps: Path, **settings: Any) -> Page:
 # ------------------------------------------------------------------------------------------------------------
 
 
-def findings(sweep: Path) -> list[Finding]:
+def findings(sweep: Path, smallest: float | None = None) -> list[Finding]:
     """The conclusion without the page around it."""
     runs = load_runs(sweep)
     factors = varying_factors(runs)
     cells = grid(runs, factors)
-    table, against_best = configurations(runs, factors), compare_with_best(runs, factors)
-    return conclusion(table, against_best, main_effects(cells), interactions(cells), factors, None)
+    table, against_best = configurations(runs, factors), compare_with_best(runs, factors, smallest)
+    effects, crossed = main_effects(cells, smallest), interactions(cells, smallest)
+    return conclusion(table, against_best, effects, crossed, factors, None, smallest)
 
 
 def told(found: list[Finding]) -> str:
@@ -49,25 +50,51 @@ def two_levels(sweep: Path, differences: list[float]) -> Path:
 
 def test_a_clear_difference_is_told_with_its_interval(tmp_path: Path) -> None:
     found = findings(two_levels(tmp_path, [0.10, 0.11, 0.12]))
-    assert [finding.kind for finding in found] == ["fact", "clear"]
+    assert [finding.kind for finding in found] == [None, "differs"]
     # 0.01 / sqrt(3) is the standard error, 4.3027 Student's t for 95 % and two degrees of freedom.
     assert found[1].text == (
-        "optim adam beats sgd by +11.0 points [+8.5, +13.5] of test accuracy (p = 0.003, n = 3 seeds)."
+        "optim adam differs from sgd by +11.0 points [+8.5, +13.5] of test accuracy (p = 0.003, n = 3 seeds)."
     )
 
 
-def test_the_better_one_beats_also_where_it_is_the_baseline(tmp_path: Path) -> None:
+def test_the_better_one_is_named_first_also_where_it_is_the_baseline(tmp_path: Path) -> None:
     found = findings(two_levels(tmp_path, [-0.10, -0.11, -0.12]))
-    assert "optim sgd beats adam by +11.0 points [+8.5, +13.5]" in told(found)
+    assert "optim sgd differs from adam by +11.0 points [+8.5, +13.5]" in told(found)
 
 
 def test_a_difference_within_luck_is_not_told_as_one(tmp_path: Path) -> None:
     found = findings(two_levels(tmp_path, [0.02, -0.01, 0.03]))
-    assert found[1].kind == "open" and "beats" not in told(found)
+    assert found[1].kind == "undecided" and "differs" not in found[1].text
     assert found[1].text == (
-        "optim adam against sgd: +1.3 points [-3.8, +6.5] (p = 0.383, n = 3 seeds): not distinguishable. "
-        "A difference of this size would take about 22 seeds to show."
+        "optim adam against sgd: undecided: +1.3 points [-3.8, +6.5] (p = 0.383, n = 3 seeds). "
+        "About 19 more seeds would decide."
     )
+
+
+def test_no_effect_is_a_finding_where_a_smallest_effect_is_set(tmp_path: Path) -> None:
+    sweep = two_levels(tmp_path, [0.001, -0.001, 0.002])
+    assert findings(sweep)[1].kind == "undecided"  # by no test is anything equal
+    found = findings(sweep, 0.01)
+    # Mean 0.0667 points, standard error 0.0882; t = (1 - 0.0667) / 0.0882 = 10.58, two degrees of freedom.
+    assert (found[1].kind, found[1].text) == (
+        "equivalent",
+        "optim adam against sgd: equivalent, within ±1 points: +0.1 points [-0.3, +0.4] (p = 0.004 for equivalence, "
+        "n = 3 seeds).",
+    )
+    assert found[0].text.endswith("Equivalent to it, within ±1 points: optim sgd.")
+    assert "About 7 more seeds would decide." in findings(sweep, 0.002)[1].text
+
+
+def test_a_difference_too_small_to_matter_is_told_as_such(tmp_path: Path) -> None:
+    found = findings(two_levels(tmp_path, [0.0010, 0.0011, 0.0012]), 0.01)[1]
+    assert found.kind == "equivalent"
+    assert found.text.endswith("It is not zero (p = 0.003), but smaller than what matters.")
+
+
+def test_runs_that_ignore_a_setting_are_equivalent(tmp_path: Path) -> None:
+    found = findings(two_levels(tmp_path, [0.0, 0.0, 0.0]), 0.01)[1]
+    assert found.kind == "equivalent" and "the same test accuracy in each of n = 3 seeds." in found.text
+    assert findings(two_levels(tmp_path / "shifted", [0.02, 0.02, 0.02]), 0.01)[1].kind == "undecided"
 
 
 def test_what_does_not_outlast_the_correction_is_not_told_as_clear(tmp_path: Path) -> None:
@@ -75,13 +102,13 @@ def test_what_does_not_outlast_the_correction_is_not_told_as_clear(tmp_path: Pat
         for optim, score in (("sgd", 0.5), ("adam", 0.5 + more), ("adamw", 0.5 + (-1) ** seed * 0.01)):
             write_run(tmp_path, score + 0.01 * seed, optim=optim, seed=seed)
     (adam,) = (finding for finding in findings(tmp_path)[1:] if "optim adam " in finding.text)
-    assert adam.kind == "clear" and "p = 0.038 after Holm over 2 comparisons" in adam.text
+    assert adam.kind == "differs" and "p = 0.038 after Holm over 2 comparisons" in adam.text
     for optim in ("rmsprop", "lion"):
         for seed in range(3):
             write_run(tmp_path, 0.5 + (-1) ** seed * 0.01, optim=optim, seed=seed)
     (adam,) = (finding for finding in findings(tmp_path)[1:] if "optim adam " in finding.text)
-    assert adam.kind == "open" and "p = 0.075 after Holm over 4 comparisons" in adam.text
-    assert "not distinguishable once so many are compared (p = 0.019 alone)" in adam.text
+    assert adam.kind == "undecided" and "p = 0.075 after Holm over 4 comparisons" in adam.text
+    assert "; 0.019 alone)" in adam.text
 
 
 def test_what_the_highest_is_not_told_from_is_named(tmp_path: Path) -> None:
@@ -90,12 +117,12 @@ def test_what_the_highest_is_not_told_from_is_named(tmp_path: Path) -> None:
             write_run(tmp_path, score + luck + 0.001 * seed * (optim == "adam"), optim=optim, seed=seed)
     found = findings(tmp_path)[0]
     assert found.text.startswith("optim adamw: 61.5% test accuracy over 3 seeds")
-    assert found.text.endswith("Not distinguishable from it: optim adam.")
+    assert found.text.endswith("Undecided: optim adam.")
 
 
 def test_who_differs_from_all_others_is_told_so(tmp_path: Path) -> None:
     found = findings(two_levels(tmp_path, [0.10, 0.11, 0.12]))[0]
-    assert found.text.endswith("Every other configuration differs significantly from it.")
+    assert found.text.endswith("Every other configuration differs from it.")
 
 
 def test_no_interval_reaches_beyond_what_is_possible(tmp_path: Path) -> None:
@@ -143,7 +170,7 @@ def test_interactions_and_averages_are_told(tmp_path: Path) -> None:
                 effect = (0.2 if norm == "none" else -0.02) * skip + 0.001 * seed * skip * (norm == "none")
                 write_run(tmp_path, 0.4 + luck + effect, skip=skip, norm=norm, seed=seed)
     text = told(findings(tmp_path))
-    assert "skip on beats off by +9.1 points" in text and "averaged over 2 settings of the other factors" in text
+    assert "skip on differs from off by +9.1 points" in text and "averaged over 2 settings of the other factors" in text
     assert "But not everywhere: from -2.0 to +20.1, depending on the other factors." in text
     assert "What skip (off → on) is worth depends on norm: with batch, -22.1 points" in text
 
@@ -151,7 +178,7 @@ def test_interactions_and_averages_are_told(tmp_path: Path) -> None:
 def test_optimizers_are_compared_at_their_own_best_rates(tmp_path: Path) -> None:
     made = page(write_tuned(tmp_path))
     text = told(made.findings)
-    assert "optim adam beats sgd by +14.9 points" in text and "each at its own best lr" in text
+    assert "optim adam differs from sgd by +14.9 points" in text and "each at its own best lr" in text
     assert any("The best lr is at the edge of those tried for optim adam (0.01)" in caveat for caveat in made.caveats)
     assert "| adam | 0.01 | 3 | 74.10 | 73.10 | chosen |" in to_markdown(made)
     as_factor = told(page(tmp_path, tune=[]).findings)
