@@ -21,6 +21,7 @@ NEUTRAL = {
     "resume": "which folder goes on, not how",
     "trust": "what may be built, not what is",
     "sweep": "a name",
+    "design": "which other runs there are",
     "on_conflict": "what to do about a folder's former run",
     "checkpoint_minutes": "a resumed run equals an uninterrupted one, whenever it was saved",
     "debug": "shows stack traces",

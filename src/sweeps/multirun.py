@@ -3,10 +3,8 @@
 A launcher's processes import this module before they compose a job's configuration, when they unpickle the callback.
 """
 
-import itertools
 import os
 import sys
-from collections.abc import Iterable
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +24,7 @@ from src.runs.escaping import plural
 from src.runs.files import check_stays_within
 from src.runs.identity import is_neutral
 from src.runs.job_output import concurrent_job_name, prefix_output
+from src.sweeps.design import jobs_of
 from src.sweeps.jobs import how_to_finish, jobs, overrides_of, place, record_launch, refusal_file, show
 
 _SHARED = ("experiment", "scale", "data", "trainer", "callbacks")  # usually the same for all jobs of a sweep
@@ -75,7 +74,7 @@ class SweepSummary(Callback):
         # Hydra composes every job's config from the overrides recorded here.
         with read_write(config.hydra):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
-        if config.hydra.sweeper._target_.endswith(".BasicSweeper"):  # others choose jobs during the sweep
+        if config.hydra.runtime.choices["hydra/sweeper"] in ("basic", "jobs"):  # others choose jobs during the sweep
             sweep = Path(config.hydra.sweep.dir)
             self.asked = _grid(config, fixed)
             try:
@@ -128,17 +127,10 @@ def _split(config: DictConfig, key: str, why: str, *options: str) -> None:
 
 def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
     """Overrides of a multirun's jobs by folder name, in Hydra's order; empty if Hydra will refuse them."""
-    settings = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    values: dict[str, Iterable[str]] = {}  # by key; a repeated key keeps its first position and its last value
-    for override in OverridesParser.create().parse_overrides([*settings, *config.hydra.overrides.task]):
-        if not override.is_sweep_override():
-            values[override.get_key_element()] = [override.get_value_element_as_str()]
-        elif override.is_discrete_sweep():
-            values[override.get_key_element()] = override.sweep_string_iterator()
-        else:
-            return {}
-    choices = itertools.product(*values.values())
-    grid = [[f"{key}={value}" for key, value in zip(values, job, strict=True)] for job in choices]
+    try:
+        grid = jobs_of(config)
+    except HydraException:
+        return {}
     if not _composes(config, grid):
         return {}
     requested = {}

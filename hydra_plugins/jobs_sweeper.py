@@ -1,0 +1,40 @@
+"""The sweeper of ``design`` and ``until``. Hydra finds sweepers only in this package, and imports them at each start."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+class JobsSweeper(Sweeper):
+    """Launch the batches of jobs of ``src.sweeps.design.batches``, one after the other.
+
+    Args:
+        params: overrides that sweep, by key, as in Hydra's own sweeper; the command's come after them.
+    """
+
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        self.params = params
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        from src.sweeps.design import batches
+
+        OmegaConf.save(self.config, Path(self.config.hydra.sweep.dir) / "multirun.yaml")
+        done: list[Any] = []
+        for batch in batches(self.config):
+            self.validate_batch_is_legal(batch)
+            done.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, done))))
+            for job in done[-1]:
+                _ = job.return_value  # raises the error of a job that raised one
+        return done
