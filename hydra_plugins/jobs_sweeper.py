@@ -1,4 +1,4 @@
-"""The sweeper of ``design`` and ``until``. Hydra finds sweepers only in this package, and imports them at each start."""
+"""The sweeper of ``design`` and ``until``. Hydra finds sweepers in this package only, and imports it at each start."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +30,7 @@ class JobsSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
         from src.sweeps.design import batches
 
+        assert self.config is not None and self.launcher is not None
         OmegaConf.save(self.config, Path(self.config.hydra.sweep.dir) / "multirun.yaml")
         done: list[Any] = []
         for batch in batches(self.config):

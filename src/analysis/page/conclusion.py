@@ -138,6 +138,8 @@ def _averaged(effect: pd.Series, factors: Sequence[str]) -> str:
     """The part of the grid that an effect is averaged over, in words."""
     if len(factors) == 1:
         return ""
+    if effect.possible == 1:
+        return ", the other factors held fixed"
     missing = effect.possible - effect.averaged
     words = f", averaged over {effect.averaged} settings of the other factors"
     return f"{words} ({missing} of {effect.possible} are missing)" if missing else words

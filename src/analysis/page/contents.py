@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from src.analysis.caveats import at_grid_edge, caveats
+from src.analysis.design import design_section, recipe
 from src.analysis.effects import (
     chosen_runs,
     compare_with_best,
@@ -70,13 +71,21 @@ def page_of(
             factors = [factor for factor in factors if factor != tuned]
             tuning = [sections.tuning_section(tried, factors, tuned)]
             warnings += at_grid_edge(tried, factors, tuned)
-    table, cells = configurations(runs, factors), grid(runs, factors, baselines)
+    table = configurations(runs, factors)
+    center = recipe(table, factors)
+    cells = grid(runs, factors, baselines if center is None else center[factors].to_dict() | dict(baselines or {}))
     if cells.left_out:
         names = ", ".join(printable(folder.name) for folder in cells.left_out)
         warnings.append(f"No effect is computed from {names}: another run has the same factors and seed.")
     effects, crossed = main_effects(cells, smallest_effect), interactions(cells, smallest_effect)
     against_best = compare_with_best(runs, factors, smallest_effect)
+    if center is not None:
+        effects["possible"] = effects.averaged  # the rest of the grid was not asked for
     classes = max(len(runs.classes.iloc[0] or []), 2)
+    worth = [sections.effects_section(effects, crossed, factors)] if factors else []
+    worth += [sections.simple_section(simple_effects(cells, smallest_effect))] if len(factors) > 1 else []
+    if center is not None:
+        worth = [design_section(worth[-1], center, factors)]
     return Page(
         title,
         _scale(experiments),
@@ -85,8 +94,7 @@ def page_of(
         [
             sections.accuracy_section(runs, table, factors, classes, tuned),
             *tuning,
-            *([sections.effects_section(effects, crossed, factors)] if factors else []),
-            *([sections.simple_section(simple_effects(cells, smallest_effect))] if len(factors) > 1 else []),
+            *worth,
             *spread,
             sections.learning_section(runs, factors, targets),
             sections.cost_section(runs, table, factors),

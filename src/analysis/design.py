@@ -1,0 +1,35 @@
+"""Sweeps that change one thing at a time around a recipe, such as those of design=leave_one_out."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pandas as pd
+
+from src.analysis.figures import label
+from src.analysis.page.page import Section
+
+
+def recipe(table: pd.DataFrame, factors: Sequence[str]) -> pd.Series | None:
+    """The row of the one configuration from which every other differs in exactly one factor; None if there is none, or
+    if only one factor varies.
+
+    Args:
+        table: see ``src.analysis.effects.configurations``.
+    """
+    levels = table[list(factors)].map(repr)
+    around = [(levels != row).sum(axis=1).drop(place).eq(1).all() for place, row in levels.iterrows()]
+    return table.iloc[around.index(True)] if len(factors) > 1 and sum(around) == 1 else None
+
+
+def design_section(simple: Section, center: pd.Series, factors: Sequence[str]) -> Section:
+    """The ablation table.
+
+    Args:
+        simple: the section of simple effects, with the levels of the recipe as baselines.
+        center: the result of ``recipe``.
+    """
+    text = (
+        f"The recipe is {label(center, factors)}: {center['mean']:.2%} test accuracy over {center.n} seeds. Each row "
+        "changes one factor of it. Whether two changes add up cannot be seen here: that takes the full grid."
+    )
+    return replace(simple, title="One change at a time around the recipe", parts=[text, *simple.parts], folded=False)
