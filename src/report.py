@@ -30,7 +30,9 @@ def main(cfg: DictConfig) -> None:
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         with console.status("reading runs, drawing figures"):
             page = write_report(cfg, folder)
-    for line in (*(finding.text for finding in page.findings), "", *page.caveats):
+    exploratory = ("", "Exploratory:") if page.answers else ()
+    found = (*(answer.text for answer in page.answers), *exploratory, *(finding.text for finding in page.findings))
+    for line in (*filter(None, [page.question]), *found, "", *page.caveats):
         console.print(line)
     console.print(f"\n{printable(folder / 'report.html')}")
 

@@ -25,6 +25,7 @@ def write_run(
     diff: str | None = None,
     revisions: int = 1,
     torch: str = "2.0",
+    asked: dict[str, Any] | None = None,
     **factors: Any,
 ) -> Path:
     """A run of test accuracy ``score``.
@@ -36,6 +37,7 @@ def write_run(
         content: of the images.
         factors: choices of groups, and settings by the last part of their keys.
         torch: the version.
+        asked: the keys of its question.
     """
     number = len(list(sweep.glob("*"))) if sweep.exists() else 0
     folder = sweep / f"number={number:03}"
@@ -57,7 +59,7 @@ def write_run(
         "started": f"2026-01-01T00:{number // 60:02}:{number % 60:02}",
         "choices": choices,
         "settings": settings,
-        "config": {"trainer": {"max_epochs": 3}},
+        "config": {"trainer": {"max_epochs": 3}, **(asked or {})},
         "metrics": metrics if status == "completed" else {},
         "epochs": 3,
         "steps": 30,

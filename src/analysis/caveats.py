@@ -11,6 +11,7 @@ from src.analysis.table import confounders
 from src.analysis.variation import never_varied
 from src.runs.escaping import printable
 from src.runs.identity import CONTENT
+from src.runs.question import Question
 
 
 def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -37,6 +38,31 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         *_stopped_early(runs),
         *_devices(runs),
     ]
+
+
+def asked_of(runs: pd.DataFrame, smallest_effect: float | None) -> tuple[Question, list[str]]:
+    """The question that the first of the runs stated, and a sentence if others state another one.
+
+    Args:
+        smallest_effect: replaces the stated one, if not None.
+    """
+    first = runs.sort_values("started", kind="stable") if "started" in runs else runs
+    stated = list(dict.fromkeys(map(repr, first.asked.dropna())))
+    asked = next(iter(first.asked.dropna()), Question())
+    found = []
+    if len(stated) > 1:
+        found.append(
+            f"Question, primary comparison or smallest effect are not the same in all runs: {len(stated)} versions. "
+            "That of the first run counts; another one may have been stated when results were known."
+        )
+    if smallest_effect not in (None, asked.smallest_effect):
+        former = f"{100 * asked.smallest_effect:g} points" if asked.smallest_effect else "none"
+        found.append(
+            f"The smallest effect that matters is {100 * smallest_effect:g} points in this report, and was {former} "
+            "when the runs were started."
+        )
+        asked = asked._replace(smallest_effect=smallest_effect)
+    return asked, found
 
 
 def _incomplete(everything: pd.DataFrame) -> Iterator[str]:

@@ -23,7 +23,9 @@ from src.analysis.statistics import (
     verdicts,
 )
 from src.analysis.table import SCORE
+from src.runs.escaping import printable
 from src.runs.identity import ABSENT
+from src.runs.question import Question
 
 SELECTION = "val/accuracy"
 _MOST_CELLS = 10**7
@@ -40,6 +42,7 @@ class Grid(NamedTuple):
             width setting) is entered at all levels of that factor.
         lacking: by factor, a mask of ``scores``, bool of the same shape: the run does not have the factor.
         left_out: folders of runs whose cell another run has.
+        metric: what the scores are.
     """
 
     levels: dict[str, list[Any]]
@@ -47,6 +50,7 @@ class Grid(NamedTuple):
     scores: NDArray[np.float64]
     lacking: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})
     left_out: Sequence[Path] = ()
+    metric: str = SCORE
 
     def of(self, *factors: str) -> NDArray[np.float64]:
         """The scores of runs that have these factors, NaN elsewhere."""
@@ -55,8 +59,10 @@ class Grid(NamedTuple):
         )
 
 
-def grid(runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any] | None = None) -> Grid:
-    """Test accuracies by factor and seed.
+def grid(
+    runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any] | None = None, metric: str = SCORE
+) -> Grid:
+    """Test accuracies, or another metric, by factor and seed.
 
     Args:
         runs: completed ones, see ``load_runs``.
@@ -92,10 +98,10 @@ def grid(runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any
         if not np.isnan(scores[place]).all():
             left_out.append(run.folder)
             continue
-        scores[place] = run[SCORE]
+        scores[place] = run[metric]
         for factor in factors:
             lacking[factor][place] = run[factor] == ABSENT
-    return Grid(levels, seeds, scores, lacking, left_out)
+    return Grid(levels, seeds, scores, lacking, left_out, metric)
 
 
 def without_repetitions(runs: pd.DataFrame) -> pd.DataFrame:
@@ -175,8 +181,8 @@ def simple_effects(table: Grid, smallest_effect: float | None = None) -> pd.Data
     return _tested(rows, smallest_effect)
 
 
-def main_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataFrame:
-    """The effect of each factor on the test accuracy, averaged over all settings of the others.
+def main_effects(table: Grid, smallest_effect: float | None = None, only: str | None = None) -> pd.DataFrame:
+    """The effect of each factor, or of ``only`` one, on the test accuracy, averaged over all settings of the others.
 
     The average is taken within a seed; interval and test are over seeds. A setting without any pair is left out. A seed
     that lacks one of the other settings is also left out, because its average would be over other settings.
@@ -188,6 +194,8 @@ def main_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataFr
     """
     rows = []
     for axis, factor in enumerate(table.levels):
+        if only not in (None, factor):
+            continue
         by_level = np.moveaxis(table.of(factor), axis, 0).reshape(len(table.levels[factor]), -1, len(table.seeds))
         for place in range(1, len(by_level)):
             differences = by_level[place] - by_level[0]
@@ -212,6 +220,32 @@ def main_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataFr
             for row in effects.itertuples()
         ]
     return effects
+
+
+def primary_effects(
+    runs: pd.DataFrame, factors: Sequence[str], asked: Question, baselines: Mapping[str, Any] | None = None
+) -> pd.DataFrame:
+    """The comparisons that answer a question, as ``main_effects``, and a family of their own for Holm's correction.
+
+    Args:
+        runs: completed ones, see ``load_runs``.
+        factors, baselines: see ``grid``.
+        asked: with a factor.
+
+    Raises:
+        ValueError: the runs do not contain what is to be compared.
+    """
+    if asked.factor is None or asked.factor not in factors:
+        raise ValueError(f"factor is {printable(asked.factor)}; what varies is {', '.join(factors) or 'nothing'}.")
+    known = {repr(level): level for level in runs[asked.factor]}
+    missing = [level for level in asked.levels if repr(level) not in known]
+    if missing or asked.metric not in runs or runs[asked.metric].isna().any():
+        what = f"{asked.factor} {printable(missing[0])}" if missing else asked.metric
+        raise ValueError(f"there is no {what} in some or all of the completed runs.")
+    if asked.levels:
+        runs = runs[runs[asked.factor].map(repr).isin(map(repr, asked.levels))]
+        baselines = {**(baselines or {}), asked.factor: asked.levels[0]}
+    return main_effects(grid(runs, factors, baselines, asked.metric), asked.smallest_effect, asked.factor)
 
 
 def interactions(table: Grid, smallest_effect: float | None = None) -> pd.DataFrame:

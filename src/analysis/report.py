@@ -11,6 +11,7 @@ from src.analysis.page.page import Page
 from src.analysis.table import load_runs
 from src.runs.escaping import csv_cell, printable
 from src.runs.files import check_stays_within
+from src.runs.question import smallest_effect
 from src.sweeps.jobs import commands, find_sweep
 
 
@@ -30,11 +31,7 @@ def write_report(cfg: DictConfig, folder: Path) -> Page:
         )
     if not isinstance(cfg.baseline, DictConfig):
         raise ValueError(f"baseline is {cfg.baseline!r}; expected a level by factor, such as +baseline.optim=adam.")
-    smallest = cfg.smallest_effect
-    if smallest is not None and not (isinstance(smallest, int | float) and 0 < smallest <= 100):
-        raise ValueError(
-            f"smallest_effect is {smallest!r}; expected percentage points above 0, up to 100, such as 0.5."
-        )
+    smallest = smallest_effect(cfg.smallest_effect)
     sweeps = [find_sweep(str(name)) for name in (cfg.sweep if isinstance(cfg.sweep, ListConfig) else [cfg.sweep])]
     everything = load_runs(*sweeps)
     if not (everything.status == "completed").any():
@@ -46,11 +43,13 @@ def write_report(cfg: DictConfig, folder: Path) -> Page:
         tune=cfg.tune if isinstance(cfg.tune, str) else list(cfg.tune or []),
         targets=list(cfg.targets),
         baselines=dict(cfg.baseline),
-        smallest_effect=smallest and smallest / 100,
+        smallest_effect=smallest,
         commands=[command for sweep in sweeps for command in commands(sweep)],
     )
     cells = (
-        everything.drop(columns=["by_class", "classes", "settings", "choices"]).rename(columns=csv_cell).map(csv_cell)
+        everything.drop(columns=["by_class", "classes", "settings", "choices", "asked"])
+        .rename(columns=csv_cell)
+        .map(csv_cell)
     )
     cells.to_csv(folder / "runs.csv", index=False)
     (folder / "figures").mkdir(exist_ok=True)

@@ -8,8 +8,10 @@ import pandas as pd
 
 from src.runs import identity
 from src.runs.escaping import printable
+from src.runs.file_schema import Results
 from src.runs.folder import RunFolder
 from src.runs.identity import ABSENT, follows
+from src.runs.question import Question, question_of
 from src.sweeps.jobs import jobs
 
 SCORE = "test/accuracy"
@@ -37,7 +39,8 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
         (accuracies 0 to 1), ``parameters``, ``flops_per_image`` (forward), ``seconds``, ``images_per_second``,
         ``epochs_done``, ``verdict``, ``classes``, ``by_class`` (test accuracy by class), ``commit``, ``modified``,
         ``diff``, ``revisions`` (how many trained it), ``versions``, ``settings`` and ``choices`` (see
-        ``src.runs.identity``), if known; then every factor by its name, which ``attrs["factors"]`` lists.
+        ``src.runs.identity``), ``asked`` (a ``Question``), if known; then every factor by its name, which
+        ``attrs["factors"]`` lists.
 
     Raises:
         FileNotFoundError: there is no run folder in one of them.
@@ -64,7 +67,7 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
             revision = results.get("revision", {})
             row |= {name: revision.get(name) for name in ("commit", "modified", "diff")}
             row |= {"revisions": len(results.get("revisions", ())), "versions": results.get("versions", {})}
-            row |= {"settings": run.settings, "choices": run.choices}
+            row |= {"settings": run.settings, "choices": run.choices, "asked": _asked(results)}
             row["fingerprint"] = identity.fingerprint(run.settings) if run.settings else None
             rows.append(row | results.get("metrics", {}))
             runs.append(run)
@@ -81,6 +84,13 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
     everything = pd.DataFrame(table).astype(dict.fromkeys(numbers, float))
     everything.attrs["factors"] = list(found_factors)
     return everything
+
+
+def _asked(results: Results) -> Question | None:
+    try:
+        return question_of(results.get("config", {}))
+    except ValueError:  # training was refused, or someone else wrote the file
+        return None
 
 
 def factors_of(runs: pd.DataFrame) -> list[str]:

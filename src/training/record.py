@@ -24,6 +24,7 @@ from src.runs.escaping import printable
 from src.runs.file_schema import Results
 from src.runs.folder import RunFolder
 from src.runs.provenance import device_name, revision, versions
+from src.runs.question import question_of
 from src.runs.trust import TRAINING_ONLY, trust_override
 from src.training.callbacks.history import History
 
@@ -35,9 +36,13 @@ def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any
 
     Args:
         former: results.json of a run that is resumed; empty for a new run.
+
+    Raises:
+        ValueError: see ``question_of``.
     """
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     known = identity.run_of(former).settings
+    question_of(config)  # raises before anything is trained
     counting = identity.settings(config, own=True)
     if identity.CONTENT in known:
         counting[identity.CONTENT] = known[identity.CONTENT]

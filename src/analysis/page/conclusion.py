@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from src.analysis.effects import SELECTION
 from src.analysis.figures import label, level_name
 from src.analysis.page.page import Finding
 from src.analysis.statistics import ALPHA, Verdict
+from src.analysis.table import SCORE
 from src.runs.escaping import plural
 
 
@@ -30,7 +32,7 @@ def conclusion(
         smallest_effect: see ``equivalence_p`` in ``src.analysis.statistics``.
     """
     findings = [_highest(table, against_best, factors, smallest_effect)]
-    findings += [_compared(effect, len(effects), factors, tuned, smallest_effect) for _, effect in effects.iterrows()]
+    findings += compared(effects, factors, tuned, smallest_effect)
     if len(interactions) and (interactions.n > 1).any():
         found = interactions[interactions.verdict == Verdict.DIFFERS]
         findings += [_interaction(effect, len(interactions)) for _, effect in found.iterrows()]
@@ -41,6 +43,18 @@ def conclusion(
         if open_:
             findings.append(Finding(Verdict.UNDECIDED, f"{plural(open_, 'interaction')} of two factors: undecided."))
     return sorted(findings, key=lambda finding: (None, *Verdict).index(finding.kind))
+
+
+def compared(
+    effects: pd.DataFrame,
+    factors: Sequence[str],
+    tuned: str | None,
+    smallest_effect: float | None,
+    metric: str = SCORE,
+) -> list[Finding]:
+    """A sentence on each comparison of one family; see ``conclusion``."""
+    words = {SCORE: "test accuracy", SELECTION: "validation accuracy"}[metric]
+    return [_compared(effect, len(effects), factors, tuned, smallest_effect, words) for _, effect in effects.iterrows()]
 
 
 def points(difference: float) -> str:
@@ -95,7 +109,12 @@ def _highest(
 
 
 def _compared(
-    effect: pd.Series, family: int, factors: Sequence[str], tuned: str | None, smallest_effect: float | None
+    effect: pd.Series,
+    family: int,
+    factors: Sequence[str],
+    tuned: str | None,
+    smallest_effect: float | None,
+    metric: str,
 ) -> Finding:
     level, baseline = level_name(effect.level), level_name(effect.baseline)
     name = f"{effect.factor} {level} against {baseline}"
@@ -108,7 +127,7 @@ def _compared(
         why = "One seed gives no interval, so this is no conclusion; run seed=1,2,3."
         return Finding(verdict, f"{name}: {difference} points with one seed{how}. {why}")
     if verdict == Verdict.EQUIVALENT and pd.isna(effect.p):
-        return Finding(verdict, f"{name}: equivalent: the same test accuracy in each of {seeds}{how}.")
+        return Finding(verdict, f"{name}: equivalent: the same {metric} in each of {seeds}{how}.")
     if pd.isna(effect.p):
         why = "without spread there is no test."
         return Finding(verdict, f"{name}: undecided: {difference} points in each of {seeds}{how}; {why}")
@@ -126,7 +145,7 @@ def _compared(
         return Finding(verdict, f"{name}: undecided: {measured} ({tested}{alone}){how}.{more}")
     better, worse, sign = (level, baseline, 1) if effect.difference > 0 else (baseline, level, -1)
     low, high = sorted((sign * effect.low, sign * effect.high))
-    measured = f"{points(sign * effect.difference)} points {span(low, high)} of test accuracy"
+    measured = f"{points(sign * effect.difference)} points {span(low, high)} of {metric}"
     varies = ""
     if len(factors) > 1 and effect.lowest * effect.highest < 0:
         least, most = sorted((sign * effect.lowest, sign * effect.highest))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.caveats import at_grid_edge, caveats
+from src.analysis.caveats import asked_of, at_grid_edge, caveats
 from src.analysis.design import design_section, recipe
 from src.analysis.effects import (
     chosen_runs,
@@ -14,12 +14,13 @@ from src.analysis.effects import (
     grid,
     interactions,
     main_effects,
+    primary_effects,
     simple_effects,
     trials,
     without_repetitions,
 )
 from src.analysis.page import sections
-from src.analysis.page.conclusion import conclusion
+from src.analysis.page.conclusion import compared, conclusion
 from src.analysis.page.page import Page
 from src.analysis.table import varying_factors
 from src.analysis.variation import as_repetitions, shares, variation_section
@@ -46,7 +47,7 @@ def page_of(
         targets: validation accuracies, 0 to 1, for the table of convergence.
         baselines: by factor, the level to compare with; by default the first that was requested.
         commands: commands that finish the sweep, if it is incomplete.
-        smallest_effect: differences of test accuracy below it do not matter, 0 to 1; None if unknown.
+        smallest_effect: differences of accuracy below it do not matter, 0 to 1; None for what the runs stated.
 
     Raises:
         ValueError: ``tune`` or a baseline names something that does not exist, or there is no validation accuracy.
@@ -55,7 +56,9 @@ def page_of(
     alone, spread = variation_section(shares(experiments))
     completed = as_repetitions(experiments)
     factors = varying_factors(completed)
-    warnings = caveats(everything, completed, factors)
+    asked, doubts = asked_of(experiments, smallest_effect)
+    smallest_effect = asked.smallest_effect
+    warnings = [*doubts, *caveats(everything, completed, factors)]
     tuned = _tuned(tune, factors)
     runs, tuning = completed, []
     if tuned is not None:
@@ -73,25 +76,38 @@ def page_of(
             warnings += at_grid_edge(tried, factors, tuned)
     table = configurations(runs, factors)
     center = recipe(table, factors)
-    cells = grid(runs, factors, baselines if center is None else center[factors].to_dict() | dict(baselines or {}))
+    if center is not None:
+        baselines = center[factors].to_dict() | dict(baselines or {})
+    cells = grid(runs, factors, baselines)
     if cells.left_out:
         names = ", ".join(printable(folder.name) for folder in cells.left_out)
         warnings.append(f"No effect is computed from {names}: another run has the same factors and seed.")
+    primary = pd.DataFrame()
+    if asked.factor:
+        try:
+            primary = primary_effects(runs, factors, asked, baselines)
+        except ValueError as error:
+            warnings.insert(0, f"The primary comparison cannot be made: {error}")
     effects, crossed = main_effects(cells, smallest_effect), interactions(cells, smallest_effect)
     against_best = compare_with_best(runs, factors, smallest_effect)
     if center is not None:
         effects["possible"] = effects.averaged  # the rest of the grid was not asked for
     classes = max(len(runs.classes.iloc[0] or []), 2)
-    worth = [sections.effects_section(effects, crossed, factors)] if factors else []
+    worth = []
+    if factors:
+        worth = [sections.effects_section(effects, crossed, factors, exploratory=len(primary) > 0)]
     worth += [sections.simple_section(simple_effects(cells, smallest_effect))] if len(factors) > 1 else []
     if center is not None:
         worth = [design_section(worth[-1], center, factors)]
     return Page(
         title,
         _scale(experiments),
+        asked.text,
+        compared(primary, factors, tuned, smallest_effect, asked.metric),
         [*conclusion(table, against_best, effects, crossed, factors, tuned, smallest_effect), *alone],
         warnings,
         [
+            *([sections.primary_section(primary, factors)] if len(primary) else []),
             sections.accuracy_section(runs, table, factors, classes, tuned),
             *tuning,
             *worth,

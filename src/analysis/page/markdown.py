@@ -6,7 +6,10 @@ from src.runs.escaping import markdown
 
 def to_markdown(page: Page) -> str:
     """The whole page; figures are ``figures/<name>.png``."""
-    lines = [f"# {markdown(page.title)}", "", markdown(page.scale), "", "## Conclusion", ""]
+    lines = [f"# {markdown(page.question or page.title)}", "", markdown(page.scale), ""]
+    if page.answers:
+        lines += ["## Answer", "", *(f"- {markdown(finding.text)}" for finding in page.answers), ""]
+    lines += [f"## {'Exploratory' if page.answers else 'Conclusion'}", ""]
     lines += [f"- {markdown(finding.text)}" for finding in page.findings]
     if page.caveats:
         lines += ["", "## Before you trust it", "", *(f"- {markdown(caveat)}" for caveat in page.caveats)]

@@ -59,7 +59,9 @@ class Finding:
 class Page:
     title: str  # the sweep's name
     scale: str  # what was run, in one line
-    findings: list[Finding]  # the conclusion
+    question: str  # what the runs were to find out; may be empty
+    answers: list[Finding]  # the primary comparison; empty if none was stated
+    findings: list[Finding]  # the conclusion; exploratory if there are answers
     caveats: list[str]  # reasons to doubt it
     sections: list[Section] = field(default_factory=list)  # the evidence
 

@@ -79,8 +79,26 @@ def tuning_section(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Se
     return Section(f"The best {tuned} for each", [drawing, table])
 
 
-def effects_section(effects: pd.DataFrame, crossed: pd.DataFrame, factors: Sequence[str]) -> Section:
-    """Main effects and interactions, see ``src.analysis.effects``."""
+def primary_section(effects: pd.DataFrame, factors: Sequence[str]) -> Section:
+    """The comparison that answers the question, see ``primary_effects`` in ``src.analysis.effects``."""
+    return Section("The primary comparison", [_effects_table(effects, factors)])
+
+
+def effects_section(
+    effects: pd.DataFrame, crossed: pd.DataFrame, factors: Sequence[str], *, exploratory: bool
+) -> Section:
+    """Main effects and interactions, see ``src.analysis.effects``.
+
+    Args:
+        exploratory: whether something else was to be found out.
+    """
+    parts: list[str | Table | Drawing] = [_effects_table(effects, factors)]
+    if len(crossed):
+        parts.append(_interactions_table(crossed))
+    return Section("Exploratory: what each factor is worth" if exploratory else "What each factor is worth", parts)
+
+
+def _effects_table(effects: pd.DataFrame, factors: Sequence[str]) -> Table:
     several = len(factors) > 1
     rows = []
     for _, effect in effects.iterrows():
@@ -92,23 +110,24 @@ def effects_section(effects: pd.DataFrame, crossed: pd.DataFrame, factors: Seque
         " Differences are averaged over the settings of the other factors within each seed first, so that n is the "
         "number of seeds, not of pairs; a seed counts only if it has all those settings."
     )
-    parts: list[str | Table | Drawing] = [Table(columns, rows, _PAIRED + averaged * several)]
-    if len(crossed):
-        rows = [
-            [
-                *(_text(effect["first"]), _text(_arrow(effect.first_change))),
-                *(_text(effect.second), _text(_arrow(effect.second_change))),
-                *_measured(effect),
-            ]
-            for _, effect in crossed.iterrows()
+    return Table(columns, rows, _PAIRED + averaged * several)
+
+
+def _interactions_table(crossed: pd.DataFrame) -> Table:
+    rows = [
+        [
+            *(_text(effect["first"]), _text(_arrow(effect.first_change))),
+            *(_text(effect.second), _text(_arrow(effect.second_change))),
+            *_measured(effect),
         ]
-        note = (
-            "Interactions: by how many points the first factor's effect grows when the second one changes, averaged "
-            "over all settings of the rest within each seed. t-test of these differences over n seeds, two-sided; "
-            "Holm over this table."
-        )
-        parts.append(Table(["effect of", "change", "while", "goes", *_MEASURED], rows, note))
-    return Section("What each factor is worth", parts)
+        for _, effect in crossed.iterrows()
+    ]
+    note = (
+        "Interactions: by how many points the first factor's effect grows when the second one changes, averaged "
+        "over all settings of the rest within each seed. t-tests of these differences over n seeds, as above; "
+        "Holm over this table."
+    )
+    return Table(["effect of", "change", "while", "goes", *_MEASURED], rows, note)
 
 
 def simple_section(effects: pd.DataFrame) -> Section:
@@ -219,6 +238,7 @@ def reading_section() -> Section:
             "With few seeds t-intervals are wide, and rightly so; they assume that accuracies scatter about normally "
             "over seeds. “Undecided” is not “equal”: the interval says which differences remain possible. “Equivalent” "
             "is: with 95 % confidence the difference is smaller than the smallest effect that matters.",
+            "What was not asked before the runs is exploratory: of many tables, some show what no other sweep will.",
             "Each table of tests is one family for Holm's correction, which keeps the chance of any false alarm in it "
             "below 5 %. The baseline of a factor is its level asked for first, unless the setting baseline says "
             "otherwise.",

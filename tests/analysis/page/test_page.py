@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from src.analysis.effects import compare_with_best, configurations, grid, interactions, main_effects
@@ -173,6 +174,66 @@ def test_interactions_and_averages_are_told(tmp_path: Path) -> None:
     assert "skip on differs from off by +9.1 points" in text and "averaged over 2 settings of the other factors" in text
     assert "But not everywhere: from -2.0 to +20.1, depending on the other factors." in text
     assert "What skip (off → on) is worth depends on norm: with batch, -22.1 points" in text
+
+
+ASKED = {
+    "question": "Is Adam another?",
+    "primary": {"factor": "optim", "levels": ["adam", "sgd"]},
+    "smallest_effect": 1,
+}
+
+
+def three_optimizers(sweep: Path, **asked: Any) -> Path:
+    rng = np.random.default_rng(0)
+    for seed in range(5):
+        for optim, score in (("sgd", 0.52), ("adam", 0.5), ("adamw", 0.5), ("lion", 0.5)):
+            score += rng.normal(0, 0.002)
+            write_run(sweep, score, validation=score - 0.1, optim=optim, seed=seed, asked=ASKED | asked)
+    return sweep
+
+
+def test_what_was_asked_is_answered_first_and_alone_in_its_family(tmp_path: Path) -> None:
+    made = page(three_optimizers(tmp_path))
+    (answer,) = made.answers
+    assert (made.question, answer.kind) == ("Is Adam another?", "differs")
+    assert answer.text.startswith("optim sgd differs from adam by +1.9") and "Holm" not in answer.text
+    assert "after Holm over 3 comparisons" in told(made.findings)
+    text = to_markdown(made)
+    assert text.startswith("# Is Adam another?\n")
+    assert text.index("## Answer") < text.index("## Exploratory") < text.index("## The primary comparison")
+    assert "## Exploratory: what each factor is worth" in text
+
+
+def test_another_metric_may_be_asked_for(tmp_path: Path) -> None:
+    primary = {"factor": "optim", "levels": None, "metric": "val/accuracy"}
+    answers = page(three_optimizers(tmp_path, primary=primary)).answers
+    assert [answer.kind for answer in answers] == 3 * ["differs"]
+    assert answers[0].text.startswith("optim sgd differs from adam by") and "of validation accuracy" in answers[0].text
+
+
+@pytest.mark.parametrize(
+    ("primary", "sentence"),
+    [
+        ({"factor": "lr"}, "The primary comparison cannot be made: factor is lr; what varies is optim."),
+        (
+            {"factor": "optim", "levels": ["sgd", "adan"]},
+            "there is no optim adan in some or all of",
+        ),
+    ],
+)
+def test_a_question_that_the_runs_cannot_answer_is_told(primary: dict[str, Any], sentence: str, tmp_path: Path) -> None:
+    made = page(three_optimizers(tmp_path, primary=primary))
+    assert not made.answers and sentence in made.caveats[0] + "\n"
+
+
+def test_a_smallest_effect_that_was_changed_after_the_runs_is_told(tmp_path: Path) -> None:
+    made = page(three_optimizers(tmp_path), smallest_effect=0.03)
+    assert made.answers[0].kind == "equivalent"
+    assert made.caveats[0].startswith("The smallest effect that matters is 3 points in this report, and was 1 points")
+    write_run(tmp_path, 0.5, optim="sgd", seed=9, asked=ASKED | {"smallest_effect": 5})
+    made = page(tmp_path)
+    assert made.caveats[0].startswith("Question, primary comparison or smallest effect are not the same in all runs: 2")
+    assert made.answers[0].kind == "differs"  # by the first one
 
 
 def test_optimizers_are_compared_at_their_own_best_rates(tmp_path: Path) -> None:

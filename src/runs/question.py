@@ -1,0 +1,51 @@
+"""What runs are to find out, as stated before they start: ``question``, ``primary`` and ``smallest_effect``."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from src.runs.escaping import printable
+
+
+class Question(NamedTuple):
+    text: str = ""  # one sentence
+    factor: str | None = None  # of the primary comparison; None if there is none
+    levels: tuple[Any, ...] = ()  # the baseline, and those that are compared with it; empty for all
+    metric: str = "test/accuracy"
+    smallest_effect: float | None = None  # a smaller difference of the metric does not matter; 0 to 1
+
+
+def question_of(config: Mapping[str, Any]) -> Question:
+    """The question of a run.
+
+    Args:
+        config: plain values; the keys may be missing.
+
+    Raises:
+        ValueError: a value is not of its kind.
+    """
+    text, primary = config.get("question") or "", config.get("primary") or {}
+    if not isinstance(text, str) or not isinstance(primary, Mapping):
+        raise ValueError(f"question is {text!r} and primary is {primary!r}; expected a sentence and a mapping.")
+    factor, levels = primary.get("factor"), primary.get("levels") or []
+    metric = primary.get("metric", Question().metric)
+    if not isinstance(factor, str | None) or set(primary) - {"factor", "levels", "metric"}:
+        raise ValueError(f"primary is {dict(primary)!r}; expected factor, a name such as optim, levels and metric.")
+    if not isinstance(levels, list) or len(levels) == 1:
+        raise ValueError(f"primary.levels is {levels!r}; expected two levels or more, the baseline first, or null.")
+    if metric not in ("test/accuracy", "val/accuracy"):
+        raise ValueError(f"primary.metric is {metric!r}; expected test/accuracy or val/accuracy.")
+    smallest = smallest_effect(config.get("smallest_effect"))
+    return Question(printable(" ".join(text.split())), factor, tuple(levels), metric, smallest)
+
+
+def smallest_effect(points: Any) -> float | None:
+    """Percentage points as a fraction; None for none.
+
+    Raises:
+        ValueError: it is no number above 0, up to 100.
+    """
+    if points is None:
+        return None
+    if isinstance(points, bool) or not isinstance(points, int | float) or not 0 < points <= 100:
+        raise ValueError(f"smallest_effect is {points!r}; expected percentage points above 0, up to 100, such as 0.5.")
+    return points / 100
