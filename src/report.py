@@ -22,6 +22,7 @@ def main(cfg: DictConfig) -> None:
     from rich.console import Console
 
     from src.analysis.report import write_report
+    from src.inference.load import test_images
     from src.runs.escaping import printable
 
     with errors_as_sentence(debug=cfg.debug):
@@ -29,7 +30,7 @@ def main(cfg: DictConfig) -> None:
         folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         with console.status("reading runs, drawing figures"):
-            page = write_report(cfg, folder)
+            page = write_report(cfg, folder, test_images if cfg.images else None)
     exploratory = ("", "Exploratory:") if page.answers else ()
     found = (*(answer.text for answer in page.answers), *exploratory, *(finding.text for finding in page.findings))
     for line in (*filter(None, [page.question]), *found, "", *page.caveats):

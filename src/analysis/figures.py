@@ -218,6 +218,19 @@ def draw_classes(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
     return figure
 
 
+def draw_images(images: np.ndarray, titles: Sequence[str]) -> Figure:
+    """Images ``[M, 3, S, S]``, uint8, each above its title of two lines; twelve to a row."""
+    rows = max(1, -(-len(images) // 12))
+    with _look():
+        figure, panels = _figure(11, 1.3 * rows, nrows=rows, ncols=12)
+        for axes in panels.flat:
+            axes.axis("off")
+        for axes, image, title in zip(panels.flat, images, titles, strict=False):
+            axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+            axes.text(0.5, -0.05, title, ha="center", va="top", fontsize=7, transform=axes.transAxes)
+    return figure
+
+
 def _cells(axes: Axes, values: np.ndarray, texts: list[list[str]]) -> None:
     """A heatmap with its values as text."""
     low, high = np.nanmin(values), np.nanmax(values)

@@ -8,6 +8,7 @@ from src.analysis.page.contents import page_of
 from src.analysis.page.html import to_html
 from src.analysis.page.markdown import to_markdown
 from src.analysis.page.page import Page
+from src.analysis.page.test_set import Images
 from src.analysis.table import load_runs
 from src.runs.escaping import csv_cell, printable
 from src.runs.files import check_stays_within
@@ -15,8 +16,12 @@ from src.runs.question import smallest_effect
 from src.sweeps.jobs import commands, find_sweep
 
 
-def write_report(cfg: DictConfig, folder: Path) -> Page:
+def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) -> Page:
     """Write the report into ``folder``.
+
+    Args:
+        cfg: see conf/report.yaml.
+        images: see ``page_of``.
 
     Raises:
         FileNotFoundError, ValueError: there is no such sweep, none of its runs has completed, or a setting does not
@@ -44,6 +49,7 @@ def write_report(cfg: DictConfig, folder: Path) -> Page:
         targets=list(cfg.targets),
         baselines=dict(cfg.baseline),
         smallest_effect=smallest,
+        images=images,
         commands=[command for sweep in sweeps for command in commands(sweep)],
     )
     cells = (

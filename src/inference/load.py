@@ -15,16 +15,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import nn
 
 from src.data.decode import read_image
 from src.data.normalise import Normalise
+from src.runs import identity
 from src.runs.checkpoints import load_checkpoint
 from src.runs.folder import RunFolder
 from src.runs.trust import TRAINING_ONLY, trusted
-from src.training.build import build_network
+from src.training.build import build_data, build_network
 
 __all__ = ["Trained", "load", "read_image"]
 
@@ -89,3 +92,18 @@ def load(path: Path | str, trust: Iterable[str] = ()) -> Trained:
         config=config,
         checkpoint=file,
     )
+
+
+def test_images(run: Path) -> NDArray[np.uint8]:
+    """The test images of a run, uint8 ``[N, 3, S, S]``, in the order of its test_outcomes.npz.
+
+    Raises:
+        FileNotFoundError, ValueError: the images cannot be read, or they have changed since.
+    """
+    results = RunFolder(run).results()
+    config = trusted(results["config"], unbuilt=TRAINING_ONLY)
+    config.aug = {"_target_": "src.augment.Pipeline", "transforms": []}
+    data = build_data(config)
+    if data.content != results["settings"][identity.CONTENT]:
+        raise ValueError(f"The images of {run} have changed since it was trained; draw none, with images=false.")
+    return data.test.images[data.test.positions].numpy()

@@ -220,6 +220,7 @@ ATTACKS: dict[str, Attack] = {
 _READ = {
     f"{RUN}/results.json": READ_RESULTS,
     f"{RUN}/metrics.csv": ("status", "report"),
+    f"{RUN}/test_outcomes.npz": ("report",),
     f"{RUN}/signals.csv": ("report", *WRITE_RUN),
     f"{RUN}/train.log": WRITE_RUN,
     f"{RUN}/.lock": ("status", *WRITE_RUN),

@@ -26,6 +26,7 @@ from src.analysis.page.contents import page_of
 from src.analysis.page.html import to_html
 from src.analysis.page.markdown import to_markdown
 from src.analysis.table import load_curves, load_runs
+from src.analysis.test_set import load_all_outcomes
 from src.data.decode import decode
 from src.data.image_folder import ImageFolder, _read
 from src.inference.load import load
@@ -33,6 +34,7 @@ from src.inference.model_card import find_evaluation, model_card
 from src.runs.errors import sentence
 from src.runs.escaping import csv_cell, markdown, printable
 from src.runs.folder import RunFolder
+from src.runs.outcomes import Outcomes, save_outcomes
 from src.sweeps.jobs import commands, jobs, show
 from tests.attacks.test_outputs import NAME, TEXT, assert_html, assert_markdown, assert_plain
 from tests.conftest import Run
@@ -178,6 +180,8 @@ def write_sweep(sweep: Path) -> Path:
             write_run(sweep, 0.5 + 0.1 * seed, seed=seed, aug=aug, curve=(0.3, 0.5), by_class={"cat": 0.5, "dog": None})
     bad = write_run(sweep, 0.5, seed=3, aug="basic", curve=(0.3, 0.5))
     (bad / "signals.csv").write_text(SIGNALS)
+    label = np.array([0, 1], np.uint8)
+    save_outcomes(Outcomes(label, label[::-1], np.array([0.2, 0.4], np.float32)), bad / "test_outcomes.npz")
     return bad
 
 
@@ -210,7 +214,7 @@ def test_any_results(data: st.DataObject) -> None:
 
 
 @tried(30)
-@given(st.data(), st.sampled_from(["metrics.csv", "signals.csv"]))
+@given(st.data(), st.sampled_from(["metrics.csv", "signals.csv", "test_outcomes.npz"]))
 def test_any_table(data: st.DataObject, name: str) -> None:
     with folder() as sweep:
         file = write_sweep(sweep) / name
@@ -218,6 +222,7 @@ def test_any_table(data: st.DataObject, name: str) -> None:
         assert_good_is_shown(sweep)
         runs = load_runs(sweep)
         with within(60):
+            load_all_outcomes(runs[runs.status == "completed"])
             draw_gradients(runs[runs.status == "completed"], ["aug"])
 
 

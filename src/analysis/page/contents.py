@@ -22,6 +22,7 @@ from src.analysis.effects import (
 from src.analysis.page import sections
 from src.analysis.page.conclusion import compared, conclusion
 from src.analysis.page.page import Page
+from src.analysis.page.test_set import Images, test_set_sections
 from src.analysis.table import varying_factors
 from src.analysis.variation import as_repetitions, shares, variation_section
 from src.runs.escaping import printable
@@ -36,6 +37,7 @@ def page_of(
     baselines: Mapping[str, Any] | None = None,
     commands: Sequence[str] = (),
     smallest_effect: float | None = None,
+    images: Images | None = None,
 ) -> Page:
     """Build the page.
 
@@ -48,6 +50,7 @@ def page_of(
         baselines: by factor, the level to compare with; by default the first that was requested.
         commands: commands that finish the sweep, if it is incomplete.
         smallest_effect: differences of accuracy below it do not matter, 0 to 1; None for what the runs stated.
+        images: of a run's test set, to draw those that changed most often; None draws none.
 
     Raises:
         ValueError: ``tune`` or a baseline names something that does not exist, or there is no validation accuracy.
@@ -112,6 +115,7 @@ def page_of(
             *tuning,
             *worth,
             *spread,
+            *test_set_sections(runs, cells, factors, images),
             sections.learning_section(runs, factors, targets),
             sections.cost_section(runs, table, factors),
             *sections.grid_sections(runs, factors),
