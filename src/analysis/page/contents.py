@@ -19,6 +19,7 @@ from src.analysis.effects import (
     trials,
     without_repetitions,
 )
+from src.analysis.mixed import mixed_effects
 from src.analysis.page import sections
 from src.analysis.page.conclusion import compared, conclusion
 from src.analysis.page.page import Page
@@ -98,7 +99,11 @@ def page_of(
     classes = max(len(runs.classes.iloc[0] or []), 2)
     worth = []
     if factors:
-        worth = [sections.effects_section(effects, crossed, factors, exploratory=len(primary) > 0)]
+        worth = [
+            sections.effects_section(
+                effects, crossed, mixed_effects(cells, smallest_effect), factors, exploratory=len(primary) > 0
+            )
+        ]
     worth += [sections.simple_section(simple_effects(cells, smallest_effect))] if len(factors) > 1 else []
     if center is not None:
         worth = [design_section(worth[-1], center, factors)]

@@ -85,14 +85,16 @@ def primary_section(effects: pd.DataFrame, factors: Sequence[str]) -> Section:
 
 
 def effects_section(
-    effects: pd.DataFrame, crossed: pd.DataFrame, factors: Sequence[str], *, exploratory: bool
+    effects: pd.DataFrame, crossed: pd.DataFrame, mixed: pd.DataFrame, factors: Sequence[str], *, exploratory: bool
 ) -> Section:
-    """Main effects and interactions, see ``src.analysis.effects``.
+    """Main effects and interactions, see ``src.analysis.effects``, and ``mixed_effects``.
 
     Args:
         exploratory: whether something else was to be found out.
     """
     parts: list[str | Table | Drawing] = [_effects_table(effects, factors)]
+    if len(mixed):
+        parts.append(_mixed_table(mixed))
     if len(crossed):
         parts.append(_interactions_table(crossed))
     return Section("Exploratory: what each factor is worth" if exploratory else "What each factor is worth", parts)
@@ -111,6 +113,21 @@ def _effects_table(effects: pd.DataFrame, factors: Sequence[str]) -> Table:
         "number of seeds, not of pairs; a seed counts only if it has all those settings."
     )
     return Table(columns, rows, _PAIRED + averaged * several)
+
+
+def _mixed_table(effects: pd.DataFrame) -> Table:
+    rows = [
+        [_text(effect.factor), _change(effect), _count(effect.averaged), *_measured(effect, paired=False)]
+        for _, effect in effects.iterrows()
+    ]
+    note = (
+        "Some seeds lack some settings. The paired tests above leave such seeds out; this table uses all n runs: a "
+        "linear mixed model by REML (statsmodels' MixedLM), a fixed effect for each configuration, a random intercept "
+        "for each seed. Interval and tests by Student's t with n - configurations - seeds + 1 degrees of freedom. It "
+        "assumes the same spread in all configurations, and that runs are not missing because of their result."
+    )
+    columns = [name for name in _MEASURED if name != "P (better)"]
+    return Table(["factor", "change", "settings", *columns], rows, note)
 
 
 def _interactions_table(crossed: pd.DataFrame) -> Table:
@@ -262,13 +279,13 @@ def _optional(row: pd.Series, columns: _Columns) -> list[Cell]:
     return [_NONE if math.isnan(row[name]) else show(row[name]) for name, (_, show) in columns.items()]
 
 
-def _measured(effect: pd.Series) -> list[Cell]:
+def _measured(effect: pd.Series, *, paired: bool = True) -> list[Cell]:
     if effect.n == 0:
         return [_count(0), _NONE, Cell("no seed has all settings", -math.inf), *[_NONE] * 4, _text(effect.verdict)]
     interval = Cell(span(effect.low, effect.high), effect.low) if effect.n > 1 else _no_interval(effect.n)
     ps = (effect.p, effect.p_holm, effect.p_equivalence_holm)
     tests = [_NONE if pd.isna(p) else Cell(p_value(p).removeprefix("= "), p) for p in ps]
-    decided = [Cell(probability(effect), effect.wins), _text(str(effect.verdict))]
+    decided = [*([Cell(probability(effect), effect.wins)] if paired else []), _text(str(effect.verdict))]
     return [_count(effect.n), Cell(points(effect.difference), effect.difference), interval, *tests, *decided]
 
 

@@ -176,6 +176,15 @@ def test_interactions_and_averages_are_told(tmp_path: Path) -> None:
     assert "What skip (off → on) is worth depends on norm: with batch, -22.1 points" in text
 
 
+def test_seeds_that_lack_a_setting_count_in_a_mixed_model(tmp_path: Path) -> None:
+    write_grid(tmp_path)
+    assert "MixedLM" not in to_markdown(page(tmp_path))
+    write_run(tmp_path, 0.23, skip=False, norm=None, seed=4)
+    write_run(tmp_path, 0.34, skip=True, norm=None, seed=4)
+    text = to_markdown(page(tmp_path))
+    assert "| skip | off → on | 2 | 14 | +6." in text and "MixedLM" in text
+
+
 ASKED = {
     "question": "Is Adam another?",
     "primary": {"factor": "optim", "levels": ["adam", "sgd"]},

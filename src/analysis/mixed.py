@@ -1,0 +1,69 @@
+"""Unbalanced grids: a mixed model, which also uses the runs of seeds that lack other settings."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from src.analysis.effects import Grid
+from src.analysis.statistics import CONFIDENCE, holm, verdicts
+
+
+def mixed_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataFrame:
+    """The effect of each factor where seeds lack some of the settings, averaged over all settings of the others.
+
+    A linear mixed model by REML (statsmodels' MixedLM): a fixed effect for each configuration, a random intercept for
+    each seed, the same variance in all configurations. Tests and intervals are Student's with N - configurations -
+    seeds + 1 degrees of freedom for N runs, which is exact for a complete grid (randomised blocks).
+
+    Args:
+        smallest_effect: see ``equivalence_p`` in ``src.analysis.statistics``.
+
+    Returns:
+        ``factor``, ``baseline``, ``level``, ``averaged`` (settings that have both levels, in whatever seeds), ``n``
+        (runs of the model), ``difference``, ``low``, ``high``, ``p``, ``p_holm``, ``p_equivalence_holm`` and
+        ``verdict``. Empty if no seed lacks a setting, or there are too few runs to estimate the variances.
+    """
+    scores = table.of(*table.levels)
+    flat = scores.reshape(-1, len(table.seeds))
+    run = np.flatnonzero(~np.isnan(flat).all(1))  # configurations
+    cell, seed = np.nonzero(~np.isnan(flat[run]))
+    freedom = len(cell) - len(run) - len(set(seed)) + 1
+    if len(cell) == len(run) * len(set(seed)) or freedom < 1 or len(set(seed)) < 2:
+        return pd.DataFrame()
+    from statsmodels.regression.mixed_linear_model import MixedLM  # takes a second
+
+    accuracies, design = flat[run][cell, seed], (cell[:, None] == np.arange(len(run))).astype(float)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a variance of zero is at the boundary of what is possible
+            fit = MixedLM(100 * accuracies, design, groups=seed).fit(reml=True)
+    except np.linalg.LinAlgError:  # no spread at all
+        return pd.DataFrame()
+    covariance = np.asarray(fit.cov_params())[: len(run), : len(run)]
+    places = np.full(len(flat), -1)
+    places[run] = np.arange(len(run))
+    rows = []
+    for axis, (factor, levels) in enumerate(table.levels.items()):
+        by_level = np.moveaxis(places.reshape(scores.shape[:-1]), axis, 0).reshape(len(levels), -1)
+        for level, treated in zip(levels[1:], by_level[1:], strict=True):
+            both = (by_level[0] >= 0) & (treated >= 0)
+            if not both.any():
+                continue
+            contrast = np.zeros(len(run))
+            contrast[treated[both]], contrast[by_level[0][both]] = 1 / both.sum(), -1 / both.sum()
+            difference, error = contrast @ fit.fe_params / 100, np.sqrt(contrast @ covariance @ contrast) / 100
+            half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error
+            margin = np.nan if smallest_effect is None else smallest_effect
+            rows.append(
+                {"factor": factor, "baseline": levels[0], "level": level, "averaged": int(both.sum()), "n": len(cell)}
+                | {"difference": difference, "low": difference - half, "high": difference + half}
+                | {"p": 2 * stats.t.sf(abs(difference) / error, freedom)}
+                | {"p_equivalence": stats.t.sf((margin - abs(difference)) / error, freedom)}
+            )
+    effects = pd.DataFrame(rows, dtype=object)
+    if rows:
+        effects["p_holm"], effects["p_equivalence_holm"] = holm(effects.p), holm(effects.p_equivalence)
+        effects["verdict"] = verdicts(effects.p_holm, effects.p_equivalence_holm)
+    return effects
