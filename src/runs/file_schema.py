@@ -84,6 +84,14 @@ class Launch(TypedDict):
     jobs: dict[str, list[str]]
 
 
+class Code(TypedDict):
+    """code.json of a sweep; ``files`` are hashes by path."""
+
+    revision: Revision
+    versions: dict[str, str]
+    files: dict[str, str]
+
+
 class Launches(TypedDict):
     """sweep.json; each launch is parsed separately, so that a damaged one does not hide the others."""
 

@@ -23,6 +23,7 @@ NEUTRAL = {
     "sweep": "a name",
     "design": "which other runs there are",
     "on_conflict": "what to do about a folder's former run",
+    "on_code_change": "what to do about a sweep's former code",
     "checkpoint_minutes": "a resumed run equals an uninterrupted one, whenever it was saved",
     "debug": "shows stack traces",
     "question": "what is asked of the runs",

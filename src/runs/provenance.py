@@ -3,12 +3,14 @@
 import hashlib
 import platform
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
+
+_NOT_TRAINING = ("src/analysis/", "src/benchmarks/", "src/inference/")
 
 # torch is imported where it is used: a job that is already completed does not need it.
 
@@ -38,6 +40,30 @@ def revision() -> tuple[dict[str, Any], str]:
         return {"commit": None, "modified": None, "diff": None}, ""
     digest = hashlib.sha256(diff.encode()).hexdigest()[:12] if diff else None
     return {"commit": commit, "modified": bool(modified), "diff": digest}, diff
+
+
+def keep_revision(folder: Path) -> dict[str, Any]:
+    """The ``revision``, with its diff kept in ``folder`` as ``code-<hash>.diff``."""
+    code, diff = revision()
+    kept = folder / f"code-{code['diff']}.diff"
+    if diff and not kept.exists():
+        kept.write_text(diff, encoding="utf-8")
+    return code
+
+
+def environment() -> dict[str, str]:
+    """Versions of Python and of all installed packages."""
+    installed = {package.name: package.version for package in distributions() if package.name}
+    return {"python": platform.python_version()} | dict(sorted(installed.items()))
+
+
+def training_code() -> dict[str, str]:
+    """A hash (12 hexadecimal digits) of every file in src and conf that training may use, by its path from the root."""
+    root = Path(__file__).parents[2]
+    files = sorted([*root.glob("src/**/*.py"), *root.glob("hydra_plugins/*.py"), *root.glob("conf/**/*.yaml")])
+    names = {file: file.relative_to(root).as_posix() for file in files}
+    used = {file: name for file, name in names.items() if not name.startswith(_NOT_TRAINING)}
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file, name in used.items()}
 
 
 def device_name(device: "torch.device") -> str:

@@ -24,6 +24,7 @@ from src.runs.escaping import plural
 from src.runs.files import check_stays_within
 from src.runs.identity import is_neutral
 from src.runs.job_output import concurrent_job_name, prefix_output
+from src.sweeps.code import keep_code
 from src.sweeps.design import jobs_of
 from src.sweeps.jobs import how_to_finish, jobs, overrides_of, place, record_launch, refusal_file, show
 
@@ -53,8 +54,10 @@ class SweepSummary(Callback):
         _split(config, "resume", "resume continues one run, without --multirun")
         try:
             check_stays_within(Path(config.hydra.sweep.dir))  # before Hydra writes there
-        except ValueError as error:
+            told = keep_code(Path(config.hydra.sweep.dir), config.on_code_change)
+        except (ValueError, OSError) as error:
             stop(error, debug=config.debug)
+        print(told, end="\n" * bool(told))
         self._name_jobs(config)
 
     def _name_jobs(self, config: DictConfig) -> None:

@@ -23,7 +23,7 @@ from src.runs.command import command, shell_word
 from src.runs.escaping import printable
 from src.runs.file_schema import Results
 from src.runs.folder import RunFolder
-from src.runs.provenance import device_name, revision, versions
+from src.runs.provenance import device_name, keep_revision, versions
 from src.runs.question import question_of
 from src.runs.trust import TRAINING_ONLY, trust_override
 from src.training.callbacks.history import History
@@ -52,11 +52,8 @@ def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any
         lengths = [*lengths, length]
     if lengths:
         counting[identity.LENGTHENED] = lengths
-    code, diff = revision()
     multirun = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    kept = (folder.path.parent if multirun else folder.path) / f"code-{code['diff']}.diff"
-    if diff and not kept.exists():
-        kept.write_text(diff, encoding="utf-8")
+    code = keep_revision(folder.path.parent if multirun else folder.path)
     earlier = former.get("revisions", [former["revision"]] if "revision" in former else [])
     return {
         "config": config,
