@@ -57,19 +57,24 @@ def _trained(*arguments: str, cwd: Path | None = None) -> Iterator[tuple[float, 
         yield seconds, folder
 
 
+def turns(repeats: int) -> int:
+    """One more than is counted, as the first reads the files from disk; but a single repeat is a trial."""
+    return repeats + (repeats > 1)
+
+
 def start(trainer: str, repeats: int, tick: Tick) -> list[Row]:
     """Seconds to the output of ``--help``, and to the first optimiser step; ``trainer`` is a choice of conf/trainer."""
     helped, stepped = [], []
-    for _ in range(repeats + 1):
+    for _ in range(turns(repeats)):
         with _trained("--help") as (seconds, _folder):
             helped.append(seconds)
         started = time.time()
         with _trained(*_SHORT, "model=resnet10", f"trainer={trainer}", _NOTES) as (_seconds, folder):
             stepped.append(float((folder / "run" / "first_step").read_text()) - started)
         tick()
-    return [  # without the first turn, which reads the files from disk
-        Row("python -m src.train --help", "s", helped[1:], goal=1.5, bound="≤"),
-        Row("start to the first optimiser step", "s", stepped[1:], goal=10, bound="≤", note="digits, resnet10"),
+    return [
+        Row("python -m src.train --help", "s", helped[-repeats:], goal=1.5, bound="≤"),
+        Row("start to the first optimiser step", "s", stepped[-repeats:], goal=10, bound="≤", note="digits, resnet10"),
     ]
 
 
@@ -78,14 +83,14 @@ def sweep(trainer: str, repeats: int, tick: Tick, jobs: int = 6) -> list[Row]:
     multirun: list[float] = []
     alone: list[float] = []
     seeds = ",".join(map(str, range(jobs)))
-    for _ in range(repeats + 1):
+    for _ in range(turns(repeats)):
         for overrides, beyond in ((("--multirun", f"seed={seeds}", "sweep=short"), multirun), (("seed=0",), alone)):
             with _trained(*overrides, *_SHORT, "model=simplecnn", f"trainer={trainer}") as (seconds, folder):
                 runs = list(folder.rglob("results.json"))
                 trained = sum(json.loads(run.read_text())["seconds"] for run in runs)
             beyond.append((seconds - trained) / len(runs))
         tick()
-    multirun, alone = multirun[1:], alone[1:]
+    multirun, alone = multirun[-repeats:], alone[-repeats:]
     further = [(jobs * share - first) / (jobs - 1) for share, first in zip(multirun, alone, strict=True)]
     what = f"sweep of {jobs} short jobs"
     shared = f"its share of the one start included; in a process of its own {median(alone):.1f} s"

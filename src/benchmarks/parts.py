@@ -97,9 +97,9 @@ def _parts(row: str, cfg: DictConfig) -> Iterator[Part]:
                     measure = partial(training.choices, cfgs, name, size.steps, repeats, device)
                     yield Part(f"choices for {name}", turns, measure)
         case "start":
-            yield Part(row, turns, partial(commands.start, trainer, repeats))
+            yield Part(row, commands.turns(repeats), partial(commands.start, trainer, repeats))
         case "sweep":
-            yield Part(row, turns, partial(commands.sweep, trainer, repeats))
+            yield Part(row, commands.turns(repeats), partial(commands.sweep, trainer, repeats))
         case "memory":
             few = compose("data=noise", "data.train_images=1000", "data.test_images=200")
             models = cfg.models or cfg.memory.models

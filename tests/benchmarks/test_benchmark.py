@@ -138,13 +138,13 @@ def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_has_it(
 def test_the_start_is_measured() -> None:
     ticks: list[None] = []
     helped, stepped = start("cpu", repeats=1, tick=lambda: ticks.append(None))
-    assert len(helped.ours) == 1 and 0 < helped.ours[0] < stepped.ours[0] and len(ticks) == 2
+    assert len(helped.ours) == 1 and 0 < helped.ours[0] < stepped.ours[0] and len(ticks) == 1
 
 
 def test_a_sweep_is_measured() -> None:
     ticks: list[None] = []
     share, further = sweep("cpu", repeats=1, jobs=2, tick=lambda: ticks.append(None))
-    assert len(share.ours) == len(further.ours) == 1 and share.ours[0] > 0 and len(ticks) == 2  # a busy machine's times
+    assert len(share.ours) == len(further.ours) == 1 and share.ours[0] > 0 and len(ticks) == 1  # a busy machine's times
 
 
 def test_a_gpus_rows_run_on_the_cpu(tmp_path: Path) -> None:
