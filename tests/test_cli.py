@@ -58,7 +58,7 @@ MISTAKES = {
     "model=vit": "There is no model=vit; choose one of: deepcnn, resnet10, resnet110,",
     "scale=tpu": "There is no scale=tpu; did you mean gpu",
     "hydra/launcher=condor": "There is no hydra/launcher=condor; choose one of: basic,",
-    "aug=null": "aug=null chooses nothing; choose one of: basic, none, trivialaugment.",
+    "aug=null": "aug=null chooses nothing; choose one of: autoaugment, basic, cutmix, cutout,",
     "logger=null": "logger=null chooses nothing; choose one of: none, tensorboard, tensorboard_plain.",
     "optim=sgd,adam": "optim=sgd,adam gives several values: add --multirun",
     "seed=range(3)": "seed=range(3) gives several values: add --multirun",

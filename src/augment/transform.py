@@ -1,6 +1,11 @@
 """The base class of augmentations: a function of a batch of images and their uniform random numbers."""
 
+from typing import TYPE_CHECKING, Optional
+
 from torch import Tensor, float32, int64, nn, uint8
+
+if TYPE_CHECKING:
+    from src.augment.mixing import Mixing
 
 
 class Transform(nn.Module):
@@ -14,22 +19,27 @@ class Transform(nn.Module):
 
     draws: int = 0
 
+    @property
+    def mixing(self) -> Optional["Mixing"]:
+        """What mixes the augmented images with each other, if anything does."""
+        return None
+
     def forward(self, images: Tensor, u: Tensor) -> Tensor:
         """Augment every image with its own row of uniform numbers.
 
         Args:
-            images: uint8 ``[B, 3, H, W]``, values 0 to 255, on any device; never modified.
+            images: uint8 ``[B, C, H, W]`` of one or three channels, values 0 to 255, on any device; never modified.
             u: float32 ``[B, draws]`` in ``[0, 1)``, always on the CPU: the host then knows the operation of
                 every image without waiting for the device.
 
         Returns:
-            A new uint8 tensor ``[B, 3, H, W]`` on the images' device.
+            A new uint8 tensor of the same shape on the images' device.
 
         Raises:
             ValueError: if ``images`` or ``u`` is not of this form.
         """
-        if images.dtype != uint8 or images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"images must be uint8 [B, 3, H, W], got {images.dtype} {list(images.shape)}.")
+        if images.dtype != uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+            raise ValueError(f"images must be uint8 [B, 1 or 3, H, W], got {images.dtype} {list(images.shape)}.")
         expected = [len(images), self.draws]
         if u.dtype != float32 or list(u.shape) != expected or u.device.type != "cpu":
             raise ValueError(
@@ -45,14 +55,14 @@ class Transform(nn.Module):
         raise NotImplementedError
 
 
-def integers(u: Tensor, count: int) -> Tensor:
+def integers(u: Tensor, count: int | Tensor) -> Tensor:
     """Turn uniform numbers into uniform integers.
 
     Never reaches ``count``: the largest float32 below 1, times a ``count`` up to 2**24, rounds to below it.
 
     Args:
         u: float32 of any shape, in ``[0, 1)``.
-        count: the number of integers to choose from.
+        count: the number of integers to choose from; one for all, or one for each.
 
     Returns:
         int64 of the same shape, values ``0`` to ``count - 1``.

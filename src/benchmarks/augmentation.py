@@ -14,12 +14,21 @@ from src.training.build import build_data, quiet_lightning
 
 PLAIN_BATCHES = 40  # a turn; ours goes once through all images
 
-# An augmentation of this project, its competitor in words, and the goal of the ratio.
-COMPARISONS: tuple[tuple[str, Pipeline, str, float], ...] = (
-    ("basic", "basic", "torchvision, per image, 2 workers", 8.0),
-    ("trivialaugment", "trivialaugment", "torchvision, per image, 2 workers", 6.0),
-    ("trivialaugment", "trivialaugment, v2 on tensors", "torchvision v2 on tensors, 2 workers", 6.0),
-)
+# By row: an augmentation of this project, its competitor in words, and the goal of the ratio.
+_EACH = "torchvision, per image, 2 workers"
+COMPARISONS: dict[str, tuple[tuple[str, Pipeline, str, float], ...]] = {
+    "augmentation": (
+        ("basic", "basic", _EACH, 8.0),
+        ("trivialaugment", "trivialaugment", _EACH, 6.0),
+        ("trivialaugment", "trivialaugment, v2 on tensors", "torchvision v2 on tensors, 2 workers", 6.0),
+    ),
+    "policies": (
+        ("randaugment", "randaugment", _EACH, 6.0),
+        ("autoaugment", "autoaugment", _EACH, 6.0),
+        ("random_erasing", "random_erasing", _EACH, 6.0),
+        ("cutout", "cutout", _EACH, 6.0),
+    ),
+}
 
 
 def batches(data: ImageDataModule, device: str) -> Iterator[tuple[Tensor, Tensor]]:
@@ -31,7 +40,8 @@ def batches(data: ImageDataModule, device: str) -> Iterator[tuple[Tensor, Tensor
     for epoch in count():
         for batch in data.train_dataloader():
             images, labels, positions = data.transfer_batch_to_device(batch, place, 0)
-            yield data.normalise(data.augment(images, positions, epoch)), labels
+            images, labels = data.mix(data.augment(images, positions, epoch), labels, positions, epoch)
+            yield data.normalise(images), labels
 
 
 def against_torchvision(

@@ -14,6 +14,8 @@ from src.benchmarks.measure import Row, Tick
 # The rows, each with its default devices; conf/benchmark or the user may change them.
 ROWS = {
     "augmentation": ("cpu",),
+    "policies": ("cpu",),
+    "mixing": ("cpu", "cuda"),
     "trivialaugment": ("cuda",),
     "training": ("cpu", "cuda"),
     "choices": ("cpu",),
@@ -72,11 +74,16 @@ def _parts(row: str, cfg: DictConfig) -> Iterator[Part]:
     trainer = {"cpu": "cpu", "cuda": "gpu"}[device]
     noise = (f"trainer={trainer}", "data=noise")
     match row:
-        case "augmentation":
-            for name, pipeline, other, goal in augmentation.COMPARISONS:
+        case "augmentation" | "policies":
+            for name, pipeline, other, goal in augmentation.COMPARISONS[row]:
                 config = compose(f"aug={name}", "data=noise", "trainer=cpu")
                 measure = partial(augmentation.against_torchvision, config, name, pipeline, other, goal, repeats)
                 yield Part(f"augmentation: {name}", turns, measure)
+        case "mixing":
+            for name in ("mixup", "cutmix", "mixup_cutmix"):
+                config = compose(f"aug={name}", "model=simplecnn", *noise)
+                plain = compose("model=simplecnn", *noise)
+                yield Part(f"mixing: {name}", turns, partial(training.mixing, config, plain, name, device, repeats))
         case "trivialaugment":
             config = compose("aug=trivialaugment", "data.batch_size=500", *noise)
             yield Part(row, turns, partial(augmentation.alone, config, device, repeats))

@@ -25,7 +25,9 @@ IMAGES = 50_000
 WORKERS = 2
 _IN_STOCK = WORKERS * 2 + 1  # batches prefetched when the clock starts; not counted
 
-Pipeline = Literal["basic", "trivialaugment", "trivialaugment, v2 on tensors"]
+Pipeline = Literal[
+    "basic", "trivialaugment", "trivialaugment, v2 on tensors", "randaugment", "autoaugment", "random_erasing", "cutout"
+]
 
 
 class Images(Dataset[tuple[Any, int]]):
@@ -38,9 +40,17 @@ class Images(Dataset[tuple[Any, int]]):
         if pipeline == "trivialaugment, v2 on tensors":
             self.images, self.read = torch.from_numpy(self.images).permute(0, 3, 1, 2).contiguous(), nn.Identity()
             of, to_tensor = v2, v2.ToDtype(torch.float32, scale=True)
-        policy = [] if pipeline == "basic" else [of.TrivialAugmentWide()]
+        before, after = {
+            "basic": ([], []),
+            "trivialaugment": ([of.TrivialAugmentWide()], []),
+            "trivialaugment, v2 on tensors": ([of.TrivialAugmentWide()], []),
+            "randaugment": ([of.RandAugment()], []),
+            "autoaugment": ([of.AutoAugment(of.AutoAugmentPolicy.CIFAR10)], []),
+            "random_erasing": ([], [of.RandomErasing()]),
+            "cutout": ([], [of.RandomErasing(p=1.0, scale=(0.25, 0.25), ratio=(1.0, 1.0))]),  # 16 x 16 of 32 x 32
+        }[pipeline]
         crop_flip = [of.RandomCrop(32, padding=4), of.RandomHorizontalFlip()]
-        self.transform = of.Compose([*crop_flip, *policy, to_tensor, of.Normalize(MEAN, STD)])
+        self.transform = of.Compose([*crop_flip, *before, to_tensor, of.Normalize(MEAN, STD), *after])
 
     def __len__(self) -> int:
         return len(self.images)

@@ -91,6 +91,19 @@ def by_hand(cfg: DictConfig, data: ImageDataModule, device: str) -> Contender:
     return timed(step)
 
 
+def mixing(cfg: DictConfig, plain: DictConfig, name: str, device: str, repeats: int, tick: Tick) -> list[Row]:
+    """What the mixing of ``cfg.aug`` adds to a batch, against a training step of ``plain``."""
+    data = build_data(cfg)
+    images, labels, positions = data.train.__getitems__(range(data.batch_size))
+    images, labels = images.to(device), labels.to(device)
+    mix = timed(lambda: data.mix(images, labels, positions, epoch=0))
+    contenders = {"mix": mix, "step": by_hand(plain, build_data(plain), device)}
+    rates = take_turns(contenders, {"mix": 100, "step": 10}, repeats, tick)
+    ours, against = ([1000 / rate for rate in values] for values in rates.values())
+    note = f"batch {data.batch_size} on {device}"
+    return [Row(f"mixing: {name}", "ms", ours, "a step of simplecnn", against, 0.03, "≤", note)]
+
+
 def choices(cfgs: Mapping[str, DictConfig], name: str, steps: int, repeats: int, device: str, tick: Tick) -> list[Row]:
     """Speed of settings that are not the default, and the number of steps after which compilation pays off.
 

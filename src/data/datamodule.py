@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from src.augment import Pipeline
+from src.augment import Transform
 from src.data.image_set import Batch, ImageSet, LabelledImages
 from src.data.normalise import Normalise
 from src.data.splits import stratified_split, stratified_subset
@@ -32,7 +32,12 @@ def _whole_batch(batch: Any) -> Batch:
     return batch
 
 
-_ORDER, _AUGMENTATION = 0, 1  # the purposes of a stream
+_ORDER, _AUGMENTATION, _MIXING = 0, 1, 2  # the purposes of a stream
+
+
+def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
+    """The order of ``size`` images in an epoch, int64 ``[size]``."""
+    return torch.randperm(size, generator=random_stream(seed, epoch, _ORDER))
 
 
 class EpochSampler(Sampler[int]):
@@ -73,7 +78,7 @@ class EpochSampler(Sampler[int]):
         return len(range(self.size)[self.share])
 
     def __iter__(self) -> Iterator[int]:
-        order = torch.randperm(self.size, generator=random_stream(self.seed, self.epoch, _ORDER))
+        order = epoch_order(self.size, self.seed, self.epoch)
         share = slice(self.seen() + self.share.start, self.share.stop, self.share.step)
         return iter(order[share].tolist())
 
@@ -83,7 +88,9 @@ class ImageDataModule(L.LightningDataModule):
 
     Images stay uint8 in memory. Training batches are augmented, then every batch is normalised, on the device that
     uses it. The augmentation of an image depends only on the seed, the epoch and the image, not on its batch or
-    process, so an interrupted run continues exactly.
+    process, so an interrupted run continues exactly. Where ``aug`` mixes images, the labels of training batches are
+    probabilities, float ``[B, classes]``; an image's partner is the one before it in the batch of the step, which the
+    processes share, so that it depends on the batch size, but not on their number.
 
     Args:
         source: the source of the images.
@@ -111,7 +118,7 @@ class ImageDataModule(L.LightningDataModule):
     def __init__(
         self,
         source: Source,
-        aug: Pipeline,
+        aug: Transform,
         seed: int,
         *,
         mean: Sequence[float],
@@ -181,8 +188,7 @@ class ImageDataModule(L.LightningDataModule):
                 f"data.batch_size is {batch_size}, but there are only {len(self.train)} training images; "
                 "choose a smaller batch."
             )
-        self._draws = torch.empty(0)  # uniform in [0, 1): one row per image of the store
-        self._draws_of: int | None = None  # their epoch
+        self._random_of: int | None = None  # the epoch of the attributes that ``_randomise`` sets
 
     def setup(self, stage: str) -> None:
         """Store the images where ``device`` says."""
@@ -247,7 +253,8 @@ class ImageDataModule(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         images, labels, positions = batch
         if self.trainer is not None and self.trainer.training:
-            images = self.augment(images, positions, self.trainer.current_epoch)
+            epoch = self.trainer.current_epoch
+            images, labels = self.mix(self.augment(images, positions, epoch), labels, positions, epoch)
         return self.normalise(images), labels
 
     def augment(self, images: Tensor, positions: Tensor, epoch: int) -> Tensor:
@@ -261,11 +268,50 @@ class ImageDataModule(L.LightningDataModule):
         Returns:
             uint8 ``[B, 3, S, S]``.
         """
-        if self._draws_of != epoch:
-            stream = random_stream(self.augment_seed, epoch, _AUGMENTATION)
-            self._draws = torch.rand(len(self.train.images), self.aug.draws, generator=stream)
-            self._draws_of = epoch
+        self._randomise(epoch)
         return self.aug(images, self._draws[positions])
+
+    def mix(self, images: Tensor, labels: Tensor, positions: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Mix a batch of augmented training images as an epoch does, if ``aug`` mixes images.
+
+        Args:
+            images: the result of ``augment``; in the order of the epoch.
+            labels: int64 ``[B]`` on the same device.
+            positions, epoch: see ``augment``.
+
+        Returns:
+            images float32 ``[B, 3, S, S]``, values 0 to 255, and probabilities float32 ``[B, classes]``. Where nothing
+            mixes, the arguments.
+        """
+        if (mixing := self.aug.mixing) is None:
+            return images, labels
+        self._randomise(epoch)
+        if self.trainer is None or self.trainer.world_size == 1:
+            partners, partner_labels = images.roll(1, 0), labels.roll(1, 0)
+        else:  # they are another process's
+            others = self._partners[positions]
+            there = others.to(self.train.images.device)
+            raw, partner_labels = (store[there].to(images.device) for store in (self.train.images, self.train.labels))
+            partners = self.augment(raw, others, epoch)
+        return mixing(images, labels, partners, partner_labels, self._mixing_draws[positions], len(self.classes))
+
+    def _randomise(self, epoch: int) -> None:
+        """Draw an epoch's random numbers: uniform in [0, 1), one row per image of the store."""
+        if self._random_of == epoch:
+            return
+        stored = len(self.train.images)
+        self._draws = torch.rand(
+            stored, self.aug.draws, generator=random_stream(self.augment_seed, epoch, _AUGMENTATION)
+        )
+        if (mixing := self.aug.mixing) is not None:
+            self._mixing_draws = torch.rand(
+                stored, mixing.draws, generator=random_stream(self.augment_seed, epoch, _MIXING)
+            )
+            order = self.train.positions[epoch_order(len(self.train), self.order_seed, epoch)]
+            self._partners = torch.empty(stored, dtype=torch.int64)
+            for batch in order.split(self.batch_size):
+                self._partners[batch] = batch.roll(1)
+        self._random_of = epoch
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 ``[B, 3, S, S]`` to float32, ``(value / 255 - mean) / std`` per channel."""

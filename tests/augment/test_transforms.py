@@ -8,7 +8,19 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from src.augment import Pipeline, RandomCrop, RandomHorizontalFlip, TrivialAugmentWide
+from src.augment import (
+    Alternate,
+    AutoAugment,
+    CutMix,
+    Cutout,
+    Mixup,
+    Pipeline,
+    RandAugment,
+    RandomCrop,
+    RandomErasing,
+    RandomHorizontalFlip,
+    TrivialAugmentWide,
+)
 from src.augment.transform import integers
 
 CONF = Path(__file__).parents[2] / "conf" / "aug"
@@ -17,6 +29,10 @@ TRANSFORMS = {
     "crop": RandomCrop(),
     "flip": RandomHorizontalFlip(),
     "trivialaugment": TrivialAugmentWide(),
+    "randaugment": RandAugment(),
+    "autoaugment": AutoAugment(),
+    "cutout": Cutout(5, (0.1, 0.2, 0.3)),
+    "random_erasing": RandomErasing(),
     "pipeline": Pipeline([RandomCrop(3), RandomHorizontalFlip(), TrivialAugmentWide()]),
     "empty": Pipeline([]),
 }
@@ -69,14 +85,14 @@ def test_nothing_ends_up_in_a_checkpoint(transform: nn.Module, noise: Tensor) ->
 @every_transform
 def test_bad_input_is_named(transform: nn.Module, noise: Tensor) -> None:
     u = uniforms(len(noise), transform.draws)
-    with pytest.raises(ValueError, match=r"images must be uint8 \[B, 3, H, W\], got torch.float32"):
+    with pytest.raises(ValueError, match=r"images must be uint8 \[B, 1 or 3, H, W\], got torch.float32"):
         transform(noise.float(), u)
-    with pytest.raises(ValueError, match=r"images must be uint8 \[B, 3, H, W\], got torch.uint8 \[64, 1,"):
-        transform(noise[:, :1], u)
-    with pytest.raises(ValueError, match=r"images must be uint8 \[B, 3, H, W\], got torch.uint8 \[3,"):
+    with pytest.raises(ValueError, match=r"images must be uint8 \[B, 1 or 3, H, W\], got torch.uint8 \[64, 2,"):
+        transform(noise[:, :2], u)
+    with pytest.raises(ValueError, match=r"images must be uint8 \[B, 1 or 3, H, W\], got torch.uint8 \[3,"):
         transform(noise[0], u)
-    with pytest.raises(ValueError, match=rf"u must be float32 \[64, {transform.draws}\] .* got .* \[64, 9\]"):
-        transform(noise, uniforms(64, 9))
+    with pytest.raises(ValueError, match=rf"u must be float32 \[64, {transform.draws}\] .* got .* \[64, 99\]"):
+        transform(noise, uniforms(64, 99))
     with pytest.raises(ValueError, match=r"u must be float32 \[64, .* got torch.float32 \[63,"):
         transform(noise, u[1:])
     with pytest.raises(ValueError, match=r"u must be float32 .* got torch.float64"):
@@ -120,18 +136,27 @@ def test_integers_reach_all_values_and_no_more(count: int) -> None:
         ("none", []),
         ("basic", [RandomCrop, RandomHorizontalFlip]),
         ("trivialaugment", [RandomCrop, RandomHorizontalFlip, TrivialAugmentWide]),
+        ("randaugment", [RandomCrop, RandomHorizontalFlip, RandAugment]),
+        ("autoaugment", [RandomCrop, RandomHorizontalFlip, AutoAugment]),
+        ("cutout", [RandomCrop, RandomHorizontalFlip, Cutout]),
+        ("random_erasing", [RandomCrop, RandomHorizontalFlip, RandomErasing]),
+        ("mixup", [RandomCrop, RandomHorizontalFlip, Mixup]),
+        ("cutmix", [RandomCrop, RandomHorizontalFlip, CutMix]),
+        ("mixup_cutmix", [RandomCrop, RandomHorizontalFlip, Alternate]),
     ],
 )
 def test_config(name: str, expected: list[type], noise: Tensor) -> None:
-    pipeline = instantiate(OmegaConf.load(CONF / f"{name}.yaml"))
+    conf = OmegaConf.create({"aug": OmegaConf.load(CONF / f"{name}.yaml"), "data": {"mean": [0.5, 0.4, 0.3]}})
+    pipeline = instantiate(conf.aug)
     assert isinstance(pipeline, Pipeline)
     assert [type(transform) for transform in pipeline.transforms] == expected
     assert pipeline(noise, uniforms(len(noise), pipeline.draws)).shape == noise.shape
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_gpu_agrees_with_cpu_and_is_never_waited_for(noise: Tensor) -> None:
-    pipeline = TRANSFORMS["pipeline"]
+@every_transform
+def test_gpu_agrees_with_cpu_and_is_never_waited_for(transform: nn.Module, noise: Tensor) -> None:
+    pipeline = transform
     u = uniforms(len(noise), pipeline.draws)
     on_cpu, images = pipeline(noise, u), noise.cuda()
     pipeline(images, u)  # the tables travel once

@@ -12,11 +12,14 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from src.augment import TrivialAugmentWide
-from src.augment.trivialaugment import BINS, OPERATIONS
+from src.augment.operations import OPERATIONS as ALL
+from src.augment.trivialaugment import OPERATION_COUNT, SPACE
+
+OPERATIONS, BINS = ALL[:OPERATION_COUNT], SPACE.bins
 
 # The reference's own space and dispatch, rather than a copy of them here: only so can a wrong magnitude show.
 REFERENCE = v2.TrivialAugmentWide()
-SPACE = REFERENCE._AUGMENTATION_SPACE
+REFERENCE_SPACE = REFERENCE._AUGMENTATION_SPACE
 
 
 @cache
@@ -51,7 +54,7 @@ def uniforms(operation: str, level: int, negative: bool) -> Tensor:
 
 
 def reference(images: Tensor, operation: str, level: int, negative: bool) -> Tensor:
-    magnitudes, signed = SPACE[operation]
+    magnitudes, signed = REFERENCE_SPACE[operation]
     levels = magnitudes(REFERENCE.num_magnitude_bins, *images.shape[-2:])
     magnitude = 0.0 if levels is None else float(levels[level]) * (-1 if signed and negative else 1)
     return REFERENCE._apply_image_or_video_transform(
@@ -60,7 +63,7 @@ def reference(images: Tensor, operation: str, level: int, negative: bool) -> Ten
 
 
 def test_the_space_is_torchvisions() -> None:
-    assert sorted(OPERATIONS) == sorted(SPACE)
+    assert sorted(OPERATIONS) == sorted(REFERENCE_SPACE)
     assert REFERENCE.num_magnitude_bins == BINS
 
 

@@ -147,6 +147,14 @@ def test_a_sweep_is_measured() -> None:
     assert len(share.ours) == len(further.ours) == 1 and share.ours[0] > 0 and len(ticks) == 1  # a busy machine's times
 
 
+def test_mixing_is_measured(tmp_path: Path) -> None:
+    run = launch(src.benchmark.main, tmp_path, "rows=[mixing]", "repeats=1")
+    assert run.code == 0, run.err
+    rows = json.loads((files_of(run) / "benchmark.json").read_text())["rows"]
+    assert [row["work"] for row in rows] == [f"mixing: {name}" for name in ("mixup", "cutmix", "mixup_cutmix")]
+    assert all(0 < row["ours"][0] < row["against"][0] for row in rows)
+
+
 def test_a_gpus_rows_run_on_the_cpu(tmp_path: Path) -> None:
     run = launch(src.benchmark.main, tmp_path, "rows=[trivialaugment]", "repeats=1")
     assert run.code == 0, run.err
@@ -172,10 +180,10 @@ def test_memory_is_measured() -> None:
     ("override", "sentence"),
     [
         ("device=tpu", "device is 'tpu'; expected cpu or cuda."),
-        ("rows=[]", "rows is empty; expected some of augmentation, trivialaugment"),
+        ("rows=[]", "rows is empty; expected some of augmentation, policies"),
         ("models=resnet18", "models has 'resnet18'; expected some of simplecnn, deepcnn"),
         ("repeats=0", "repeats is 0; expected a whole number, 1 or more."),
-        ("rows=[training,speed]", "rows has 'speed'; expected some of augmentation, trivialaugment"),
+        ("rows=[training,speed]", "rows has 'speed'; expected some of augmentation, policies"),
         ("models=[resnet18]", "models has 'resnet18'; expected some of simplecnn, deepcnn"),
     ],
 )

@@ -12,8 +12,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from src.augment import Pipeline, RandomCrop, RandomHorizontalFlip, TrivialAugmentWide
-from src.data.datamodule import ImageDataModule
+from src.augment import Mixup, Pipeline, RandomCrop, RandomHorizontalFlip, TrivialAugmentWide
+from src.data.datamodule import ImageDataModule, epoch_order
 from src.data.digits import Digits
 from src.data.image_set import ImageSet, LabelledImages
 
@@ -43,6 +43,12 @@ def numbered(count: int, seed: int = 0, aug: Pipeline | None = None, **settings:
 
 def digits(seed: int = 0, aug: Pipeline | None = None, **settings: Any) -> ImageDataModule:
     return ImageDataModule(Digits(8), aug or Pipeline(), seed, **(NEUTRAL | {"batch_size": 50} | settings))
+
+
+class Processes(L.Trainer):
+    """The trainer of one of two processes, as far as the data module knows."""
+
+    world_size = 2
 
 
 class Recorder(L.LightningModule):
@@ -177,6 +183,37 @@ def test_a_subset_augments_its_images_as_the_whole_set_does() -> None:
     part, whole = digits(aug=aug, train_size=100), digits(aug=aug)
     images, _, positions = part.train.__getitems__(range(100))
     assert torch.equal(part.augment(images, positions, 3), whole.augment(images, positions, 3))
+
+
+def test_mixing_pairs_neighbours_of_the_epochs_batches(record: Any) -> None:
+    aug = Pipeline([RandomHorizontalFlip(), Mixup()])
+    plain, mixed = record(numbered(50, batch_size=16)), record(numbered(50, aug=aug, batch_size=16))
+    weights: set[float] = set()
+    for epoch in range(2):
+        for (_, labels), (images, probabilities) in zip(plain.batches[epoch], mixed.batches[epoch], strict=True):
+            assert images.shape == (len(labels), 3, 8, 8) and probabilities.shape == (len(labels), 50)
+            own = probabilities.gather(1, labels[:, None])
+            partner = probabilities.gather(1, labels.roll(1)[:, None])
+            assert torch.allclose(own + partner, torch.ones(len(labels), 1))
+            weights |= set(own.flatten().tolist())
+    assert len(weights) == 100
+    assert mixed.batches["test"][0][1].ndim == 1
+
+
+def test_the_partner_of_another_process_is_augmented_as_it_is_there() -> None:
+    """What a process computes whose batches are every other image: the pairs of one process."""
+    aug = Pipeline([RandomCrop(4), TrivialAugmentWide(), Mixup()])
+    data = digits(aug=aug, train_size=100)
+    order = epoch_order(100, seed=0, epoch=3)[50:100]
+    images, labels, positions = data.train.__getitems__(order)
+    together = data.mix(data.augment(images, positions, 3), labels, positions, 3)
+    for rank in range(2):
+        data.trainer = Processes(accelerator="cpu", logger=False, enable_checkpointing=False)
+        images, labels, positions = data.train.__getitems__(order[rank::2])
+        for apart, whole in zip(
+            data.mix(data.augment(images, positions, 3), labels, positions, 3), together, strict=True
+        ):
+            assert torch.equal(apart, whole[rank::2])
 
 
 def test_only_training_batches_are_augmented(record: Any) -> None:

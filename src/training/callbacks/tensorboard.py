@@ -63,8 +63,9 @@ class TensorBoardPage(L.Callback):
 
     def _grid(self, data: ImageDataModule) -> Tensor:
         """Images as the network sees them in the first epoch, but not normalised: uint8 ``[3, H, W]``."""
-        images, _, positions = data.train.sample(self.images)
-        return make_grid(data.augment(images, positions, epoch=0), nrow=8)
+        images, labels, positions = data.train.sample(self.images)
+        mixed, _ = data.mix(data.augment(images, positions, epoch=0), labels, positions, epoch=0)
+        return make_grid(mixed.to(torch.uint8), nrow=8)
 
 
 def _varied(run: Path) -> set[str]:
