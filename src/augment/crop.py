@@ -11,13 +11,13 @@ def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
     """Pad with black on all four sides, then crop every image to its size at its own offset.
 
     Args:
-        images: uint8 ``[B, C, H, W]``.
+        images: uint8 ``[B, 3, H, W]``.
         top: int64 ``[B]``, first row of the crop in the padded image, ``0`` to ``2 * padding``.
         left: int64 ``[B]``, first column likewise.
         padding: pixels added on each side.
 
     Returns:
-        uint8 ``[B, C, H, W]``.
+        uint8 ``[B, 3, H, W]``.
     """
     height, width = images.shape[-2:]
     # A view of all possible crops, [B, 3, tops, lefts, H, W]: choosing one per image is a single gather.

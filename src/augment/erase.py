@@ -26,8 +26,6 @@ class Erase(Transform):
 
     def erase(self, images: Tensor, *bounds: Tensor) -> Tensor:
         """Erase rectangles given by top, bottom, left, right, int64 ``[B]`` on the CPU."""
-        if len(self.colour) > images.shape[1]:
-            raise ValueError(f"fill has {len(self.colour)} numbers, but the images have {images.shape[1]} channel.")
         inside = kernels.rectangles(torch.stack(bounds).to(images.device, non_blocking=True), *images.shape[-2:])
         return kernels.fill(images, inside, self.colour.to(images.device, non_blocking=True))
 

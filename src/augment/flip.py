@@ -10,11 +10,11 @@ def horizontal_flip(images: Tensor, flipped: Tensor) -> Tensor:
     """Mirror some images of a batch.
 
     Args:
-        images: uint8 ``[B, C, H, W]``.
+        images: uint8 ``[B, 3, H, W]``.
         flipped: bool ``[B]`` on the CPU, which images to mirror.
 
     Returns:
-        uint8 ``[B, C, H, W]``.
+        uint8 ``[B, 3, H, W]``.
     """
     # Mirroring all, then copying whole images, is several times as fast on a CPU as torch.where over pixels.
     source = torch.arange(len(images)) + len(images) * flipped

@@ -1,6 +1,6 @@
 """Batched image operations with one parameter per image; torchvision's versions take one per call.
 
-All of them take uint8 ``[B, C, H, W]`` of one or three channels and return a new uint8 tensor of that shape. The
+All of them take uint8 ``[B, 3, H, W]`` and return a new uint8 tensor of that shape. The
 ``adjust_*`` kernels give the same result for every image as torchvision's v2 functional of the same name.
 """
 
@@ -14,19 +14,19 @@ def move_pixels(images: Tensor, sources: Tensor) -> Tensor:
     """Rearrange pixels: any nearest-neighbour warp with black outside.
 
     Args:
-        images: uint8 ``[B, C, H, W]``.
+        images: uint8 ``[B, 3, H, W]``.
         sources: integer ``[B, H * W]``, for every pixel of the result one plus the row-major position of the
             pixel it shows, or 0 for black.
     """
     pixels = pad(images.flatten(2), (1, 0))
-    return pixels.gather(2, sources.long()[:, None].expand(-1, images.shape[1], -1)).view_as(images)
+    return pixels.gather(2, sources.long()[:, None].expand(-1, 3, -1)).view_as(images)
 
 
 def map_tones(images: Tensor, curves: Tensor) -> Tensor:
     """Map every value through the image's own lookup table: any operation on single values.
 
     Args:
-        images: uint8 ``[B, C, H, W]``.
+        images: uint8 ``[B, 3, H, W]``.
         curves: uint8 ``[B, 256]``.
     """
     return curves.gather(1, images.flatten(1).long()).view_as(images)
@@ -53,9 +53,9 @@ def fill(images: Tensor, mask: Tensor, colour: Tensor) -> Tensor:
     """Give pixels a colour.
 
     Args:
-        images: uint8 ``[B, C, H, W]``.
+        images: uint8 ``[B, 3, H, W]``.
         mask: bool ``[B, 1, H, W]``.
-        colour: uint8 ``[C]`` or ``[1]``.
+        colour: uint8 ``[3]`` or ``[1]``.
     """
     # Modulo 256 this is exact, and many times as fast on a CPU as torch.where.
     return torch.addcmul(images, colour[:, None, None] - images, mask.to(torch.uint8))
@@ -65,11 +65,9 @@ def adjust_saturation(images: Tensor, weights: Tensor) -> Tensor:
     """Blend every image with its own greyscale version.
 
     Args:
-        images: uint8 ``[B, C, H, W]``.
+        images: uint8 ``[B, 3, H, W]``.
         weights: float32 ``[B, 2]``, torchvision's ``saturation_factor`` and one minus it.
     """
-    if images.shape[1] == 1:  # grey already; blending could round
-        return images.clone()
     return _blend(images, F.rgb_to_grayscale(images).float(), weights)
 
 
@@ -77,7 +75,7 @@ def adjust_contrast(images: Tensor, weights: Tensor) -> Tensor:
     """Blend every image with the mean of its greyscale version.
 
     Args:
-        images: uint8 ``[B, C, H, W]``.
+        images: uint8 ``[B, 3, H, W]``.
         weights: float32 ``[B, 2]``, torchvision's ``contrast_factor`` and one minus it.
     """
     # Up to 256 x 256 pixels float32 sums grey levels exactly, in any order.
@@ -92,7 +90,7 @@ def adjust_sharpness(images: Tensor, weights: Tensor) -> Tensor:
     torchvision), over 13.
 
     Args:
-        images: uint8 ``[B, C, H, W]`` with H and W at least 3.
+        images: uint8 ``[B, 3, H, W]`` with H and W at least 3.
         weights: float32 ``[B, 2]``, torchvision's ``sharpness_factor`` and one minus it.
     """
     levels = images.short()

@@ -35,7 +35,7 @@ class Mixing(nn.Module):
 
         Args:
             u: float32 ``[B, draws]`` in ``[0, 1)``, on the CPU.
-            images: ``[B, C, H, W]``, for their size and device.
+            images: ``[B, 3, H, W]``, for their size and device.
 
         Returns:
             float32 ``[B, 1, H, W]`` or ``[B, 1, 1, 1]``, 0 to 1.
@@ -48,13 +48,13 @@ class Mixing(nn.Module):
         """Mix.
 
         Args:
-            images, partners: uint8 ``[B, C, H, W]``, in pairs.
+            images, partners: uint8 ``[B, 3, H, W]``, in pairs.
             labels, partner_labels: int64 ``[B]``.
             u: see :meth:`weights`.
             num_classes: columns of the result.
 
         Returns:
-            images float32 ``[B, C, H, W]``, values 0 to 255, and probabilities float32 ``[B, num_classes]``: the mean
+            images float32 ``[B, 3, H, W]``, values 0 to 255, and probabilities float32 ``[B, num_classes]``: the mean
             weights of the two images.
         """
         weights = self.weights(u, images)

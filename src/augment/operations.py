@@ -125,7 +125,7 @@ def _weights(space: Space, device: torch.device) -> Tensor:
 
 
 # ------------------------------------------------------------------------------------------------------------
-# The operations by kernel, in the order in which they are numbered. A kernel gets uint8 [B, C, H, W], as int64
+# The operations by kernel, in the order in which they are numbered. A kernel gets uint8 [B, 3, H, W], as int64
 # [B] every image's row in the kernel's table, and the space.
 # ------------------------------------------------------------------------------------------------------------
 
@@ -155,13 +155,13 @@ def apply(images: Tensor, operation: Tensor, setting: Tensor, space: Space) -> T
     """Apply to every image its own operation in its own setting.
 
     Args:
-        images: uint8 ``[B, C, H, W]`` of one or three channels, H and W at least 3, on any device.
+        images: uint8 ``[B, 3, H, W]``, H and W at least 3, on any device.
         operation: int64 ``[B]`` on the CPU, into ``OPERATIONS``.
         setting: int64 ``[B]`` on the CPU, from 0 to ``space.settings - 1``.
         space: the magnitudes.
 
     Returns:
-        A new uint8 tensor ``[B, C, H, W]``.
+        A new uint8 tensor ``[B, 3, H, W]``.
     """
     kernel = _KERNEL_OF[operation]
     row = _PLACE_OF[operation] * space.settings + setting

@@ -28,7 +28,7 @@ class Transform(nn.Module):
         """Augment every image with its own row of uniform numbers.
 
         Args:
-            images: uint8 ``[B, C, H, W]`` of one or three channels, values 0 to 255, on any device; never modified.
+            images: uint8 ``[B, 3, H, W]``, values 0 to 255, on any device; never modified.
             u: float32 ``[B, draws]`` in ``[0, 1)``, always on the CPU: the host then knows the operation of
                 every image without waiting for the device.
 
@@ -38,8 +38,8 @@ class Transform(nn.Module):
         Raises:
             ValueError: if ``images`` or ``u`` is not of this form.
         """
-        if images.dtype != uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
-            raise ValueError(f"images must be uint8 [B, 1 or 3, H, W], got {images.dtype} {list(images.shape)}.")
+        if images.dtype != uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"images must be uint8 [B, 3, H, W], got {images.dtype} {list(images.shape)}.")
         expected = [len(images), self.draws]
         if u.dtype != float32 or list(u.shape) != expected or u.device.type != "cpu":
             raise ValueError(

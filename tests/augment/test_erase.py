@@ -59,7 +59,7 @@ def test_random_erasing_erases_as_often_as_p_and_changes_nothing_else(noise: Ten
     assert (result.eq(0) | result.eq(images)).all()
 
 
-def test_a_wrong_setting_gets_a_sentence(noise: Tensor) -> None:
+def test_a_wrong_setting_gets_a_sentence() -> None:
     for wrong, sentence in (
         (lambda: Cutout(0), "Cutout's size is 0; expected a number of pixels, 1 or more"),
         (lambda: Cutout(fill=[0.1, 0.2]), r"fill is \[0.1, 0.2\]; expected one number or three, from 0"),
@@ -67,7 +67,6 @@ def test_a_wrong_setting_gets_a_sentence(noise: Tensor) -> None:
         (lambda: RandomErasing(p=math.nan), r"p must be a probability in \[0, 1\], got nan"),
         (lambda: RandomErasing(scale=(0.5, 0.1)), "scale is .* expected two ascending numbers from 0 to 1"),
         (lambda: RandomErasing(ratio=(0, 1)), "ratio is .* expected two ascending numbers above 0"),
-        (lambda: Cutout(4, (0.1, 0.2, 0.3))(noise[:, :1], torch.zeros(64, 2)), "fill has 3 numbers, but the images"),
     ):
         with pytest.raises(ValueError, match=sentence):
             wrong()
