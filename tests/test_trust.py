@@ -23,8 +23,8 @@ import src.predict
 import src.report
 import src.status
 import src.train
-from src.data.cifar10 import CIFAR10
 from src.data.image_folder import ImageFolder
+from src.data.torchvision_sets import CIFAR10
 from src.inference.load import load
 from src.runs.checkpoints import load_checkpoint
 from src.runs.trust import trusted

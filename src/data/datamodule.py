@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Sampler
 from src.augment import Transform
 from src.data.image_set import Batch, ImageSet, LabelledImages
 from src.data.normalise import Normalise
-from src.data.splits import stratified_split, stratified_subset
+from src.data.splits import long_tail, stratified_split, stratified_subset, with_wrong_labels
 
 
 class Source(Protocol):
@@ -84,7 +84,7 @@ class EpochSampler(Sampler[int]):
 
 
 class ImageDataModule(L.LightningDataModule):
-    """Batches of normalised float images ``[B, 3, S, S]`` and int64 labels ``[B]``.
+    """Batches of normalised float images ``[B, channels, S, S]`` and int64 labels ``[B]``.
 
     Images stay uint8 in memory. Training batches are augmented, then every batch is normalised, on the device that
     uses it. The augmentation of an image depends only on the seed, the epoch and the image, not on its batch or
@@ -102,13 +102,18 @@ class ImageDataModule(L.LightningDataModule):
         eval_batch_size: images per step of validation and test, likewise.
         val_size: stratified part of the training images for validation: a count, a fraction, or 0. With
             ``"test"`` the test images are used, as in studies that choose their best epoch by them.
-        split_seed: of that split and of the subset below.
+        split_seed: of that split, and of the choices of images and wrong labels below.
         device: where the images are stored. ``"auto"``: on the training GPU if they fill at most a quarter of its free
             memory, so that a batch never waits for the host; ``"cpu"``: in main memory.
-        train_fraction, train_size: train on a stratified part of the remaining images; at most one of the two.
+        imbalance: keep a long tail of the remaining images, see ``long_tail``.
+        train_fraction, train_size: train on a stratified part of what then remains; at most one of the two.
+        label_noise: share of these that get a wrong label, see ``with_wrong_labels``. Labels of validation and test
+            images stay as they are.
+        channels: of the batches, 3 or 1 (grey). None means 3.
         settings: config keys that only the source uses; ignored here.
 
     Attributes:
+        wrong_labels: the share of training images with a wrong label.
         content: of the source's images, see ``LabelledImages``.
 
     Raises:
@@ -132,6 +137,9 @@ class ImageDataModule(L.LightningDataModule):
         device: Literal["auto", "cpu"] = "auto",
         train_fraction: float | None = None,
         train_size: int | None = None,
+        imbalance: float | None = None,
+        label_noise: float | None = None,
+        channels: int | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
@@ -158,7 +166,8 @@ class ImageDataModule(L.LightningDataModule):
         self.order_seed = seed if order_seed is None else order_seed
         self.augment_seed = seed if augment_seed is None else augment_seed
         self.device = device
-        self._normalise = Normalise(mean, std)
+        self._normalise = Normalise(mean, std, channels)
+        self.channels = self._normalise.channels
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
 
         if not hasattr(source, "load"):
@@ -174,6 +183,8 @@ class ImageDataModule(L.LightningDataModule):
         labels = images.train.labels
         held_out = 0 if val_size == "test" else val_size
         train, val = stratified_split(labels, images.train.positions, held_out, split_seed)
+        if imbalance is not None:
+            train = long_tail(labels, train, imbalance, split_seed)
         if train_size is not None and not (isinstance(train_size, int) and 0 < train_size <= len(train)):
             raise ValueError(
                 f"data.train_size is {train_size!r}; expected a whole number of the {len(train)} images there are."
@@ -181,8 +192,13 @@ class ImageDataModule(L.LightningDataModule):
         subset = train_size if train_fraction is None else float(train_fraction)
         if subset is not None:
             train = stratified_subset(labels, train, subset, split_seed)
-        self.train = images.train.select(train)
-        self.val = images.test if val_size == "test" else images.train.select(val)
+        store = images.train
+        if label_noise is not None:
+            noisy = with_wrong_labels(labels, train, label_noise, len(images.classes), split_seed)
+            store = ImageSet(store.images, noisy)
+        self.train = store.select(train)
+        self.wrong_labels = (self.train.labels != labels)[train].float().mean().item()
+        self.val = images.test if val_size == "test" else store.select(val)
         if batch_size > len(self.train):
             raise ValueError(
                 f"data.batch_size is {batch_size}, but there are only {len(self.train)} training images; "
@@ -314,5 +330,5 @@ class ImageDataModule(L.LightningDataModule):
         self._random_of = epoch
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 ``[B, 3, S, S]`` to float32, ``(value / 255 - mean) / std`` per channel."""
+        """``[B, 3, S, S]``, values 0 to 255, to float32 ``[B, channels, S, S]``, see ``Normalise``."""
         return self._normalise.to(images.device)(images)

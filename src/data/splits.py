@@ -75,6 +75,68 @@ def stratified_subset(labels: Tensor, positions: Tensor, size: int | float, seed
     return positions[chosen].sort().values
 
 
+def long_tail(labels: Tensor, positions: Tensor, ratio: float, seed: int) -> Tensor:
+    """Keep fewer images of each class than of the one before it, exponentially (Cui et al. 2019, arXiv:1901.05555).
+
+    Of ``C`` classes, the ``i``-th from 0 keeps the share ``ratio ** (-i / (C - 1))`` of its images, at least one. A
+    larger ratio keeps some of the images of a smaller one.
+
+    Args:
+        labels: int64 ``[N]``, the labels of the whole store.
+        positions: int64 ``[M]``, the images of the store to choose from.
+        ratio: 1 or more, between the shares of the first class and the last one.
+        seed: 0 to 2**32 - 1.
+
+    Returns:
+        the chosen positions, int64, ascending.
+
+    Raises:
+        ValueError: ``ratio`` is below 1.
+    """
+    if not isinstance(ratio, int | float) or not ratio >= 1:
+        raise ValueError(f"data.imbalance is {ratio!r}; expected a number, 1 or more.")
+    order = positions[_permutation(len(positions), seed)]
+    classes = int(labels.max()) + 1
+    kept = []
+    for label in range(classes):
+        own = order[labels[order] == label]
+        kept.append(own[: max(1, int(len(own) * ratio ** (-label / max(1, classes - 1))))])
+    return torch.cat(kept).sort().values
+
+
+def with_wrong_labels(labels: Tensor, positions: Tensor, share: float, classes: int, seed: int) -> Tensor:
+    """Give some images another label, uniform over the other classes (symmetric noise).
+
+    With a larger share, an image that was wrong before keeps its wrong label.
+
+    Args:
+        labels: int64 ``[N]``, the labels of the whole store; not modified.
+        positions: int64 ``[M]``, the images of the store to choose from.
+        share: of these, 0 to 1; rounded to whole images.
+        classes: number of classes, at least 2.
+        seed: 0 to 2**32 - 1.
+
+    Returns:
+        int64 ``[N]``.
+
+    Raises:
+        ValueError: ``share`` is out of range.
+    """
+    if not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise ValueError(f"data.label_noise is {share!r}; expected a share of the training images, 0 to 1.")
+    wrong = positions[_permutation(len(positions), seed)]
+    shift = torch.from_numpy(np.random.RandomState((seed + 1) % 2**32).randint(1, classes, len(positions)))
+    wrong, shift = (part[: round(share * len(positions))] for part in (wrong, shift))
+    noisy = labels.clone()
+    noisy[wrong] = (labels[wrong] + shift) % classes
+    return noisy
+
+
+def _permutation(count: int, seed: int) -> Tensor:
+    # RandomState because NumPy guarantees its stream, and a split must not depend on library versions.
+    return torch.from_numpy(np.random.RandomState(seed).permutation(count))
+
+
 def _count(name: str, size: float | int, available: int) -> int:
     """A size as a number of images; a fraction is rounded."""
     if isinstance(size, int) and 0 < size <= available:
@@ -96,8 +158,7 @@ def _choose(labels: Tensor, positions: Tensor, count: int, seed: int) -> Tensor:
     quota, remainder = np.divmod(totals * count, len(own))
     quota[np.argsort(-remainder, kind="stable")[: count - quota.sum()]] += 1
 
-    # RandomState because NumPy guarantees its stream, and a split must not depend on library versions.
-    order = np.random.RandomState(seed).permutation(len(own))
+    order = _permutation(len(own), seed).numpy()
     order = order[np.argsort(label[order], kind="stable")]  # class by class, shuffled within each
     rank = np.arange(len(own)) - np.repeat(np.cumsum(totals) - totals, totals)
     chosen = torch.zeros(len(own), dtype=torch.bool)

@@ -205,8 +205,15 @@ def _test_data(trained: Trained, cfg: DictConfig) -> ImageDataModule:
     config = trained.config.copy()
     config.aug = {"_target_": "src.augment.Pipeline", "transforms": []}
     # Other images are normalised like the training images; their own training settings are ignored.
-    kept = {"mean": config.data.mean, "std": config.data.std}
-    kept |= {"val_size": 0, "batch_size": 1, "train_size": None, "train_fraction": None}
+    kept = {"mean": config.data.mean, "std": config.data.std, "channels": config.data.get("channels")}
+    kept |= {
+        "val_size": 0,
+        "batch_size": 1,
+        "train_size": None,
+        "train_fraction": None,
+        "imbalance": None,
+        "label_noise": None,
+    }
     if "_target_" in cfg.data:
         config.data = cfg.data
     else:

@@ -9,7 +9,7 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -102,21 +102,27 @@ def metadata(trained: Trained, format: str) -> dict[str, str]:
     """The metadata of a file, every value as JSON: ``classes`` (by index), ``mean`` and ``std`` (per channel, for
     values 0 to 1), ``image_size``, ``input``, ``output`` and ``model`` (how to build it here)."""
     size, classes = trained.image_size, list(trained.classes)
+    channels = trained.config.data.get("channels") or 3
+    colours = "RGB" if channels == 3 else "grey"
     takes = f"images: uint8 [batch, 3, {size}, {size}], RGB, 0 to 255"
     if not FORMATS[format].pixels:
-        takes = f"images: float32 [batch, 3, {size}, {size}], RGB, (value / 255 - mean) / std"
+        takes = f"images: float32 [batch, {channels}, {size}, {size}], {colours}, (value / 255 - mean) / std"
     model = OmegaConf.to_container(trained.config.model)
     assert isinstance(model, dict)
+    model |= {"num_classes": len(classes), "image_size": size} | ({} if channels == 3 else {"channels": channels})
     content = {
         "classes": classes,
-        "mean": list(trained.config.data.mean),
-        "std": list(trained.config.data.std),
+        **{name: _per_channel(trained.config.data[name], channels) for name in ("mean", "std")},
         "image_size": size,
         "input": takes,
         "output": f"logits: float32 [batch, {len(classes)}]",
-        "model": model | {"num_classes": len(classes), "image_size": size},
+        "model": model,
     }
     return {key: json.dumps(value) for key, value in content.items()}
+
+
+def _per_channel(constants: Sequence[float], channels: int) -> list[float]:
+    return list(constants) if channels == 3 else [sum(constants) / len(constants)]
 
 
 class _FromPixels(nn.Module):

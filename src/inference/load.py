@@ -37,9 +37,9 @@ class Trained:
     """A trained network.
 
     Attributes:
-        network: float32 ``[B, 3, S, S]`` to logits ``[B, classes]``; in eval mode, on the CPU, not compiled.
+        network: float32 ``[B, channels, S, S]`` to logits ``[B, classes]``; in eval mode, on the CPU, not compiled.
         preprocess: uint8 ``[B, 3, S, S]`` to the input of ``network``; its constants are the buffers ``mean`` and
-            ``std`` of ``[3]``, for values 0 to 1.
+            ``std`` of ``[channels]``, for values 0 to 1.
         classes: their names, by index.
         image_size: S, in pixels.
         bits: significant bits per pixel of 16-bit grey images, see ``read_image``.
@@ -74,8 +74,9 @@ def load(path: Path | str, trust: Iterable[str] = ()) -> Trained:
     config, image_size = trusted(checkpoint.config, unbuilt=TRAINING_ONLY, trust=trust), checkpoint.image_size
     if (bits := config.data.get("bits") or 16) not in range(8, 17):
         raise ValueError(f"{file} has data.bits={bits!r}; expected 8 to 16.")
+    channels = config.data.get("channels")
     with torch.random.fork_rng(devices=[]):  # initial weights must not use the caller's random numbers
-        network = build_network(config.model, len(checkpoint.classes), image_size)
+        network = build_network(config.model, len(checkpoint.classes), image_size, channels or 3)
     try:
         network.load_state_dict(checkpoint.weights)
     except RuntimeError as error:
@@ -85,7 +86,7 @@ def load(path: Path | str, trust: Iterable[str] = ()) -> Trained:
         ) from None
     return Trained(
         network=network.float().eval(),
-        preprocess=Normalise(config.data.mean, config.data.std),
+        preprocess=Normalise(config.data.mean, config.data.std, channels),
         classes=checkpoint.classes,
         image_size=image_size,
         bits=bits,

@@ -63,6 +63,7 @@ class Results(TypedDict, total=False):
     revisions: list[Revision]
     classes: list[str]
     images: dict[str, Count]
+    wrong_labels: Share  # of the training images, if data.label_noise made some
     parameters: Count
     flops_per_image: Count
     metrics: dict[str, float]

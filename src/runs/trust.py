@@ -37,10 +37,11 @@ def known_targets(group: str) -> frozenset[str]:
     return frozenset(target for targets in found for target in targets)
 
 
-# Module paths in run folders and checkpoints of schema 1, and the present ones.
+# Former module paths in run folders and checkpoints, and the present ones.
 _MOVED = {
     "src.callbacks.signals.SignalPropagation": "src.training.callbacks.propagation.PropagationMonitor",
     "src.callbacks.": "src.training.callbacks.",
+    "src.data.cifar10.": "src.data.torchvision_sets.",
     "src.optim.": "src.training.optimizers.",
     "src.schedules.": "src.training.schedules.",
     "src.runs.tensorboard.": "src.training.tensorboard.",

@@ -73,14 +73,24 @@ def build_data(cfg: DictConfig) -> ImageDataModule:
     return data
 
 
-def build_network(model: DictConfig, num_classes: int, image_size: int) -> nn.Module:
-    """Build the backbone of a config's ``model``; ``image_size`` is passed only if the backbone accepts it."""
+def build_network(model: DictConfig, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
+    """Build the backbone of a config's ``model``; ``image_size`` is passed only if the backbone accepts it,
+    ``channels`` only if they are not 3.
+
+    Raises:
+        ValueError: the backbone does not accept ``channels``.
+    """
+    grey = {} if channels == 3 else {"channels": channels}
     try:
-        return instantiate(model, num_classes=num_classes, image_size=image_size)
+        return instantiate(model, num_classes=num_classes, image_size=image_size, **grey)
     except TypeError as error:
+        if "unexpected keyword argument 'channels'" in str(error):
+            raise ValueError(
+                f"data.channels is {channels}, but {model._target_} takes no argument channels: it expects 3."
+            ) from None
         if "unexpected keyword argument 'image_size'" not in str(error):
             raise
-        return instantiate(model, num_classes=num_classes)
+        return instantiate(model, num_classes=num_classes, **grey)
 
 
 def _optimizer_factory(optim: DictConfig) -> Callable[..., torch.optim.Optimizer]:
@@ -139,7 +149,7 @@ def build_classifier(cfg: DictConfig, data: ImageDataModule) -> Classifier:
         ValueError: a setting is out of its range, or the backbone does not admit images of this size.
     """
     return Classifier(
-        build_network(cfg.model, len(data.classes), data.image_size),
+        build_network(cfg.model, len(data.classes), data.image_size, data.channels),
         optimizer=_optimizer_factory(cfg.optim),
         schedule=instantiate(cfg.schedule),
         classes=data.classes,

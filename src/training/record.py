@@ -66,14 +66,15 @@ def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any
 
 
 def of_data(data: ImageDataModule, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The classes, the numbers of training, validation and test images, and the run's identity: ``settings`` with the
-    content of the images, and their fingerprint."""
+    """The classes, the numbers of training, validation and test images, the share of wrong labels, and the run's
+    identity: ``settings`` with the content of the images, and their fingerprint."""
     images = {"train": len(data.train), "val": len(data.val), "test": len(data.test)}
     settings = {**settings, identity.CONTENT: data.content}
     return {
         "seed": data.seed,
         "classes": list(data.classes),
         "images": images,
+        **({"wrong_labels": data.wrong_labels} if data.wrong_labels else {}),
         "settings": settings,
         "fingerprint": identity.fingerprint(settings),
     }
@@ -98,10 +99,10 @@ def check_same_data(former: Results, found: dict[str, Any]) -> None:
         )
 
 
-def of_network(network: nn.Module, image_size: int) -> dict[str, int]:
+def of_network(network: nn.Module, image_size: int, channels: int = 3) -> dict[str, int]:
     """The number of parameters, and the FLOPs (twice the multiply-adds) of the forward pass of one image."""
     parameter = next(network.parameters())
-    image = torch.zeros(1, 3, image_size, image_size, device=parameter.device)
+    image = torch.zeros(1, channels, image_size, image_size, device=parameter.device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         deepcopy(network).eval()(image)  # the copy of a compiled network is not compiled, and counts the same
     return {

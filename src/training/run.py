@@ -42,7 +42,7 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
     L.seed_everything(seed_of(cfg, "init"), workers=True, verbose=False)
     classifier = build_classifier(cfg, data)
     trainer, history = build_run_trainer(cfg, folder, validates=len(data.val) > 0)
-    record(**summary.of_network(classifier.network, data.image_size))
+    record(**summary.of_network(classifier.network, data.image_size, data.channels))
 
     trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
     results = summary.of_training(trainer, history)

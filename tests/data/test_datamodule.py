@@ -240,6 +240,25 @@ def test_normalisation_subtracts_the_mean_and_divides_by_the_deviation() -> None
     assert torch.allclose(data.normalise(images), expected, atol=1e-6)
 
 
+def test_noise_and_tail_are_of_the_training_images_alone() -> None:
+    clean, data = digits(), digits(label_noise=0.25, imbalance=4, train_size=400)
+    assert torch.equal(data.val.labels[data.val.positions], clean.val.labels[clean.val.positions])
+    assert torch.equal(data.test.labels, clean.test.labels) and len(data.train) == 400
+    wrong = data.train.labels[data.train.positions] != clean.train.labels[data.train.positions]
+    assert data.wrong_labels == wrong.float().mean() == 0.25
+    kept = clean.train.labels[data.train.positions].bincount()
+    assert kept[0] / kept[9] == pytest.approx(4, rel=0.2)
+
+
+def test_one_channel_is_grey() -> None:
+    data = numbered(4, batch_size=2, channels=1, mean=(0.5, 0.4, 0.3), std=(0.5, 0.25, 0.3))
+    images = data.train.images
+    grey = (images * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(dim=1, keepdim=True)
+    assert torch.allclose(data.normalise(images), (grey / 255 - 0.4) / 0.35, atol=1e-5)
+    with pytest.raises(ValueError, match=r"data.channels is 2; expected 1, 3 or null"):
+        numbered(4, batch_size=2, channels=2)
+
+
 def test_the_digits_own_constants_centre_them() -> None:
     conf = OmegaConf.merge(*(OmegaConf.load(CONF / f"{name}.yaml") for name in ("_base", "digits")))
     del conf["defaults"]

@@ -3,9 +3,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare
 from torch import Tensor
 
-from src.data.splits import stratified_split, stratified_subset
+from src.data.splits import long_tail, stratified_split, stratified_subset, with_wrong_labels
 
 
 def labels_of(*counts: int) -> Tensor:
@@ -124,3 +125,32 @@ def test_subset_holds_every_class() -> None:
     sentence = "A subset of 9 out of 500 images holds none of the 50 of class 9: every class"
     with pytest.raises(ValueError, match=sentence):
         stratified_subset(BALANCED, everything(BALANCED), 9, seed=0)
+
+
+def test_a_long_tail_falls_exponentially_and_is_nested() -> None:
+    labels = torch.arange(5).repeat(100)
+    positions = torch.arange(500)
+    kept = long_tail(labels, positions, 16, seed=0)
+    assert labels[kept].bincount().tolist() == [100, 50, 25, 12, 6]
+    assert torch.equal(kept, long_tail(labels, positions, 16, seed=0)) and not torch.equal(
+        kept, long_tail(labels, positions, 16, seed=1)
+    )
+    assert set(long_tail(labels, positions, 10_000, seed=0).tolist()) <= set(kept.tolist())
+    assert torch.equal(long_tail(labels, positions, 1, seed=0), positions)
+    with pytest.raises(ValueError, match=r"data.imbalance is 0.5; expected a number, 1 or more"):
+        long_tail(labels, positions, 0.5, seed=0)
+
+
+def test_wrong_labels_are_as_many_as_asked_for_uniform_over_the_others_and_nested() -> None:
+    labels = torch.arange(5).repeat(2000)
+    positions = torch.arange(1000, 9000)
+    noisy = with_wrong_labels(labels, positions, 0.4, 5, seed=0)
+    wrong = noisy != labels
+    assert wrong.sum() == 3200 and not wrong[:1000].any() and not wrong[9000:].any()
+    shifts = (noisy - labels)[wrong] % 5
+    assert chisquare(shifts.bincount(minlength=5)[1:].numpy()).pvalue > 0.01
+    more = with_wrong_labels(labels, positions, 0.6, 5, seed=0)
+    assert torch.equal(more[wrong], noisy[wrong]) and (more != labels).sum() == 4800
+    assert not torch.equal(noisy, with_wrong_labels(labels, positions, 0.4, 5, seed=1))
+    with pytest.raises(ValueError, match=r"data.label_noise is 40; expected a share of the training images, 0 to 1"):
+        with_wrong_labels(labels, positions, 40, 5, seed=0)

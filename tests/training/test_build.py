@@ -90,7 +90,7 @@ def test_what_conf_names_is_trusted(finished: Any) -> None:
     targets = {
         "model": "src.models.resnet.resnet10",
         "trainer": "lightning.Trainer",
-        "data": "src.data.cifar10.CIFAR10",
+        "data": "src.data.torchvision_sets.CIFAR10",
         "logger": "lightning.pytorch.loggers.TensorBoardLogger",
     }
     for group, target in targets.items():

@@ -50,7 +50,8 @@ class TensorBoardPage(L.Callback):
                 f"{self.images} training images as the network sees them in the first epoch, before normalisation.",
             )
             weight = next(pl_module.parameters())
-            example = torch.zeros(1, 3, data.image_size, data.image_size, dtype=weight.dtype, device=weight.device)
+            shape = (1, data.channels, data.image_size, data.image_size)
+            example = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
             network = deepcopy(pl_module.network)  # the copy of a compiled network is not compiled
             assert isinstance(network, torch.nn.Module)
             with warnings.catch_warnings():  # TensorBoard's graph needs torch.jit.trace, deprecated as it is

@@ -1,7 +1,11 @@
+"""The official archives of public data sets, made in miniature."""
+
+import gzip
 import pickle
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -11,9 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
+from scipy.io import savemat
 from torchvision import datasets
 
-from src.data.cifar10 import CIFAR10
+from src.data.torchvision_sets import CIFAR10, CIFAR100, MNIST, STL10, SVHN, FashionMNIST
+
+CONF = Path(__file__).parents[2] / "conf" / "data"
 
 NAMES = ["airplane", "automobile", "bird"]
 IMAGES_PER_BATCH = 4
@@ -210,3 +218,122 @@ def test_nothing_is_unpacked_through_a_link(archive: Path, root: Path, tmp_path:
     with pytest.raises(OSError, match=r"could not be unpacked there .*is a link"):
         CIFAR10(str(root), download=False).load()
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+# ------------------------------------------------------------------------------------------------------------
+# The other sets: miniatures of their archives, of which torchvision is told the checksums
+# ------------------------------------------------------------------------------------------------------------
+
+COUNTS = {"train": 6, "test": 4}
+
+
+def checksum(file: Path) -> str:
+    return md5(file.read_bytes()).hexdigest()
+
+
+def pixels(*shape: int) -> Any:
+    return np.random.default_rng(sum(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+def make_cifar100(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, official = root / "made" / datasets.CIFAR100.base_folder, datasets.CIFAR100
+    folder.mkdir(parents=True)
+    for name, count in COUNTS.items():
+        content = {"data": pixels(count, 3072), "fine_labels": list(range(count)), "coarse_labels": [0] * count}
+        (folder / name).write_bytes(pickle.dumps(content))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": ["apple", "bear", "cup", "dog", "elk", "fox"]}))
+    with tarfile.open(root / official.filename, "w:gz") as tar:
+        tar.add(folder, folder.name)
+    monkeypatch.setattr(official, "train_list", [["train", checksum(folder / "train")]])
+    monkeypatch.setattr(official, "test_list", [["test", checksum(folder / "test")]])
+    monkeypatch.setattr(official, "meta", {**official.meta, "md5": checksum(folder / "meta")})
+    monkeypatch.setattr(official, "tgz_md5", checksum(root / official.filename))
+
+
+def make_svhn(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    halves = {}
+    for half, count in COUNTS.items():
+        file = root / f"{half}_32x32.mat"
+        images = pixels(count, 3072).reshape(count, 3, 32, 32).transpose(2, 3, 1, 0)
+        savemat(file, {"X": images, "y": (np.arange(count, dtype=np.uint8)[:, None] + 9) % 10 + 1})  # 10 is the digit 0
+        halves[half] = [REFUSED, file.name, checksum(file)]
+    monkeypatch.setattr(datasets.SVHN, "split_list", {**halves, "extra": halves["test"]})
+
+
+def make_mnist(official: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, resources = root / official.__name__ / "raw", []
+    folder.mkdir(parents=True)
+    for prefix, count in (("train", COUNTS["train"]), ("t10k", COUNTS["test"])):
+        images = np.array([0x803, count, 28, 28], ">i4").tobytes() + pixels(count, 28, 28).tobytes()
+        labels = np.array([0x801, count], ">i4").tobytes() + bytes(range(count))
+        for name, content in (("images-idx3", images), ("labels-idx1", labels)):
+            file = folder / f"{prefix}-{name}-ubyte.gz"
+            file.write_bytes(gzip.compress(content))
+            resources.append((file.name, checksum(file)))
+    monkeypatch.setattr(official, "resources", resources)
+
+
+def make_stl10(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    official = STL10.official
+    folder = root / "made" / official.base_folder
+    folder.mkdir(parents=True)
+    for half, count in COUNTS.items():
+        columns = pixels(count, 3072 * 9).reshape(count, 3, 96, 96).transpose(0, 1, 3, 2)
+        (folder / f"{half}_X.bin").write_bytes(columns.tobytes())
+        (folder / f"{half}_y.bin").write_bytes(bytes(range(1, count + 1)))
+    (folder / "class_names.txt").write_text("\n".join(["airplane", "bird", "car", "cat", "deer", "dog"]))
+    with tarfile.open(root / official.filename, "w:gz") as tar:
+        tar.add(folder, folder.name)
+    for half, names in (("train", official.train_list), ("test", official.test_list)):
+        monkeypatch.setattr(official, f"{half}_list", [[name, checksum(folder / name)] for name, _ in names])
+    monkeypatch.setattr(official, "tgz_md5", checksum(root / official.filename))
+
+
+SETS: dict[str, tuple[type, Callable[..., None], tuple[int, ...], tuple[str, ...]]] = {
+    "cifar100": (CIFAR100, make_cifar100, (3072,), ("apple", "bear", "cup", "dog", "elk", "fox")),
+    "svhn": (SVHN, make_svhn, (3072,), tuple("0123456789")),
+    "mnist": (MNIST, partial(make_mnist, datasets.MNIST), (28, 28), tuple("0123456789")),
+    "fashion_mnist": (FashionMNIST, partial(make_mnist, datasets.FashionMNIST), (28, 28), ("T-shirt/top", "Trouser")),
+    "stl10": (STL10, make_stl10, (3072 * 9,), ("airplane", "bird", "car", "cat", "deer", "dog")),
+}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_is_read_from_archives_placed_by_hand(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, make, shape, classes = SETS[name]
+    root.mkdir()
+    make(root, monkeypatch)
+    data = kind(str(root), download=False).load()
+    assert data.classes[: len(classes)] == classes
+    for half, count in ((data.train, COUNTS["train"]), (data.test, COUNTS["test"])):
+        stored = torch.from_numpy(pixels(count, *shape))
+        stored = stored.reshape(count, -1, *half.images.shape[-2:]).expand(-1, 3, -1, -1)
+        assert half.images.dtype == torch.uint8 and torch.equal(half.images, stored)
+        assert half.labels.dtype == torch.int64 and half.labels.tolist() == list(range(count))
+    assert not list(root.rglob(".*")), "temporary folders are left"
+    if "image_size" in OmegaConf.load(CONF / f"{name}.yaml"):
+        assert kind(str(root), False, image_size=16).load().train.images.shape == (6, 3, 16, 16)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_every_set_that_is_missing_gets_a_sentence(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = SETS[name][0]
+    with pytest.raises(
+        OSError, match=rf"{kind.title} was not found in .*root and data.download=false forbids .* by hand"
+    ):
+        kind(str(root), download=False).load()
+
+
+def test_a_mirror_is_tried_where_the_first_does_not_answer(
+    root: Path, monkeypatch: pytest.MonkeyPatch, serve: Callable[..., None], tmp_path: Path
+) -> None:
+    make_mnist(datasets.MNIST, tmp_path, monkeypatch)
+    name, _ = datasets.MNIST.resources[0]
+    serve((tmp_path / "MNIST/raw" / name).read_bytes())
+    mirror = datasets.CIFAR10.url.removesuffix(ARCHIVE)
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/", mirror])
+    monkeypatch.setattr(datasets.MNIST, "resources", datasets.MNIST.resources[:1])
+    monkeypatch.setenv("no_proxy", "*")
+    with pytest.raises(OSError):  # the others are missing
+        MNIST(str(root)).load()
+    assert (root / "MNIST/raw" / name.removesuffix(".gz")).exists()
