@@ -53,7 +53,7 @@ MISTAKES = {
     "epochs=3": "There is no epochs; did you mean trainer.max_epochs?",
     "hydra.verbos=true": "There is no hydra.verbos; did you mean hydra.verbose?",
     "foo=3": "There is no foo; train has aug, callbacks, channels_last,",
-    "data.foo=3": "There is no data.foo; data has batch_size, device,",
+    "data.foo=3": "There is no data.foo; data has batch_size, channels, device,",
     "model=resnet101": "There is no model=resnet101; did you mean resnet10 or resnet110 or resnet20?",
     "model=vit": "There is no model=vit; choose one of: deepcnn, resnet10, resnet110,",
     "scale=tpu": "There is no scale=tpu; did you mean gpu",
