@@ -1,4 +1,5 @@
-"""From the run folders of one or more sweeps to a conclusion: report.html, report.md, runs.csv and figures.
+"""From the run folders of one or more sweeps to a conclusion: report.html, report.md, report.tex, runs.csv and
+figures.
 
 python -m src.report sweep=optimizers
 python -m src.report 'sweep=[optimizers,augmentation]'

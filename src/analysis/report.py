@@ -1,4 +1,5 @@
-"""From the run folders of one or more sweeps to a report: report.html, report.md, runs.csv and figures."""
+"""From the run folders of one or more sweeps to a report: report.html, report.md, report.tex, runs.csv and
+figures."""
 
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from src.analysis.page.html import to_html
 from src.analysis.page.markdown import to_markdown
 from src.analysis.page.page import Page
 from src.analysis.page.test_set import Images
+from src.analysis.page.tex import to_tex
 from src.analysis.table import load_runs
 from src.runs.escaping import csv_cell, printable
 from src.runs.files import check_stays_within
@@ -51,6 +53,7 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
         smallest_effect=smallest,
         images=images,
         commands=[command for sweep in sweeps for command in commands(sweep)],
+        launched=[command for sweep in sweeps for command in commands(sweep, finish=False)],
     )
     cells = (
         everything.drop(columns=["by_class", "classes", "settings", "choices", "asked"])
@@ -61,6 +64,7 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
     (folder / "figures").mkdir(exist_ok=True)
     for drawing in page.drawings():
         drawing.save(folder / "figures")
+    (folder / "report.tex").write_text(to_tex(page), encoding="utf-8")
     (folder / "report.md").write_text(to_markdown(page), encoding="utf-8")
     (folder / "report.html").write_text(to_html(page), encoding="utf-8")
     return page

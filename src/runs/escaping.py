@@ -20,6 +20,20 @@ def distinct(names: Sequence[str], others: Iterable[str]) -> str:
     return ", ".join(f"{n} ({n.encode('unicode_escape').decode()})" if alike[n] else printable(n) for n in names)
 
 
+def tex(text: object) -> str:
+    """Text for LaTeX, in which no character is a command; those that pdfLaTeX may not know are spelled out."""
+    commands = dict.fromkeys("{}$&#%_", "\\{}") | {"-": "-{{}}", "\\": r"\textbackslash{{}}", "|": r"\textbar{{}}"}
+    commands |= {"<": r"\textless{{}}", ">": r"\textgreater{{}}", "^": r"\^{{}}", "~": r"\~{{}}"}
+
+    def shown(character: str) -> str:
+        if character in commands:
+            return commands[character].format(character)
+        accented = ord(character) < 0x180 and unicodedata.normalize("NFD", character)[0].isascii()
+        return character if accented or character in "±×–“”" else f"[U+{ord(character):04X}]"
+
+    return "".join(map(shown, printable(text)))
+
+
 def plural(count: int, noun: str) -> str:
     """``1 epoch``, ``1,200 epochs``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

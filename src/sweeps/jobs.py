@@ -118,14 +118,15 @@ def overrides_of(words: Sequence[str]) -> list[str]:
     return [word for word in words if not places.match(word.lstrip("+"))]
 
 
-def commands(sweep: Path) -> list[str]:
+def commands(sweep: Path, *, finish: bool = True) -> list[str]:
     """The commands that finish the sweep: for every job that is not completed, the latest launch that requested it.
+    Without ``finish``, those that made it: for every job, likewise.
 
     Users will run these commands, but sweep.json may be untrusted. So launches that do more than choose configurations
     of conf/ and set plain values are left out.
     """
     latest = {name: launch["command"] for launch in _launches(sweep) for name in launch["jobs"]}
-    left = [job.name for job in jobs(sweep) if job.state != "completed"]
+    left = [job.name for job in jobs(sweep) if job.state != "completed" or not finish]
     wanted = dict.fromkeys(latest[name] for name in left if name in latest)
     return [launch_command(sweep, overrides) for text in wanted if (overrides := _harmless(text)) is not None]
 

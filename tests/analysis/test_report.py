@@ -52,6 +52,8 @@ def test_the_figures_are_files_and_in_the_page(reported: tuple[Path, Run]) -> No
     for name in names:
         assert (report / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (report / f"figures/{name}.svg").read_text()
+        assert (report / f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert f"{{figures/{name}.pdf}}" in (report / "report.tex").read_text()
         assert f"![{name}](figures/{name}.png)" in (report / "report.md").read_text()
     assert (report / "report.html").read_text().count("data:image/svg+xml;base64,") == len(names)
 

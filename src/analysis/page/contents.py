@@ -22,7 +22,7 @@ from src.analysis.effects import (
 from src.analysis.mixed import mixed_effects
 from src.analysis.page import sections
 from src.analysis.page.conclusion import compared, conclusion
-from src.analysis.page.page import Page
+from src.analysis.page.page import Page, Section
 from src.analysis.page.test_set import Images, test_set_sections
 from src.analysis.table import varying_factors
 from src.analysis.variation import as_repetitions, shares, variation_section
@@ -37,6 +37,7 @@ def page_of(
     targets: Sequence[float] = (),
     baselines: Mapping[str, Any] | None = None,
     commands: Sequence[str] = (),
+    launched: Sequence[str] = (),
     smallest_effect: float | None = None,
     images: Images | None = None,
 ) -> Page:
@@ -50,6 +51,7 @@ def page_of(
         targets: validation accuracies, 0 to 1, for the table of convergence.
         baselines: by factor, the level to compare with; by default the first that was requested.
         commands: commands that finish the sweep, if it is incomplete.
+        launched: commands that made it.
         smallest_effect: differences of accuracy below it do not matter, 0 to 1; None for what the runs stated.
         images: of a run's test set, to draw those that changed most often; None draws none.
 
@@ -107,6 +109,7 @@ def page_of(
     worth += [sections.simple_section(simple_effects(cells, smallest_effect))] if len(factors) > 1 else []
     if center is not None:
         worth = [design_section(worth[-1], center, factors)]
+    methods = sections.methods(runs, table, factors, tuned, smallest_effect, _scale(experiments), launched)
     return Page(
         title,
         _scale(experiments),
@@ -114,6 +117,7 @@ def page_of(
         compared(primary, factors, tuned, smallest_effect, asked.metric),
         [*conclusion(table, against_best, effects, crossed, factors, tuned, smallest_effect), *alone],
         warnings,
+        sections.results(table, against_best, factors, methods),
         [
             *([sections.primary_section(primary, factors)] if len(primary) else []),
             sections.accuracy_section(runs, table, factors, classes, tuned),
@@ -127,6 +131,7 @@ def page_of(
             sections.loss_section(runs, factors, classes),
             sections.jobs_section(everything, commands),
             sections.reading_section(),
+            Section("Methods, for a paper", [methods], folded=True),
         ],
     )
 

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from src.analysis.figures import to_svg
@@ -35,8 +36,10 @@ class Drawing:
         return to_svg(self.figure)
 
     def save(self, folder: Path) -> None:
-        """Save it in ``folder`` as PNG and SVG."""
+        """Save it in ``folder`` as PNG, SVG, and PDF with its fonts."""
         self.figure.savefig(folder / f"{self.name}.png", dpi=110)
+        with rc_context({"pdf.fonttype": 42, "text.parse_math": False}):
+            self.figure.savefig(folder / f"{self.name}.pdf", metadata={"CreationDate": None})
         (folder / f"{self.name}.svg").write_text(self.svg, encoding="utf-8")
 
 
@@ -56,6 +59,17 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Results:
+    """The configurations, for a paper."""
+
+    factors: list[str]
+    rows: list[list[str]]  # levels, mean ± standard deviation, n
+    best: list[bool]  # of each row: whether it has the highest mean, or was not found to differ from that
+    caption: str
+    methods: str  # a paragraph
+
+
+@dataclass(frozen=True)
 class Page:
     title: str  # the sweep's name
     scale: str  # what was run, in one line
@@ -63,6 +77,7 @@ class Page:
     answers: list[Finding]  # the primary comparison; empty if none was stated
     findings: list[Finding]  # the conclusion; exploratory if there are answers
     caveats: list[str]  # reasons to doubt it
+    results: Results
     sections: list[Section] = field(default_factory=list)  # the evidence
 
     def drawings(self) -> list[Drawing]:

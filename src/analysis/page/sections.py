@@ -10,7 +10,9 @@ from src.analysis import figures
 from src.analysis.convergence import convergence
 from src.analysis.figures import label, level_name
 from src.analysis.page.conclusion import accuracy_span, p_value, points, probability, span
-from src.analysis.page.page import Cell, Drawing, Section, Table
+from src.analysis.page.page import Cell, Drawing, Results, Section, Table
+from src.analysis.statistics import Verdict
+from src.runs.escaping import plural
 
 _NONE = Cell("–", -math.inf)
 _MEASURED = ["n", "difference, points", "95 % interval", "p", "p (Holm)", "p (equal)", "P (better)", "verdict"]
@@ -262,6 +264,59 @@ def reading_section() -> Section:
         ],
         folded=True,
     )
+
+
+def results(table: pd.DataFrame, against_best: pd.DataFrame, factors: Sequence[str], methods: str) -> Results:
+    """The table of a paper; ``table`` and ``against_best`` are those of ``conclusion``."""
+    rows = []
+    for _, row in table.iterrows():
+        score = f"{100 * row['mean']:.2f}" + (f" ± {100 * row['std']:.2f}" if row.n > 1 else "")
+        rows.append([*(level_name(row[name]) for name in factors), score, str(row.n)])
+    worse = against_best[against_best.verdict == Verdict.DIFFERS] if len(against_best) else against_best
+    beaten = {repr([row[name] for name in factors]) for _, row in worse.iterrows()}
+    best = [repr([row[name] for name in factors]) not in beaten for _, row in table.iterrows()]
+    caption = (
+        "Test accuracy, mean ± standard deviation over n seeds. Bold: the highest mean, and all that were not found to "
+        "differ from it (paired t-tests over seeds at 5 %, corrected after Holm)."
+    )
+    return Results(list(factors), rows, best, caption, methods)
+
+
+def methods(
+    runs: pd.DataFrame,
+    table: pd.DataFrame,
+    factors: Sequence[str],
+    tuned: str | None,
+    smallest_effect: float | None,
+    scale: str,
+    launched: Sequence[str],
+) -> str:
+    """A paragraph on how the runs were made and compared, with versions and the command."""
+    counts = sorted(set(table.n))
+    seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+    versions = {f"{name} {number}" for made_with in runs.versions.dropna() for name, number in made_with.items()}
+    text = [
+        f"{plural(len(table), 'configuration')} ({', '.join(factors) or 'nothing'} varied) were trained with {seeds} "
+        f"seed(s) each, {plural(len(runs), 'run')} in all ({scale})."
+    ]
+    if tuned:
+        text.append(f"{tuned} was chosen for each configuration by the highest mean validation accuracy over seeds.")
+    text.append(
+        "Configurations were compared on the test images in pairs of equal seed, averaged over the settings of the "
+        "other factors within each seed: two-sided paired t-tests over seeds and 95 % intervals, p-values corrected "
+        "after Holm."
+    )
+    if smallest_effect:
+        text.append(
+            f"A difference was called equivalent to none if two one-sided t-tests (TOST, 5 %, after Holm) excluded "
+            f"{100 * smallest_effect:g} points or more."
+        )
+    text.append(f"Software: {', '.join(sorted(versions)) or 'unknown'}; code at {_commits(runs)}.")
+    return " ".join([*text, *(f"Command: {command}" for command in launched)])
+
+
+def _commits(runs: pd.DataFrame) -> str:
+    return ", ".join(dict.fromkeys(str(commit or "unknown")[:10] for commit in runs.get("commit", ()))) or "unknown"
 
 
 # ---- Cells ---------------------------------------------------------------------------------------------------

@@ -1,5 +1,9 @@
 """The page: what it concludes, and that nothing in it can run or load anything."""
 
+import re
+import shutil
+import subprocess
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +19,7 @@ from src.analysis.page.contents import page_of
 from src.analysis.page.html import to_html
 from src.analysis.page.markdown import to_markdown
 from src.analysis.page.page import Finding, Page
+from src.analysis.page.tex import to_tex
 from src.analysis.table import load_runs, varying_factors
 from tests.made_up import write_grid, write_run, write_tuned
 
@@ -288,6 +293,38 @@ def test_what_came_from_a_config_is_text_and_nothing_else(tmp_path: Path) -> Non
     assert html.count("<script") == 1 and "onerror=alert" in html and "{{ 7 * 7 }}" in html
     assert "evil&amp;&lt;b&gt;" in html and html.count("&lt;script&gt;") > 3
     assert "<script" not in markdown and "\n# c" not in markdown and "a\\|b" in markdown
+
+
+def test_the_table_of_a_paper_has_the_best_and_its_equals_in_bold(tmp_path: Path) -> None:
+    text = to_tex(page(three_optimizers(tmp_path), launched=["python -m src.train --multirun optim=sgd,adam"]))
+    assert re.search(r"sgd & \$\\mathbf\{5\d\.\d\d \\pm 0\.\d\d\}\$ & 5 ", text) and text.count("mathbf") == 1
+    assert "two one-{}sided t-{}tests (TOST, 5 \\%, after Holm) excluded 1 points" in text
+    assert "torch 2.0; code at c0ffee. Command: python -{}m src.train -{}-{}multirun optim=sgd,adam" in text
+    alike = to_tex(page(two_levels(tmp_path / "alike", [0.01, -0.01, 0.002])))
+    assert alike.count("mathbf") == 2
+
+
+def test_latex_takes_what_came_from_a_config_for_text(tmp_path: Path) -> None:
+    evil = ["\\input{/etc/passwd}", "a_b^c~d {x} $y$ 50% #1 & <|>", "\\\\ ☃ é ß ±", "]]} \\end{document}", "none"]
+    for aug in evil:
+        for seed in (1, 2):
+            write_run(tmp_path / "sweep", 0.5 + 0.01 * seed, aug=aug, seed=seed)
+    made = page(tmp_path / "sweep", launched=[f"python {' '.join(evil)}"])
+    made = replace(made, sections=made.sections[:1])  # figures take their time
+    text = to_tex(made)
+    assert "\\input" not in text and text.count("\\end{document}") == 1 and "\\toprule" in text
+    opened, closed = re.findall(r"\\begin\{(\w+)\}", text), re.findall(r"\\end\{(\w+)\}", text)
+    assert sorted(opened) == sorted(closed)
+    (tmp_path / "report.tex").write_text(text, encoding="utf-8")
+    (tmp_path / "figures").mkdir()
+    for drawing in made.drawings():
+        drawing.save(tmp_path / "figures")
+        pdf = (tmp_path / "figures" / f"{drawing.name}.pdf").read_bytes()
+        assert b"/FontFile2" in pdf and b"/Type3" not in pdf  # TrueType, embedded
+    if latex := shutil.which("pdflatex"):
+        command = [latex, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "report.tex"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_the_file_needs_nothing_else(tmp_path: Path) -> None:
