@@ -10,7 +10,7 @@ CHANNELS = (64, 64, 64, 64, 64, 128, 128, 128, 256, 256)
 class DeepCNN(nn.Module):
     """Ten 3x3 convolutions in a chain, two max-pools, global average pool, one linear layer.
 
-    Maps float ``[B, 3, S, S]`` to logits ``[B, num_classes]``. Structure: the CPU-only blog study of August
+    Maps float ``[B, channels, S, S]`` to logits ``[B, num_classes]``. Structure: the CPU-only blog study of August
     2025 (Study 1); 1,406,346 parameters for 10 classes, with ``skip`` or without. The skips are not the
     study's: they join layers (2, 3), (4, 5), (6, 7, 8) and (9, 10) to residual units after He et al. 2016
     (arXiv:1512.03385), where the unit's input is added before its last ReLU, zero-padded where channels grow.
@@ -18,23 +18,33 @@ class DeepCNN(nn.Module):
     Args:
         num_classes: number of logits, 2 or more.
         image_size: height and width S of the images, 8 or more.
+        channels: of the images, 1 or 3.
         skip: whether the additions are made; without them (as published) the network is the plain chain.
-        norm: ``"batch"`` normalises after each convolution, ``"none"`` (as published) does not.
+        norm: what normalises after each convolution, see ``layers.norm_layer``; ``"none"`` as published.
         init: ``"torch"`` (as published) or ``"he"``, see ``layers.initialise``.
     """
 
     def __init__(
-        self, *, num_classes: int, image_size: int, skip: bool = False, norm: Norm = "none", init: Init = "torch"
+        self,
+        *,
+        num_classes: int,
+        image_size: int,
+        channels: int = 3,
+        skip: bool = False,
+        norm: Norm = "none",
+        init: Init = "torch",
     ) -> None:
-        check_arguments(num_classes=num_classes, image_size=image_size, skip=skip, norm=norm, init=init)
+        check_arguments(
+            num_classes=num_classes, image_size=image_size, channels=channels, skip=skip, norm=norm, init=init
+        )
         super().__init__()
-        in_channels = 3
-        for i, channels in enumerate(CHANNELS, start=1):
+        in_channels = channels
+        for i, width in enumerate(CHANNELS, start=1):
             # The bias stays beside a norm: ``norm`` adds or removes normalisation and nothing else.
-            self.add_module(f"conv{i}", nn.Conv2d(in_channels, channels, 3, padding=1))
-            self.add_module(f"norm{i}", norm_layer(norm, channels))
+            self.add_module(f"conv{i}", nn.Conv2d(in_channels, width, 3, padding=1))
+            self.add_module(f"norm{i}", norm_layer(norm, width))
             self.add_module(f"relu{i}", nn.ReLU(inplace=True))
-            in_channels = channels
+            in_channels = width
         self.shortcuts = nn.ModuleDict()  # by the number of the layer where the unit ends
         if skip:
             self.shortcuts["3"] = nn.Identity()

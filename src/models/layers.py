@@ -1,12 +1,16 @@
-"""Common parts of the backbones: the axes ``norm`` and ``init``, the shortcut without parameters, the checks."""
+"""Common parts of the backbones: the axes ``norm``, ``activation`` and ``init``, the shortcut without parameters, the
+checks."""
 
+import math
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Norm = Literal["batch", "none"]
+Norm = Literal["batch", "group", "layer", "none"]
+Activation = Literal["relu", "gelu", "silu"]
 Init = Literal["torch", "he"]
 
 # The size of scikit-learn's digits.
@@ -65,8 +69,24 @@ class GlobalAveragePool(nn.Module):
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """Batch normalisation of ``channels``, or the identity, so that other parameter names do not change."""
-    return nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
+    """Normalisation of ``[B, channels, H, W]``; the identity for none, so that other parameter names do not change.
+
+    ``"group"`` has 32 groups (Wu & He 2018, arXiv:1803.08494), or fewer where channels are fewer or no multiple of 32;
+    ``"layer"`` normalises all channels and pixels of an image together, as one group.
+    """
+    groups = math.gcd(32, channels)
+    layers: dict[str, Callable[[], nn.Module]] = {
+        "batch": lambda: nn.BatchNorm2d(channels),
+        "group": lambda: nn.GroupNorm(groups if groups < channels else max(1, channels // 2), channels),
+        "layer": lambda: nn.GroupNorm(1, channels),
+        "none": nn.Identity,
+    }
+    return layers[norm]()
+
+
+def activation_layer(activation: Activation, inplace: bool = True) -> nn.Module:
+    """ReLU, GELU (Hendrycks & Gimpel 2016, arXiv:1606.08415) or SiLU (also called Swish)."""
+    return nn.GELU() if activation == "gelu" else {"relu": nn.ReLU, "silu": nn.SiLU}[activation](inplace=inplace)
 
 
 def initialise(net: nn.Module, init: Init) -> None:
@@ -98,10 +118,13 @@ def check_choice(key: str, value: object, choices: tuple[object, ...]) -> None:
         raise ValueError(f"{key} is {value!r}; expected {expected}.")
 
 
-def check_arguments(*, num_classes: int, image_size: int, norm: Norm, init: Init, skip: bool = True) -> None:
+def check_arguments(
+    *, num_classes: int, image_size: int, norm: Norm, init: Init, skip: bool = True, channels: int = 3
+) -> None:
     """Raise a ValueError of one sentence for a value that no backbone here accepts.
 
     Args:
+        channels: of the images, 1 or 3.
         num_classes: at least 2.
         image_size: at least ``MIN_IMAGE_SIZE``.
         norm: one of ``Norm``.
@@ -112,6 +135,7 @@ def check_arguments(*, num_classes: int, image_size: int, norm: Norm, init: Init
         raise ValueError(f"num_classes is {num_classes}; expected 2 or more.")
     if image_size < MIN_IMAGE_SIZE:
         raise ValueError(f"image_size is {image_size}; expected {MIN_IMAGE_SIZE} pixels or more.")
+    check_choice("data.channels", channels, (1, 3))
     check_choice("model.norm", norm, get_args(Norm))
     check_choice("model.init", init, get_args(Init))
     check_choice("model.skip", skip, (True, False))

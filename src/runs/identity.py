@@ -8,6 +8,7 @@ import ast
 import hashlib
 import json
 import re
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -64,11 +65,17 @@ _WATCHERS = ("DeviceStatsMonitor", "LearningRateMonitor", "ModelCheckpoint", "Mo
              "RichProgressBar", "ThroughputMonitor", "TQDMProgressBar")  # fmt: skip
 _NULL_IS_ABSENT = ("data", "trainer")  # our code and Lightning's; elsewhere a class may take null for a choice
 
-# Settings that are younger than some recorded runs, and what those runs did: this value means the same as leaving the
-# setting out.
-_FORMERLY = {
-    "loss._target_": "torch.nn.CrossEntropyLoss",
-    "loss.label_smoothing": 0,
+# Settings that are younger than some recorded runs, and what those runs did, by the model or for all.
+_FORMERLY: dict[str, dict[str, Any]] = {
+    "": {"loss._target_": "torch.nn.CrossEntropyLoss"},
+    "src.models.resnet.": {
+        "model.activation": "relu",
+        "model.zero_init_residual": False,
+        "model.stem": None,
+        "model.shortcut": None,
+        "model.width": 1,
+        "model.depth": 1,
+    },
 }
 
 CONTENT = "data.content"
@@ -127,7 +134,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
         old, new = ({key: value for key, value in run.items() if key != CONTENT} for run in (old, new))
     before, after = _essence(old), _essence(new)
     return {
-        key: (old.get(key), new.get(key))
+        key: (before.get(key), after.get(key))
         for key in dict.fromkeys([*before, *after])
         if _canonical(before.get(key, ABSENT)) != _canonical(after.get(key, ABSENT))
     }
@@ -239,9 +246,7 @@ def _is_the_seeds(key: str, values: Sequence[Any], seeds: Sequence[Any]) -> bool
 
 
 def _null_or_absent(key: str, values: list[Any]) -> list[Any]:
-    """Where a value means the same as leaving the key out, the two are one level."""
-    if key in _FORMERLY:
-        return [_FORMERLY[key] if value == ABSENT else value for value in values]
+    """Where null means the same as leaving the key out, the two are one level."""
     same = None in values and key.split(".")[0] in (*_NULL_IS_ABSENT, key)
     return [None if value == ABSENT else value for value in values] if same else values
 
@@ -272,21 +277,21 @@ def _short_names(keys: Iterable[str], reserved: Iterable[str] = ()) -> dict[str,
 
 
 def _essence(counting: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop what means the same as leaving the key out, and the source's settings if the content is known."""
+    """Drop nulls that mean the same as leaving the key out, and the source's settings if the content is known."""
     known = "data.source." if CONTENT in counting else "\n"
     return {
         key: value
         for key, value in counting.items()
-        if not (value is None and key.split(".")[0] in (*_NULL_IS_ABSENT, key))
-        and not (key in _FORMERLY and value == _FORMERLY[key])
-        and not key.startswith(known)
+        if not (value is None and key.split(".")[0] in (*_NULL_IS_ABSENT, key)) and not key.startswith(known)
     }
 
 
 def _with_current_keys(counting: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings, by dotted key, of a run from before the group ``loss``, with its label smoothing in that group."""
+    """The settings of a run, by dotted key, with those that are younger than it (``_FORMERLY``)."""
     renamed = {} if "loss._target_" in counting else {"label_smoothing": "loss.label_smoothing"}
-    return {renamed.get(key, key): value for key, value in counting.items()}
+    model = str(counting.get("model._target_"))
+    added = [values for prefix, values in _FORMERLY.items() if counting and model.startswith(prefix)]
+    return {renamed.get(key, key): value for key, value in ChainMap(dict(counting), *added).items()}
 
 
 def _leaves(node: Any, key: str = "") -> dict[str, Any]:

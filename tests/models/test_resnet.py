@@ -16,6 +16,15 @@ def test_torchvisions_resnet50_loads_and_agrees(build):
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
 
 
+def test_torchvisions_resnet18_loads_and_agrees(build):
+    theirs = torchvision.models.resnet18(num_classes=10).eval()
+    ours = build("resnet18", stem="imagenet", image_size=64).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
@@ -61,9 +70,9 @@ def test_a_block_with_weights_of_zero_passes_its_input_on(block, stride):
 
 def test_unknown_stem_and_shortcut_get_a_sentence():
     axes = {"stem": "cifar", "shortcut": "pad", "num_classes": 10, "image_size": 32}
-    with pytest.raises(ValueError, match=r"^stem is 'patch'; expected imagenet or cifar\.$"):
+    with pytest.raises(ValueError, match=r"^model.stem is 'patch'; expected imagenet or cifar\.$"):
         ResNet(BasicBlock, (1,), (16,), **(axes | {"stem": "patch"}))
-    with pytest.raises(ValueError, match=r"^shortcut is 'A'; expected projection or pad\.$"):
+    with pytest.raises(ValueError, match=r"^model.shortcut is 'A'; expected projection or pad\.$"):
         ResNet(BasicBlock, (1,), (16,), **(axes | {"shortcut": "A"}))
 
 

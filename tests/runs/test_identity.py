@@ -105,7 +105,14 @@ def test_every_neutral_key_has_a_reason_and_is_one_that_a_configuration_can_have
     [
         *("trainer.gradient_clip_algorithm", "trainer.fast_dev_run", "trainer.overfit_batches", "trainer.max_time"),
         *("trainer.val_check_interval", "trainer.max_steps", "trainer.an_argument_of_tomorrow", "loss._target_"),
-        *("factors.mine", "loss.weight", "model.width", "callbacks.mine._target_", "data.label_noise", "a_key_of_mine"),
+        *(
+            "factors.mine",
+            "loss.weight",
+            "model.an_axis_of_mine",
+            "callbacks.mine._target_",
+            "data.label_noise",
+            "a_key_of_mine",
+        ),
     ],
 )
 def test_what_a_user_adds_counts(config: dict[str, Any], key: str) -> None:
@@ -157,12 +164,22 @@ def test_a_run_from_before_the_group_loss_is_the_same_experiment(config: dict[st
     assert fingerprint(settings(former(0.1))) == fingerprint(settings(smoothed)) != fingerprint(settings(config))
     recorded = settings(former(0.1))
     recorded["label_smoothing"] = recorded.pop("loss.label_smoothing")  # as results.json has it
+    del recorded["loss._target_"]
     assert fingerprint(run_of({"settings": recorded}).settings) == fingerprint(settings(smoothed))  # type: ignore[dict-item]
     choices = ({"loss": "cross_entropy"}, {}, {"loss": "bce"})
     runs = [Run(settings(node), choice) for node, choice in zip((config, former(0.0), bce), choices, strict=True)]
     assert factors(runs) == {"loss": ["cross_entropy", "cross_entropy", "bce"]}
     target = "src.training.losses.BinaryCrossEntropy"
-    assert differences(settings(former(0.0)), settings(bce)) == {"loss._target_": (None, target)}
+    assert differences(settings(former(0.0)), settings(bce)) == {"loss._target_": ("torch.nn.CrossEntropyLoss", target)}
+
+
+def test_a_residual_network_from_before_its_axes_is_the_same_experiment(config: dict[str, Any]) -> None:
+    young = ("activation", "zero_init_residual", "stem", "shortcut", "width", "depth")
+    former = put(config, "model", {key: value for key, value in config["model"].items() if key not in young})
+    assert fingerprint(settings(former)) == fingerprint(settings(config))
+    wide = put(config, "model.width", 2)
+    assert factors([Run(settings(node), {}) for node in (former, wide)]) == {"width": [1, 2]}
+    assert run_of({}).settings == {}
 
 
 def test_images_count_by_their_content_and_not_by_their_place(config: dict[str, Any]) -> None:

@@ -29,6 +29,18 @@ _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "norm": (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm),
     "linear": (nn.Linear,),
     "relu": (nn.ReLU,),
+    "activation": (
+        nn.CELU,
+        nn.ELU,
+        nn.GELU,
+        nn.Hardswish,
+        nn.LeakyReLU,
+        nn.Mish,
+        nn.ReLU6,
+        nn.SiLU,
+        nn.Softplus,
+        nn.Tanh,
+    ),
 }
 QUANTITIES = {
     "activation_mean": "Mean of the layer's output.",
@@ -140,8 +152,8 @@ def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict 
 class PropagationMonitor(L.Callback):
     """Measure activations and gradients, layer by layer, at the first step and every ``every_n_steps`` steps.
 
-    Measures every convolution, normalisation, linear layer and ReLU of the network during a training step. Hooks are
-    added before that step and removed after it, so the other steps cost nothing. The hooks see the training batch
+    Measures every convolution, normalisation, linear layer and activation of the network during a training step. Hooks
+    are added before that step and removed after it, so the other steps cost nothing. The hooks see the training batch
     and change no numbers. In distributed training only rank 0 measures: activations of its share of the batch, and
     gradients of the whole batch.
 
@@ -329,11 +341,9 @@ class PropagationMonitor(L.Callback):
     def _measure_weights(self) -> None:
         self._weights = {}
         for name, kind, module in self._layers:
-            if kind == "relu" or module.weight is None or module.weight.grad is None:
+            if (weight := getattr(module, "weight", None)) is None or weight.grad is None:
                 continue
-            weight = module.weight
-            assert isinstance(weight, Tensor)
-            assert weight.grad is not None
+            assert isinstance(weight, Tensor) and weight.grad is not None
             self._weights[name] = weight.detach().clone()
             self._measured[name] |= {"weight_gradient": weight.grad.float().norm(), "weight_std": weight.detach().std()}
             if kind in ("conv", "linear"):

@@ -1,0 +1,88 @@
+"""Networks of timm and torchvision, by name."""
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+
+def timm(
+    name: str, *, num_classes: int, image_size: int, channels: int = 3, pretrained: bool = False, **settings: Any
+) -> nn.Module:
+    """A network of timm: float ``[B, channels, S, S]`` to logits ``[B, num_classes]``.
+
+    Args:
+        name: as in ``timm.list_models()``.
+        num_classes, image_size, channels: of the images. ``image_size`` is handed over if the network takes it.
+        pretrained: whether to start from timm's weights, which are downloaded.
+        settings: further arguments of the network, such as ``drop_path_rate``.
+
+    Raises:
+        ValueError: timm is not installed, it has no such network, or the arguments or images do not suit it.
+    """
+    try:
+        import timm
+    except ImportError:
+        raise ValueError("model=timm needs timm; install it with: uv sync --extra timm") from None
+    _check_name("timm", name, timm.list_models())
+    return _build(
+        lambda **size: timm.create_model(
+            name, pretrained=pretrained, num_classes=num_classes, in_chans=channels, **size, **settings
+        ),
+        f"timm's {name}",
+        {"img_size": image_size},
+        pretrained,
+    )
+
+
+def vision(name: str, *, num_classes: int, image_size: int, pretrained: bool = False, **settings: Any) -> nn.Module:
+    """A classification network of torchvision: float ``[B, 3, S, S]`` to logits ``[B, num_classes]``.
+
+    Arguments and errors are those of ``timm``. With ``pretrained`` the head is new unless there are 1,000 classes.
+    """
+    _check_name("torchvision", name, torchvision.models.list_models(torchvision.models))
+
+    def build(**size: int) -> nn.Module:
+        net = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **size, **settings)
+        if pretrained:
+            weights = torchvision.models.get_model_weights(name)["DEFAULT"].get_state_dict(progress=False)
+            own = net.state_dict()
+            net.load_state_dict(
+                {key: weights[key] for key in own if weights[key].shape == own[key].shape}, strict=False
+            )
+        return net
+
+    return _build(build, f"torchvision's {name}", {"image_size": image_size}, pretrained)
+
+
+def _check_name(library: str, name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        near = get_close_matches(str(name), names, n=3, cutoff=0.5) or names[:3]
+        raise ValueError(
+            f"{library} has no network {name!r}; expected one of its {len(names)}, such as {', '.join(near)}."
+        )
+
+
+def _build(build: Callable[..., nn.Module], what: str, size: dict[str, int], pretrained: bool) -> nn.Module:
+    """Call ``build`` with ``size`` if the network takes it, else without."""
+    ((key, pixels),) = size.items()
+    state = torch.get_rng_state()
+    try:
+        try:
+            return build(**size)
+        except TypeError as error:
+            if f"'{key}'" not in str(error):
+                raise
+            torch.set_rng_state(state)
+            return build()
+    except Exception as error:
+        advice = (
+            " Without network, leave out model.pretrained, or start from a file with init_from." if pretrained else ""
+        )
+        problem = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(
+            f"{what} cannot be built for images of {pixels} x {pixels} pixels: {problem}.{advice}"
+        ) from error
