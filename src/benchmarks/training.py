@@ -192,7 +192,7 @@ def measure(cfg: DictConfig, name: str, size: DictConfig, repeats: int, device: 
         trainer.fit(classifier, datamodule=data)
     rates = {who: values[1:] for who, values in turns.rates.items()}
     times = {who: [1000 / rate for rate in values] for who, values in rates.items()}
-    work = 3 * of_network(classifier.network, data.image_size)["flops_per_image"]
+    work = 3 * of_network(classifier.network, len(data.classes), data.image_size)["flops_per_image"]
 
     def scaled(who: str, amount: float) -> list[float]:
         return [amount * rate for rate in rates[who]]

@@ -76,7 +76,8 @@ def load(path: Path | str, trust: Iterable[str] = ()) -> Trained:
         raise ValueError(f"{file} has data.bits={bits!r}; expected 8 to 16.")
     channels = config.data.get("channels")
     with torch.random.fork_rng(devices=[]):  # initial weights must not use the caller's random numbers
-        network = build_network(config.model, len(checkpoint.classes), image_size, channels or 3)
+        classes = len(checkpoint.classes)
+        network = build_network(config.model, classes, image_size, channels or 3, pretrained=False)
     try:
         network.load_state_dict(checkpoint.weights)
     except RuntimeError as error:

@@ -135,13 +135,15 @@ def _results_of(trained: Trained, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name(node: Any) -> str:
-    """The name of a configuration node: the last part of its ``_target_``."""
-    return str(node.get("algorithm") or node.get("_target_", "unknown")).rpartition(".")[2]
+    """The name of what a configuration node builds: its own, or the last part of its ``_target_``."""
+    return str(node.get("algorithm") or node.get("name") or node.get("_target_", "unknown")).rpartition(".")[2]
 
 
 def _settings(node: Any) -> str:
     """A configuration node in words: its name and its settings."""
-    words = [f"{key} {value}" for key, value in node.items() if not key.startswith("_") and key != "algorithm"]
+    words = [
+        f"{key} {value}" for key, value in node.items() if not key.startswith("_") and key not in ("algorithm", "name")
+    ]
     return ", ".join([_name(node), *words])
 
 

@@ -23,7 +23,7 @@ from src.runs.hydra_versions import CONF
 from src.sweeps.jobs import how_to_finish
 from src.sweeps.multirun import SweepSummary  # and, by it, the resolvers that conf/*.yaml use
 
-_PATHS = ("ckpt", "resume", "images", "out", "eval", "sweep", "hydra.run.dir", "hydra.sweep.dir")
+_PATHS = ("ckpt", "init_from", "resume", "images", "out", "eval", "sweep", "hydra.run.dir", "hydra.sweep.dir")
 
 
 def run(main: Callable[[], Any]) -> None:

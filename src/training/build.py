@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -23,6 +24,7 @@ from src.training.callbacks.history import History
 from src.training.callbacks.interrupt import InterruptCheckpoint
 from src.training.callbacks.progress import ProgressBar
 from src.training.classifier import Classifier
+from src.training.initial import head_of, start_from
 
 _NOT_ABOUT_THE_RUN = (
     ".*does not have many workers",  # batches come from memory
@@ -73,30 +75,40 @@ def build_data(cfg: DictConfig) -> ImageDataModule:
     return data
 
 
-def build_network(model: DictConfig, num_classes: int, image_size: int, channels: int = 3) -> nn.Module:
-    """Build the backbone of a config's ``model``; ``image_size`` is passed only if the backbone accepts it,
-    ``channels`` only if they are not 3.
+def build_network(
+    model: DictConfig, num_classes: int, image_size: int, channels: int = 3, *, pretrained: bool = True
+) -> nn.Module:
+    """Build the backbone of a config's ``model``; of the numbers, it is passed those that it accepts.
+
+    Args:
+        channels: of the images.
+        pretrained: whether weights that ``model`` asks for are fetched; they need not be if others will replace them.
 
     Raises:
-        ValueError: the backbone does not accept ``channels``.
+        ValueError: the backbone does not accept a number of channels other than 3.
     """
-    grey = {} if channels == 3 else {"channels": channels}
-    try:
-        return instantiate(model, num_classes=num_classes, image_size=image_size, **grey)
-    except TypeError as error:
-        if "unexpected keyword argument 'channels'" in str(error):
-            raise ValueError(
-                f"data.channels is {channels}, but {model._target_} takes no argument channels: it expects 3."
-            ) from None
-        if "unexpected keyword argument 'image_size'" not in str(error):
-            raise
-        return instantiate(model, num_classes=num_classes, **grey)
+    own = {} if pretrained or not model.get("pretrained") else {"pretrained": False}
+    offered = {"num_classes": num_classes, "image_size": image_size, "channels": channels}
+    while True:
+        try:
+            return instantiate(model, **own, **offered)
+        except TypeError as error:
+            refused = [name for name in offered if f"unexpected keyword argument '{name}'" in str(error)]
+            if not refused:
+                raise
+            if refused == ["channels"] and channels != 3:
+                raise ValueError(
+                    f"data.channels is {channels}, but {model._target_} takes no argument channels: it expects 3."
+                ) from None
+            del offered[refused[0]]
 
 
 def _optimizer_factory(optim: DictConfig) -> Callable[..., torch.optim.Optimizer]:
     """Return a function from module to optimiser. A class, such as torch's own, gets the module's parameters."""
     factory = instantiate(optim, _partial_=True)
-    return (lambda module: factory(module.parameters())) if isinstance(factory.func, type) else factory
+    if not isinstance(factory.func, type):
+        return factory
+    return lambda module: factory(parameter for parameter in module.parameters() if parameter.requires_grad)
 
 
 def change_data(cfg: DictConfig, changes: Mapping[str, Any]) -> None:
@@ -142,14 +154,25 @@ def build_loss(cfg: DictConfig, num_classes: int) -> Callable[[Tensor, Tensor], 
     return loss
 
 
-def build_classifier(cfg: DictConfig, data: ImageDataModule) -> Classifier:
-    """The backbone of ``cfg.model``, initialised from torch's global generator, in its LightningModule.
+def build_classifier(cfg: DictConfig, data: ImageDataModule, *, resumed: bool = False) -> Classifier:
+    """The backbone of ``cfg.model``, initialised from torch's global generator or ``cfg.init_from``, in its
+    LightningModule.
+
+    Args:
+        resumed: whether a checkpoint will replace the initial weights, so that none are fetched.
 
     Raises:
-        ValueError: a setting is out of its range, or the backbone does not admit images of this size.
+        ValueError, FileNotFoundError: a setting is out of its range, the backbone does not admit images of this size,
+            or ``init_from`` does not fit it.
     """
+    network = build_network(cfg.model, len(data.classes), data.image_size, data.channels, pretrained=not resumed)
+    if cfg.get("init_from") and not resumed:
+        start_from(network, Path(cfg.init_from))
+    if (freeze := cfg.get("freeze")) not in (None, "backbone"):
+        raise ValueError(f"freeze is {freeze!r}; expected backbone, to train the head only, or null.")
     return Classifier(
-        build_network(cfg.model, len(data.classes), data.image_size, data.channels),
+        network,
+        trained=head_of(network) if freeze else "",
         optimizer=_optimizer_factory(cfg.optim),
         schedule=instantiate(cfg.schedule),
         classes=data.classes,

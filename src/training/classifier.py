@@ -89,6 +89,7 @@ class Classifier(L.LightningModule):
             can be used without its run folder and without data.
         seed: seed of the network's own random numbers in training (dropout, for example).
         loss: of training: logits ``[B, num_classes]`` and labels to their mean over images, a scalar.
+        trained: name of the only module of the network that is trained; "" for all. The rest stays in eval mode.
         channels_last: memory layout of the network and of the images.
         compile: whether to ``torch.compile`` the network, or a mode of ``COMPILE_MODES`` to compile it in.
         config: the run's configuration, plain values.
@@ -107,6 +108,7 @@ class Classifier(L.LightningModule):
         image_size: int,
         seed: int = 0,
         loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+        trained: str = "",
         channels_last: bool = True,
         compile: bool | str = False,
         config: Mapping[str, Any] | None = None,
@@ -123,6 +125,9 @@ class Classifier(L.LightningModule):
         if compile:
             log.info("compiling the network: the first step takes up to a minute")
             self.network.compile(mode=compile if isinstance(compile, str) else None)
+        self.trained = trained
+        if trained:
+            self.network.requires_grad_(False).get_submodule(trained).requires_grad_(True)
         self.optimizer = optimizer
         self.schedule = schedule
         self.seed = seed
@@ -145,6 +150,12 @@ class Classifier(L.LightningModule):
         """float images ``[B, 3, S, S]`` to logits ``[B, num_classes]``, in float32 or a higher precision."""
         logits = self.network(images.to(self.dtype).contiguous(memory_format=self.memory_format))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def train(self, mode: bool = True) -> "Classifier":
+        super().train(mode)
+        if self.trained:  # BatchNorm's averages and dropout belong to the frozen backbone
+            self.network.eval().get_submodule(self.trained).train(mode)
+        return self
 
     def on_train_start(self) -> None:
         # A checkpoint restores the rate for the run's former length; this run's length may differ.

@@ -1,7 +1,8 @@
-"""torch's optimisers, with a choice of the parameters that weight decay applies to."""
+"""torch's and timm's optimisers, with a choice of the parameters that weight decay applies to."""
 
 import inspect
 import math
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -32,13 +33,7 @@ def build_optimizer(
     Raises:
         ValueError: a setting is out of its range.
     """
-    if not (isinstance(lr, int | float) and 0 < lr < math.inf):
-        raise ValueError(f"optim.lr is {lr!r}; expected a learning rate above 0, such as 0.1.")
-    decay = settings.get("weight_decay", 0)
-    if not (isinstance(decay, int | float) and 0 <= decay < math.inf):
-        raise ValueError(f"optim.weight_decay is {decay!r}; expected 0 or more.")
-    if not isinstance(decay_norm_and_bias, bool):  # the string "no" would count as true
-        raise ValueError(f"optim.decay_norm_and_bias is {decay_norm_and_bias!r}; expected true or false.")
+    _check(lr, settings.get("weight_decay", 0), decay_norm_and_bias)
     if not isinstance(getattr(torch.optim, algorithm, None), type):
         raise ValueError(f"optim.algorithm is {algorithm!r}; expected the name of a class in torch.optim, such as SGD.")
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -52,3 +47,42 @@ def build_optimizer(
     if fused is None and "fused" in inspect.signature(cls).parameters:
         fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters) or None
     return cls(groups, lr=lr, **({} if fused is None else {"fused": fused}), **settings)
+
+
+def build_timm_optimizer(
+    module: nn.Module, *, name: str, lr: float, decay_norm_and_bias: bool = True, **settings: Any
+) -> torch.optim.Optimizer:
+    """Build an optimiser of timm for the parameters of ``module``.
+
+    Args:
+        module, lr, decay_norm_and_bias: see ``build_optimizer``.
+        name: as in ``timm.optim.list_optimizers()``, such as ``lamb``.
+        settings: further arguments of ``timm.optim.create_optimizer_v2`` and of the optimiser.
+
+    Raises:
+        ValueError: a setting is out of its range or unknown, or timm is not installed.
+    """
+    _check(lr, settings.get("weight_decay", 0), decay_norm_and_bias)
+    try:
+        from timm.optim import create_optimizer_v2, list_optimizers
+    except ImportError:
+        raise ValueError(f"The optimiser {name} needs timm; install it with: uv sync --extra timm") from None
+    names = [str(known) for known in list_optimizers()]
+    if name not in names:
+        near = get_close_matches(str(name), names, n=3) or names[:3]
+        raise ValueError(
+            f"timm has no optimiser {name!r}; expected one of its {len(names)}, such as {', '.join(near)}."
+        )
+    try:
+        return create_optimizer_v2(module, name, lr=lr, filter_bias_and_bn=not decay_norm_and_bias, **settings)
+    except TypeError as error:
+        raise ValueError(f"timm's optimiser {name} cannot be built with these settings of optim: {error}.") from None
+
+
+def _check(lr: Any, decay: Any, decay_norm_and_bias: Any) -> None:
+    if not (isinstance(lr, int | float) and 0 < lr < math.inf):
+        raise ValueError(f"optim.lr is {lr!r}; expected a learning rate above 0, such as 0.1.")
+    if not (isinstance(decay, int | float) and 0 <= decay < math.inf):
+        raise ValueError(f"optim.weight_decay is {decay!r}; expected 0 or more.")
+    if not isinstance(decay_norm_and_bias, bool):  # the string "no" would count as true
+        raise ValueError(f"optim.decay_norm_and_bias is {decay_norm_and_bias!r}; expected true or false.")

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.data.datamodule import ImageDataModule
@@ -99,12 +99,25 @@ def check_same_data(former: Results, found: dict[str, Any]) -> None:
         )
 
 
-def of_network(network: nn.Module, image_size: int, channels: int = 3) -> dict[str, int]:
-    """The number of parameters, and the FLOPs (twice the multiply-adds) of the forward pass of one image."""
+def of_network(network: nn.Module, num_classes: int, image_size: int, channels: int = 3) -> dict[str, int]:
+    """The number of parameters, and the FLOPs (twice the multiply-adds) of the forward pass of one image.
+
+    Raises:
+        ValueError: the network does not take an image ``[1, channels, S, S]`` to logits ``[1, num_classes]``.
+    """
     parameter = next(network.parameters())
     image = torch.zeros(1, channels, image_size, image_size, device=parameter.device)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        deepcopy(network).eval()(image)  # the copy of a compiled network is not compiled, and counts the same
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            logits = deepcopy(network).eval()(image)  # the copy of a compiled network is not, and counts the same
+        found = f"it returned {list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__}"
+    except Exception as error:
+        found = str(error).rstrip(".")
+    if found != f"it returned {[1, num_classes]}":
+        raise ValueError(
+            f"The model should take images [B, {channels}, {image_size}, {image_size}] to logits [B, {num_classes}]; "
+            f"for one image {found}."
+        )
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "flops_per_image": counter.get_total_flops(),

@@ -40,9 +40,9 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
         *(*images["images"].values(), data.image_size, data.image_size, len(data.classes)),
     )
     L.seed_everything(seed_of(cfg, "init"), workers=True, verbose=False)
-    classifier = build_classifier(cfg, data)
+    classifier = build_classifier(cfg, data, resumed=resumed is not None)
     trainer, history = build_run_trainer(cfg, folder, validates=len(data.val) > 0)
-    record(**summary.of_network(classifier.network, data.image_size, data.channels))
+    record(**summary.of_network(classifier.network, len(data.classes), data.image_size, data.channels))
 
     trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
     results = summary.of_training(trainer, history)

@@ -147,6 +147,7 @@ def test_every_optimizer_has_rates_of_its_own(train: Launch, tmp_path: Path) -> 
         ("sgd", 0.3, 0.3),
         ("adam", 0.003, 0.003),
     }
-    usual = {file.stem: OmegaConf.load(file).lr for file in (CONF / "optim").glob("*.yaml")}
+    files = [file for file in (CONF / "optim").glob("*.yaml") if file.stem not in ("custom", "timm")]
+    usual = {file.stem: OmegaConf.load(file).lr for file in files}
     with initialize_config_dir(str(CONF), version_base="1.3"):
         assert compose("train", ["experiment=optimizers"]).usual_lr == usual

@@ -1,4 +1,4 @@
-"""Optimisers: torch's own, built from their configs."""
+"""Optimisers: torch's own and timm's, built from their configs."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from src.models.simplecnn import SimpleCNN
-from src.training.optimizers import build_optimizer
+from src.training.optimizers import build_optimizer, build_timm_optimizer
 
 CONF = Path(__file__).parents[2] / "conf" / "optim"
 CLASSES = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
@@ -22,7 +22,7 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
 
 
-@pytest.mark.parametrize("name", [file.stem for file in CONF.glob("*.yaml")])
+@pytest.mark.parametrize("name", CLASSES)
 def test_every_config_builds_torchs_class_with_its_settings(network: nn.Module, name: str) -> None:
     conf = OmegaConf.load(CONF / f"{name}.yaml")
     optimizer = instantiate(conf)(network)
@@ -108,3 +108,47 @@ def test_a_setting_out_of_range_gets_a_sentence(settings: dict[str, Any], senten
     with pytest.raises(ValueError) as error:
         build_optimizer(nn.Linear(1, 1), **({"algorithm": "SGD", "lr": 0.1} | settings))
     assert str(error.value).startswith(sentence)
+
+
+def test_muon_steps_matrices_and_kernels_and_leaves_the_rest_to_adamw() -> None:
+    pytest.importorskip("timm")
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Flatten(), nn.Linear(576, 10))
+    optimizer = instantiate(OmegaConf.load(CONF / "muon.yaml"))(network)
+    nn.functional.cross_entropy(network(torch.randn(64, 3, 8, 8)), torch.arange(64) % 10).backward()
+    before = network[0].weight.detach().clone()
+    optimizer.step()
+    by_muon = {id(p) for p in network.parameters() if "momentum_buffer" in optimizer.state[p]}
+    assert by_muon == {id(network[0].weight), id(network[4].weight)}
+    assert all("exp_avg" in optimizer.state[p] for p in network.parameters() if id(p) not in by_muon)
+    # Orthogonal: the singular values of a step, which the gradient's are not, are about equal.
+    step, gradient = (network[0].weight.detach() - before).flatten(1), network[0].weight.grad.flatten(1)
+    spread = [torch.linalg.svdvals(matrix) for matrix in (step, gradient)]
+    assert spread[0][0] / spread[0][-1] < 3 < spread[1][0] / spread[1][-1]
+
+
+@pytest.mark.parametrize("name", ["lion", "muon"])
+def test_timms_own_have_a_config_with_its_settings(network: nn.Module, name: str) -> None:
+    pytest.importorskip("timm")
+    conf = OmegaConf.load(CONF / f"{name}.yaml")
+    optimizer = instantiate(conf)(network)
+    assert type(optimizer).__name__.lower() == name and len(optimizer.param_groups) == 1
+    assert {key: optimizer.param_groups[0][key] for key in ("lr", "weight_decay")} == {
+        "lr": conf.lr,
+        "weight_decay": conf.weight_decay,
+    }
+
+
+def test_any_optimiser_of_timm(network: nn.Module) -> None:
+    pytest.importorskip("timm")
+    lamb = build_timm_optimizer(network, name="lamb", lr=0.1, weight_decay=0.02, decay_norm_and_bias=False)
+    assert type(lamb).__name__ == "Lamb"
+    decayed = {id(p): group["weight_decay"] for group in lamb.param_groups for p in group["params"]}
+    assert decayed == {id(p): 0.02 if p.ndim > 1 else 0 for p in network.parameters()}
+    for settings, words in (
+        ({"name": "lamp", "lr": 0.1}, "timm has no optimiser 'lamp'; expected one of its"),
+        ({"name": "lamb", "lr": 0}, "optim.lr is 0; expected a learning rate above 0"),
+        ({"name": "lamb", "lr": 0.1, "speed": 2}, "timm's optimiser lamb cannot be built with these settings"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            build_timm_optimizer(network, **settings)  # type: ignore[arg-type]

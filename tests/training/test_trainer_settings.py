@@ -10,7 +10,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from omegaconf import OmegaConf
+from hydra import compose, initialize_config_dir
 from torch import nn
 
 from src.inference.load import load
@@ -275,7 +275,8 @@ def test_a_backbone_that_does_not_know_the_size_of_images(train: Launch, evaluat
 
 def test_the_size_of_images_is_passed_to_who_names_it() -> None:
     for name in ("simplecnn", "resnet10"):
-        model = OmegaConf.load(trust.CONF / "model" / f"{name}.yaml")
+        with initialize_config_dir(str(trust.CONF), version_base="1.3"):
+            model = compose(f"model/{name}").model
         assert build_network(model, 3, 8)(torch.zeros(2, 3, 8, 8)).shape == (2, 3)
 
 

@@ -1,0 +1,67 @@
+"""Starting from trained weights, and training the head only."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from src.models.simplecnn import SimpleCNN
+from src.training.initial import head_of, start_from
+
+Launch = Callable[..., Any]
+
+
+def network(num_classes: int = 10, seed: int = 0) -> SimpleCNN:
+    torch.manual_seed(seed)
+    return SimpleCNN(num_classes=num_classes, image_size=8)
+
+
+def test_every_kind_of_file(finished: Any, tmp_path: Path) -> None:
+    weights = {
+        name.removeprefix("network."): value.contiguous()
+        for name, value in finished.checkpoint("best")["state_dict"].items()
+        if name.startswith("network.")
+    }
+    save_file(weights, tmp_path / "a.safetensors")
+    torch.save(weights, tmp_path / "a.pt")
+    torch.save({"state_dict": {f"module.{name}": value for name, value in weights.items()}}, tmp_path / "b.pth")
+    for path in (finished.folder, finished.folder / "checkpoints" / "best.ckpt", *sorted(tmp_path.iterdir())):
+        own = network(seed=1)
+        start_from(own, path)
+        assert all(torch.equal(value, weights[name]) for name, value in own.state_dict().items()), path
+
+
+def test_a_head_for_other_classes_is_new(finished: Any, caplog: pytest.LogCaptureFixture) -> None:
+    own = network(num_classes=3, seed=1)
+    start_from(own, finished.folder)
+    assert torch.equal(own.conv1.weight, finished.checkpoint("best")["state_dict"]["network.conv1.weight"])
+    assert torch.equal(own.fc.weight, network(num_classes=3, seed=1).fc.weight)
+    assert "The head (fc.bias, fc.weight) starts anew" in caplog.text
+
+
+def test_weights_of_another_network_and_other_files_get_a_sentence(finished: Any, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    with pytest.raises(ValueError, match=r"are of another network than model: 1 do not fit, such as conv1.weight\."):
+        start_from(SimpleCNN(num_classes=10, image_size=8, channels=1), finished.folder)
+    (tmp_path / "a.pt").write_text("weights")
+    with pytest.raises(ValueError, match=r"is no file of weights"):
+        start_from(network(), tmp_path / "a.pt")
+    with pytest.raises(FileNotFoundError, match=r"to start from \(init_from\)\.$"):
+        start_from(network(), tmp_path / "b.pt")
+
+
+def test_a_frozen_backbone_keeps_weights_and_averages(train: Launch) -> None:
+    first = train("model.norm=batch", "trainer.max_epochs=1")
+    tuned = train("model.norm=batch", f"init_from={first.folder}", "freeze=backbone", "trainer.max_epochs=1",
+                  "callbacks=signals", "optim.lr=0.01")  # fmt: skip
+    assert tuned.code == 0, tuned.err
+    before, after = first.checkpoint("best")["state_dict"], tuned.checkpoint("last")["state_dict"]
+    moved = {name for name in before if name.startswith("network.") and not torch.equal(before[name], after[name])}
+    assert moved == {"network.fc.weight", "network.fc.bias"}
+
+
+def test_the_head_is_the_last_layer() -> None:
+    assert head_of(network()) == "fc"
