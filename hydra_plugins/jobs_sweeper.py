@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class JobsSweeper(Sweeper):
-    """Launch the batches of jobs of ``src.sweeps.design.batches``, one after the other.
+    """Launch the batches of jobs of ``src.sweeps.sequential.batches``, one after the other.
 
     Args:
         params: overrides that sweep, by key, as in Hydra's own sweeper; the command's come after them.
@@ -28,7 +28,7 @@ class JobsSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        from src.sweeps.design import batches
+        from src.sweeps.sequential import batches
 
         assert self.config is not None and self.launcher is not None
         OmegaConf.save(self.config, Path(self.config.hydra.sweep.dir) / "multirun.yaml")

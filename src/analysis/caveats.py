@@ -12,6 +12,7 @@ from src.analysis.variation import never_varied
 from src.runs.escaping import printable
 from src.runs.identity import CONTENT
 from src.runs.question import Question
+from src.sweeps.always_valid import decide, interval
 
 
 def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -172,6 +173,23 @@ def _devices(runs: pd.DataFrame) -> Iterator[str]:
     if len(counts) > 1:
         parts = ", ".join(f"{count} on {device}" for device, count in counts.items())
         yield f"Seconds and images/s are not comparable: {parts}."
+
+
+def until_decided(effects: pd.DataFrame, smallest_effect: float | None) -> list[str]:
+    """A sentence per comparison of a sweep whose seeds were added until it was decided, with its interval that holds in
+    spite of that, see ``src.sweeps.always_valid``."""
+    found = []
+    for _, effect in effects.iterrows():
+        if differences := list(map(float, effect.differences)):
+            low, high = (100 * bound for bound in interval(differences))
+            name = f"{effect.factor} {level_name(effect.level)} against {level_name(effect.baseline)}"
+            found.append(
+                "Seeds were added until the comparison was decided, so the intervals and p-values of this page are too "
+                f"good. {name}: [{low:+.1f}, {high:+.1f}] points is the 95 % interval that holds however often one "
+                f"looks (e-value, Gönen et al. 2005), over {len(differences)} seeds: "
+                f"{decide(differences, smallest_effect)}."
+            )
+    return found
 
 
 def at_grid_edge(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list[str]:

@@ -35,12 +35,12 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
 
     Returns:
         ``sweep`` (name), ``job`` (its overrides), ``folder`` (None for one that never started), ``status`` (see
-        ``Job``), ``error`` and, from results.json: ``seed``, ``fingerprint``, the metrics by their names
-        (accuracies 0 to 1), ``parameters``, ``flops_per_image`` (forward), ``seconds``, ``images_per_second``,
-        ``epochs_done``, ``verdict``, ``classes``, ``by_class`` (test accuracy by class), ``commit``, ``modified``,
-        ``diff``, ``revisions`` (how many trained it), ``versions``, ``settings`` and ``choices`` (see
-        ``src.runs.identity``), ``asked`` (a ``Question``), if known; then every factor by its name, which
-        ``attrs["factors"]`` lists.
+        ``Job``), ``error`` and, from results.json: ``seed``, ``fingerprint``, the metrics by their names (accuracies 0
+        to 1), ``parameters``, ``flops_per_image`` (forward), ``seconds``, ``images_per_second``, ``epochs_done``,
+        ``verdict``, ``classes``, ``by_class`` (test accuracy by class), ``commit``, ``modified``, ``diff``,
+        ``revisions`` (how many trained it), ``versions``, ``settings`` and ``choices`` (see ``src.runs.identity``),
+        ``asked`` (a ``Question``), ``until`` (whether seeds were added until it was decided), if known; then every
+        factor by its name, which ``attrs["factors"]`` lists.
 
     Raises:
         FileNotFoundError: there is no run folder in one of them.
@@ -68,6 +68,7 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
             row |= {name: revision.get(name) for name in ("commit", "modified", "diff")}
             row |= {"revisions": len(results.get("revisions", ())), "versions": results.get("versions", {})}
             row |= {"settings": run.settings, "choices": run.choices, "asked": _asked(results)}
+            row["until"] = bool(results.get("config", {}).get("until"))
             row["fingerprint"] = identity.fingerprint(run.settings) if run.settings else None
             rows.append(row | results.get("metrics", {}))
             runs.append(run)

@@ -23,6 +23,8 @@ NEUTRAL = {
     "trust": "what may be built, not what is",
     "sweep": "a name",
     "design": "which other runs there are",
+    "until": "as design",
+    "max_seeds": "as design",
     "on_conflict": "what to do about a folder's former run",
     "on_code_change": "what to do about a sweep's former code",
     "checkpoint_minutes": "a resumed run equals an uninterrupted one, whenever it was saved",

@@ -1,6 +1,6 @@
 """The jobs of a multirun: every combination of the values given, or one change at a time around a recipe."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -10,13 +10,8 @@ from omegaconf import DictConfig
 _RECIPE = {"leave_one_out": 0, "add_one_in": -1}  # the place of the recipe among the values of a key
 
 
-def batches(config: DictConfig) -> Iterator[list[list[str]]]:
-    """The overrides of a multirun's jobs, in batches to be launched one after the other."""
-    yield jobs_of(config)
-
-
-def jobs_of(config: DictConfig) -> list[list[str]]:
-    """The overrides of every job of a multirun, ``key=value`` each.
+def values_of(config: DictConfig) -> dict[str, list[str]]:
+    """The values that a multirun gives, by key; a repeated key keeps its first position and its last values.
 
     Args:
         config: the multirun's, with Hydra's node.
@@ -25,7 +20,7 @@ def jobs_of(config: DictConfig) -> list[list[str]]:
         HydraException: an override gives an interval instead of values.
     """
     settings = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    values: dict[str, list[str]] = {}  # by key; a repeated key keeps its first position and its last value
+    values: dict[str, list[str]] = {}
     for override in OverridesParser.create().parse_overrides([*settings, *config.hydra.overrides.task]):
         if not override.is_sweep_override():
             values[override.get_key_element()] = [override.get_value_element_as_str()]
@@ -33,8 +28,19 @@ def jobs_of(config: DictConfig) -> list[list[str]]:
             values[override.get_key_element()] = list(override.sweep_string_iterator())
         else:
             raise HydraException(f"{override.input_line} gives an interval; expected values, as in key=1,2,3.")
+    return values
+
+
+def jobs_of(config: DictConfig, seeds: Sequence[int] | None = None) -> list[list[str]]:
+    """The overrides of every job of a multirun, ``key=value`` each.
+
+    Args:
+        config: see ``values_of``, which may raise.
+        seeds: instead of those given.
+    """
+    values = values_of(config) | ({} if seeds is None else {"seed": list(map(str, seeds))})
     place = _RECIPE.get(config.hydra.runtime.choices.get("design"))
-    arms = [{}] if place is None else one_at_a_time({key: values[key] for key in values if not _is_seed(key)}, place)
+    arms = [{}] if place is None else one_at_a_time({key: values[key] for key in values if not is_seed(key)}, place)
     jobs = [job for arm in arms for job in product(*(values | arm).values())]
     return [[f"{key}={value}" for key, value in zip(values, job, strict=True)] for job in jobs]
 
@@ -49,5 +55,6 @@ def one_at_a_time(values: Mapping[str, Sequence[str]], place: int) -> list[dict[
     return [recipe, *(recipe | change for change in changes)]
 
 
-def _is_seed(key: str) -> bool:
+def is_seed(key: str) -> bool:
+    """Whether a key is the seed, or that of one source of variation."""
     return key == "seed" or key.startswith("seeds.")

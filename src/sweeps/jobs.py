@@ -80,9 +80,13 @@ def record_launch(sweep: Path, overrides: Sequence[str], asked: Mapping[str, Seq
     sweep.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep / ".sweep.json.lock"):
         launches = _launches(sweep)
-        launch = {"command": launch_command(sweep, overrides), "jobs": {name: list(job) for name, job in asked.items()}}
+        jobs = {name: list(job) for name, job in asked.items()}
+        launch: Launch = {"command": launch_command(sweep, overrides), "jobs": jobs}
         if launch not in launches:
-            write_json(sweep / "sweep.json", {"schema": SCHEMA_VERSION, "launches": [*launches, launch]})
+            same = [other for other in launches if other["command"] == launch["command"]]
+            launch["jobs"] = {name: job for other in [*same, launch] for name, job in other["jobs"].items()}
+            others = [other for other in launches if other not in same]
+            write_json(sweep / "sweep.json", {"schema": SCHEMA_VERSION, "launches": [*others, launch]})
 
 
 def jobs(sweep: Path) -> list[Job]:

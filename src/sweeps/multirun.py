@@ -5,10 +5,11 @@ A launcher's processes import this module before they compose a job's configurat
 
 import os
 import sys
+from contextlib import suppress
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -37,6 +38,7 @@ class SweepSummary(Callback):
     exit with 1 unless all jobs of this launch completed."""
 
     sweep: Path | None = None  # of this process's latest launch
+    current: ClassVar["SweepSummary"]  # of that launch
 
     def __init__(self) -> None:
         self.asked: dict[str, list[str]] = {}  # overrides of this launch's jobs, by folder name
@@ -50,7 +52,7 @@ class SweepSummary(Callback):
         # Under "uv run", Ray would also start its workers with "uv run", in a folder without a project.
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         clear_cache()  # images may have changed since this process read them
-        SweepSummary.sweep = Path(config.hydra.sweep.dir)
+        SweepSummary.sweep, SweepSummary.current = Path(config.hydra.sweep.dir), self
         _split(config, "resume", "resume continues one run, without --multirun")
         try:
             check_stays_within(Path(config.hydra.sweep.dir))  # before Hydra writes there
@@ -77,15 +79,26 @@ class SweepSummary(Callback):
         # Hydra composes every job's config from the overrides recorded here.
         with read_write(config.hydra):
             config.hydra.overrides.hydra.append(f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]")
-        if config.hydra.runtime.choices["hydra/sweeper"] in ("basic", "jobs"):  # others choose jobs during the sweep
-            sweep = Path(config.hydra.sweep.dir)
-            self.asked = _grid(config, fixed)
-            try:
-                record_launch(sweep, overrides, self.asked)
-                for name in self.asked:
-                    refusal_file(sweep / name).unlink(missing_ok=True)
-            except OSError as error:  # Hydra would only warn
-                raise SystemExit(sentence(error)) from None
+        self.command, self.fixed = overrides, fixed
+        if config.hydra.runtime.choices["hydra/sweeper"] == "basic":  # others choose jobs during the sweep
+            with suppress(HydraException):  # Hydra reports it
+                self.request(config, jobs_of(config))
+
+    def request(self, config: DictConfig, jobs: list[list[str]]) -> list[list[str]]:
+        """Record jobs, the overrides of each, as requested by this launch.
+
+        Returns:
+            ``jobs``.
+        """
+        sweep = Path(config.hydra.sweep.dir)
+        self.asked |= (named := _names(config, jobs, self.fixed))
+        try:
+            record_launch(sweep, self.command, self.asked)
+            for name in named:
+                refusal_file(sweep / name).unlink(missing_ok=True)
+        except OSError as error:  # Hydra would only warn
+            raise SystemExit(sentence(error)) from None
+        return jobs
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         if (job := concurrent_job_name(config.hydra)) is not None:
@@ -128,12 +141,8 @@ def _split(config: DictConfig, key: str, why: str, *options: str) -> None:
             raise SystemExit(f"{why}: {'; '.join(commands)}")
 
 
-def _grid(config: DictConfig, fixed: list[str]) -> dict[str, list[str]]:
-    """Overrides of a multirun's jobs by folder name, in Hydra's order; empty if Hydra will refuse them."""
-    try:
-        grid = jobs_of(config)
-    except HydraException:
-        return {}
+def _names(config: DictConfig, grid: list[list[str]], fixed: list[str]) -> dict[str, list[str]]:
+    """Overrides of a multirun's jobs by folder name, in their order; empty if Hydra will refuse them."""
     if not _composes(config, grid):
         return {}
     requested = {}

@@ -1,5 +1,6 @@
 """What must be said before a conclusion."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 
 from src.analysis.caveats import caveats
 from src.analysis.effects import without_repetitions
+from src.analysis.page.contents import page_of
 from src.analysis.table import load_runs, varying_factors
 from tests.made_up import write_grid, write_run
 
@@ -71,3 +73,15 @@ def test_a_setting_that_equals_the_seed_is_told(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         write_run(tmp_path, 0.5, seed=seed, **{"data.fold": seed})
     assert "Along with the seed changes data.fold" in said(tmp_path)
+
+
+def test_seeds_that_were_added_until_all_was_clear_are_told_with_an_interval_that_allows_for_it(tmp_path: Path) -> None:
+    for seed, luck in ((1, 0.0), (2, 0.01), (3, 0.02), (4, 0.0), (5, -0.01)):
+        for optim, gain in (("sgd", 0.0), ("adam", 0.1 + luck / 2)):
+            folder = write_run(tmp_path, 0.5 + luck + gain, optim=optim, seed=seed)
+            results = json.loads((folder / "results.json").read_text())
+            results["config"]["until"] = "decided"
+            (folder / "results.json").write_text(json.dumps(results))
+    first = page_of("decided", load_runs(tmp_path)).caveats[0]
+    assert "Seeds were added until the comparison was decided" in first
+    assert "optim adam against sgd: [+8.8, +11.6] points" in first and first.endswith("over 5 seeds: differs.")

@@ -1,0 +1,59 @@
+"""Seeds that are added until a comparison is decided."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from src.sweeps.jobs import jobs
+from src.sweeps.sequential import Comparison, goes_on
+from tests.made_up import write_run
+
+Launch = Callable[..., Any]
+COMMON = ("--multirun", "sweep=s", "until=decided", "logger=none", "callbacks=none", "data.val_size=0")
+SMALL = (*COMMON, "data.train_size=100", "data.batch_size=100", "trainer.max_epochs=1", "data.device=auto,cpu")
+
+
+def test_seeds_are_added_until_the_limit(train: Launch, tmp_path: Path) -> None:
+    run = train(*SMALL, "seed=7,8", "max_seeds=5")
+    assert run.code == 0 and "10 of 10 jobs completed." in run.out
+    looks = [line for line in run.out.splitlines() if line.startswith("until=decided")]
+    assert [line.rpartition(" ")[2] for line in looks] == ["undecided."] * 2
+    assert "data.device cpu against auto after 5 seeds: +0.00 points" in looks[-1]
+    sweep = tmp_path / "logs/train/sweeps/s"
+    assert {job.results["seed"] for job in jobs(sweep)} == {7, 8, 9, 10, 11}
+    (launch,) = json.loads((sweep / "sweep.json").read_text())["launches"]
+    assert len(launch["jobs"]) == 10
+
+
+def test_what_is_to_be_decided_must_be_clear(train: Launch) -> None:
+    unclear = train(*COMMON, "optim=sgd,adam", "aug=none,basic")
+    assert unclear.code == 1 and "state which, as in primary.factor=optim" in unclear.err
+    assert "Swept are optim, aug." in unclear.err
+    few = train(*COMMON, "optim=sgd,adam", "max_seeds=3")
+    assert few.code == 1 and "max_seeds is 3; expected a whole number, 4 or more." in few.err
+
+
+def asked_of(sweep: Path, last: str) -> dict[str, list[str]]:
+    """Four seeds of a recipe, of Adam in its place, and of another change to it; Adam's last run has a status."""
+    asked = {}
+    for seed in (1, 2, 3, 4):
+        for optim, aug, lost in (("sgd", "basic", 0.0), ("adam", "basic", 0.1 + seed / 100), ("sgd", "none", 0.4)):
+            status = last if (optim, seed) == ("adam", 4) else "completed"
+            folder = write_run(sweep, 0.9 - lost, seed=seed, optim=optim, aug=aug, status=status)
+            asked[folder.name] = [f"optim={optim}", f"aug={aug}", f"seed={seed}"]
+    return asked
+
+
+def test_a_comparison_is_of_runs_that_differ_in_it_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = Comparison("optim", ("sgd", "adam"), "test/accuracy", None)
+    assert not goes_on(tmp_path, asked_of(tmp_path, "completed"), comparison)
+    assert "optim adam against sgd after 4 seeds: -12.50 points" in capsys.readouterr().out
+
+
+def test_a_job_that_failed_ends_the_adding_of_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    comparison = Comparison("optim", ("sgd", "adam"), "test/accuracy", None)
+    assert not goes_on(tmp_path, asked_of(tmp_path, "failed"), comparison)
+    assert "after 3 seeds" in (told := capsys.readouterr().out) and "undecided" in told
