@@ -65,7 +65,7 @@ def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
     if started != processes and (started > 1 or nodes > 1):
         raise ValueError(
             f"trainer.devices and trainer.num_nodes={nodes} ask for {processes} processes, but {started} started: "
-            "start trainer.devices of them on each machine with torchrun or srun (README, Many jobs, many machines)."
+            "start trainer.devices of them on each machine with torchrun or srun (src/sweeps/README.md)."
         )
     if started < processes and "forkserver" not in multiprocessing.get_all_start_methods():  # Windows
         raise ValueError(
