@@ -14,8 +14,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 _PREPARED = ["tests.conftest", "src.training.build", "src.training.record", "src.data.digits", "src.models.simplecnn"]
 
-_server = multiprocessing.get_context("forkserver")
-
 
 def start(cwd: Path, *arguments: str, fault: Callable[[], None] | None = None) -> BaseProcess:
     """Launch in ``cwd``; what is printed is added to the file ``out`` there.
@@ -26,8 +24,9 @@ def start(cwd: Path, *arguments: str, fault: Callable[[], None] | None = None) -
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT)  # for the process that is forked from, if it is started now
     try:
-        _server.set_forkserver_preload(_PREPARED)
-        process = _server.Process(target=_train, args=(cwd, arguments, fault))
+        server = multiprocessing.get_context("forkserver")
+        server.set_forkserver_preload(_PREPARED)
+        process = server.Process(target=_train, args=(cwd, arguments, fault))
         process.start()
     finally:
         os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)

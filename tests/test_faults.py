@@ -4,7 +4,6 @@ import io
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 import time
@@ -23,6 +22,8 @@ from src.sweeps.jobs import Job, jobs
 from src.training.classifier import Classifier
 from tests.conftest import TINY, Run
 from tests.launched import run, start
+
+resource = pytest.importorskip("resource", reason="kills, forks and limits processes, as POSIX systems can")
 
 # Three jobs of two epochs, of four batches each, saved after every batch.
 SWEEP = (
@@ -58,7 +59,15 @@ def trained(cwd: Path) -> dict[str, Any]:
         result = Run(0, "", "", job.folder)
         found[job.name] = (result.trained(), result.results["metrics"], result.results["best_epoch"])
         kept = sorted(file.name for file in job.folder.rglob("*") if file.is_file() and ".hydra" not in file.parts)
-        assert kept == [".lock", "best.ckpt", "last.ckpt", "metrics.csv", "results.json", "train.log"]
+        assert kept == [
+            ".lock",
+            "best.ckpt",
+            "last.ckpt",
+            "metrics.csv",
+            "results.json",
+            "test_outcomes.npz",
+            "train.log",
+        ]
     return found
 
 

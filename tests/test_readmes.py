@@ -40,7 +40,7 @@ def jobs(arguments: list[str]) -> Iterator[list[str]]:
     are all set in the same way, the first value."""
     overrides = OverridesParser.create().parse_overrides([a for a in arguments if a != "--multirun"])
     values = [
-        [f"{o.key_or_group}={value}" for value in o.sweep_string_iterator()] if o.is_sweep_override() else [o.input_line]
+        [f"{o.key_or_group}={v}" for v in o.sweep_string_iterator()] if o.is_sweep_override() else [o.input_line]
         for o in overrides
     ]
     choices = [len(v) for o, v in zip(overrides, values, strict=True) if (ROOT / "conf" / o.key_or_group).is_dir()]

@@ -24,6 +24,10 @@ from src.runs.outcomes import load_outcomes
 from tests.conftest import Run
 from tests.launched import ROOT
 
+pytestmark = pytest.mark.skipif(
+    "forkserver" not in multiprocessing.get_all_start_methods(), reason="this system starts no training processes"
+)
+
 Launch = Callable[..., Any]
 
 # 5 batches an epoch, the last one of 15 images, shared 8 to 7; 359 test images, shared 180 to 179.
