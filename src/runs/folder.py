@@ -224,7 +224,16 @@ class RunFolder:
         write_json(self.results_file, self.results() | changes)
 
 
+def signed(metrics: Mapping[str, float], score: str) -> float | None:
+    """The metric that the setting ``score`` names, so that higher is better: minus the loss for "-val/loss"."""
+    value = metrics.get(score.removeprefix("-"))
+    return -value if value is not None and score.startswith("-") else value
+
+
 def score(results: Mapping[str, Any]) -> float:
-    """The value that a sweep optimises: accuracy, 0 to 1, on the validation set if there is one, else the test set."""
-    metrics = results["metrics"]
-    return metrics.get("val/accuracy", metrics["test/accuracy"])
+    """The value that a sweep optimises, by the run's setting ``score``: of the validation set if there is one, else
+    its counterpart of the test set."""
+    name = results.get("config", {}).get("score", "val/accuracy")
+    value = signed(results["metrics"], name)
+    value = signed(results["metrics"], name.replace("val/", "test/")) if value is None else value
+    return results["metrics"]["test/accuracy"] if value is None else value

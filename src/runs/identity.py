@@ -69,7 +69,7 @@ _NULL_IS_ABSENT = ("data", "trainer")  # our code and Lightning's; elsewhere a c
 
 # Settings that are younger than some recorded runs, and what those runs did, by the model or for all.
 _FORMERLY: dict[str, dict[str, Any]] = {
-    "": {"loss._target_": "torch.nn.CrossEntropyLoss"},
+    "": {"loss._target_": "torch.nn.CrossEntropyLoss", "score": "val/accuracy"},
     "src.models.resnet.": {
         "model.activation": "relu",
         "model.zero_init_residual": False,
@@ -255,11 +255,12 @@ def _null_or_absent(key: str, values: list[Any]) -> list[Any]:
 
 def _choices(group: str, runs: Sequence[Run]) -> list[str]:
     """The choice of a group in each run; of choices with equal settings (``trainer=cpu`` and ``auto``), the first."""
+    nothing = "none" if any(group in run.choices for run in runs) else ABSENT  # a choice without settings
     first: dict[str, str] = {}
     found = []
     for run in runs:
         own = {key: value for key, value in _essence(run.settings).items() if key.split(".")[0] == group}
-        found.append(first.setdefault(_canonical(own), run.choices.get(group, ABSENT)))
+        found.append(first.setdefault(_canonical(own), run.choices.get(group, ABSENT if own else nothing)))
     return found
 
 

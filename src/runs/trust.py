@@ -15,6 +15,8 @@ TRAINING_ONLY = (
     "optim",
     "schedule",
     "loss",
+    "average",
+    "metrics",
     "trainer",
     "callbacks",
     "logger",

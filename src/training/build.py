@@ -2,6 +2,7 @@
 
 import ctypes
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,10 +12,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import StochasticWeightAveraging
+from lightning.pytorch.callbacks import EarlyStopping, StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder
@@ -88,19 +90,41 @@ def build_network(
         ValueError: the backbone does not accept a number of channels other than 3.
     """
     own = {} if pretrained or not model.get("pretrained") else {"pretrained": False}
-    offered = {"num_classes": num_classes, "image_size": image_size, "channels": channels}
-    while True:
-        try:
-            return instantiate(model, **own, **offered)
-        except TypeError as error:
-            refused = [name for name in offered if f"unexpected keyword argument '{name}'" in str(error)]
-            if not refused:
-                raise
-            if refused == ["channels"] and channels != 3:
-                raise ValueError(
-                    f"data.channels is {channels}, but {model._target_} takes no argument channels: it expects 3."
-                ) from None
-            del offered[refused[0]]
+    network, refused = _instantiate(
+        model, {"num_classes": num_classes, "image_size": image_size, "channels": channels}, **own
+    )
+    if "channels" in refused and channels != 3:
+        raise ValueError(f"data.channels is {channels}, but {model._target_} takes no argument channels: it expects 3.")
+    return network
+
+
+def _instantiate(node: DictConfig, offered: dict[str, Any], **arguments: Any) -> tuple[Any, list[str]]:
+    """Build ``node`` with those ``offered`` arguments that it accepts; return also the names of the others."""
+    try:
+        return instantiate(node, **arguments, **offered), []
+    except (TypeError, ValueError) as error:  # the latter from torchmetrics
+        unexpected = "nexpected keyword argument" in str(error)
+        refused = [name for name in offered if unexpected and re.search(f"['`]{name}['`]", str(error))]
+        if not refused:
+            raise
+    built, others = _instantiate(node, {name: offered[name] for name in offered if name not in refused}, **arguments)
+    return built, [*refused, *others]
+
+
+def build_metrics(cfg: DictConfig, num_classes: int) -> dict[str, Metric]:
+    """The metrics of ``cfg.metrics`` by name, of logits ``[B, num_classes]`` and int64 labels ``[B]``.
+
+    Raises:
+        ValueError: one is no Metric of torchmetrics, or has a name that is taken.
+    """
+    metrics = {}
+    for name, node in (cfg.get("metrics") or {}).items():
+        metrics[name], _ = _instantiate(node, {"num_classes": num_classes})
+        if name in ("loss", "accuracy") or not isinstance(metrics[name], Metric):
+            raise ValueError(
+                f"metrics.{name} is {node}; expected a Metric of torchmetrics, not called loss or accuracy."
+            )
+    return metrics
 
 
 def _optimizer_factory(optim: DictConfig) -> Callable[..., torch.optim.Optimizer]:
@@ -179,6 +203,7 @@ def build_classifier(cfg: DictConfig, data: ImageDataModule, *, resumed: bool = 
         image_size=data.image_size,
         seed=cfg.seed,
         loss=build_loss(cfg, len(data.classes)),
+        metrics=build_metrics(cfg, len(data.classes)),
         channels_last=cfg.channels_last,
         compile=cfg.compile,
         config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]
@@ -280,8 +305,8 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
     """Build the trainer of a run that is recorded in ``folder``, and the callback with its history.
 
     Args:
-        validates: whether there is a validation set. The best epoch has the highest validation accuracy; without
-            a validation set it is the last epoch.
+        validates: whether there is a validation set. The best epoch has the highest score; without a validation
+            set it is the last epoch.
 
     Raises:
         ValueError: see ``check_trainer`` and ``Checkpoints``; or there is a validation set that some epoch would not
@@ -299,8 +324,12 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
             raise ValueError(f"trainer.{name} is 0; expected at least one batch, or null for all.")
     history = History(folder.metrics_file)
     files = CheckpointFiles(folder)
-    checkpoints = Checkpoints(files, "val/accuracy" if validates else None, cfg.get("checkpoint_minutes"))
-    watchers = [instantiate(callback) for callback in (cfg.get("callbacks") or {}).values() if callback is not None]
+    score = cfg.get("score", "val/accuracy") if validates else None
+    checkpoints = Checkpoints(files, score, cfg.get("checkpoint_minutes"))
+    nodes = [*(cfg.get("callbacks") or {}).values(), cfg.get("average") or None]
+    watchers = [instantiate(node) for node in nodes if node is not None]
+    if not validates and any(isinstance(watcher, EarlyStopping) for watcher in watchers):
+        raise ValueError("Early stopping needs validation images, and data.val_size is 0: set data.val_size=0.1.")
     if any(isinstance(watcher, StochasticWeightAveraging) for watcher in watchers):
         raise ValueError(
             "StochasticWeightAveraging puts its average in place once all epochs are validated and saved, so that no "

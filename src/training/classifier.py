@@ -23,6 +23,7 @@ from src.training.schedules import Schedule
 
 log = logging.getLogger(__name__)
 
+STAGES = ("val", "test")
 COMPILE_MODES = ("reduce-overhead", "max-autotune")  # with CUDA graphs; and with the fastest of several kernels
 
 
@@ -89,6 +90,7 @@ class Classifier(L.LightningModule):
             can be used without its run folder and without data.
         seed: seed of the network's own random numbers in training (dropout, for example).
         loss: of training: logits ``[B, num_classes]`` and labels to their mean over images, a scalar.
+        metrics: more metrics of validation and test by name, of logits and labels; each stage gets copies.
         trained: name of the only module of the network that is trained; "" for all. The rest stays in eval mode.
         channels_last: memory layout of the network and of the images.
         compile: whether to ``torch.compile`` the network, or a mode of ``COMPILE_MODES`` to compile it in.
@@ -108,6 +110,7 @@ class Classifier(L.LightningModule):
         image_size: int,
         seed: int = 0,
         loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
+        metrics: Mapping[str, Metric] | None = None,
         trained: str = "",
         channels_last: bool = True,
         compile: bool | str = False,
@@ -136,6 +139,12 @@ class Classifier(L.LightningModule):
         self.fit_metrics = StageMetrics(len(classes))
         self.val_metrics = StageMetrics(len(classes))
         self.test_metrics = StageMetrics(len(classes))
+        self.more_metrics = nn.ModuleDict(
+            {
+                stage: nn.ModuleDict({name: metric.clone() for name, metric in (metrics or {}).items()})
+                for stage in STAGES
+            }
+        )
         self.test_images = ImageOutcomes(len(classes))
         self.outcomes: Outcomes | None = None  # of the latest test
         # The number of optimiser steps before the latest validation, and the weights that it validated.
@@ -267,6 +276,9 @@ class Classifier(L.LightningModule):
         images, labels = batch
         logits = self(images)
         self._record(stage, metrics, cross_entropy(logits, labels), logits, labels)
+        for name, metric in self.more_metrics[stage].items():  # type: ignore[operator]
+            metric.update(logits, labels)
+            self.log(f"{stage}/{name}", metric, on_step=False, on_epoch=True)
         return logits
 
     def _record(self, stage: str, metrics: StageMetrics, loss: Tensor, logits: Tensor, labels: Tensor) -> None:

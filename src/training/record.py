@@ -10,7 +10,7 @@ import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import EarlyStopping, Timer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -22,7 +22,7 @@ from src.runs import identity
 from src.runs.command import command, shell_word
 from src.runs.escaping import printable
 from src.runs.file_schema import Results
-from src.runs.folder import RunFolder
+from src.runs.folder import RunFolder, signed
 from src.runs.provenance import device_name, keep_revision, versions
 from src.runs.question import question_of
 from src.runs.trust import TRAINING_ONLY, trust_override
@@ -105,8 +105,8 @@ def of_network(network: nn.Module, num_classes: int, image_size: int, channels: 
     Raises:
         ValueError: the network does not take an image ``[1, channels, S, S]`` to logits ``[1, num_classes]``.
     """
-    parameter = next(network.parameters())
-    image = torch.zeros(1, channels, image_size, image_size, device=parameter.device)
+    device = next((parameter.device for parameter in network.parameters()), None)
+    image = torch.zeros(1, channels, image_size, image_size, device=device)
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             logits = deepcopy(network).eval()(image)  # the copy of a compiled network is not, and counts the same
@@ -124,12 +124,13 @@ def of_network(network: nn.Module, num_classes: int, image_size: int, channels: 
     }
 
 
-def of_training(trainer: L.Trainer, history: History) -> dict[str, Any]:
+def of_training(trainer: L.Trainer, history: History, score: str) -> dict[str, Any]:
     """The results of training. The metrics are those of the best epoch (the first on a tie), as in best.ckpt."""
     rows = history.rows
     if not rows:
         raise ValueError("Training was stopped before its first epoch, by trainer.max_time or by a callback.")
-    best = max(rows, key=lambda row: row["val/accuracy"]) if "val/accuracy" in rows[-1] else rows[-1]
+    scores = [value for row in rows if (value := signed(row, score)) is not None]
+    best = rows[scores.index(max(scores))] if len(scores) == len(rows) else rows[-1]
     speeds = [row["speed/images_per_second"] for row in rows if "speed/images_per_second" in row]
     return {
         "best_epoch": best["epoch"],
@@ -151,6 +152,9 @@ def _ended_by(trainer: L.Trainer) -> str:
         return "max_epochs"
     if trainer.global_step == trainer.max_steps:
         return "max_steps"
+    stopping = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
+    if any(callback.wait_count >= callback.patience for callback in stopping):
+        return "early stopping"
     timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
     return "max_time" if any((timer.time_remaining() or 1) <= 0 for timer in timers) else "a callback"
 
@@ -175,6 +179,9 @@ def show(folder: RunFolder) -> None:
     lines = [("test accuracy", f"[bold green]{metrics['test/accuracy']:.2%}[/]")]
     if "val/accuracy" in metrics:
         lines.append(("validation accuracy", f"{metrics['val/accuracy']:.2%}"))
+    name = str(results["config"].get("score", "val/accuracy")).removeprefix("-")
+    if name in metrics and name != "val/accuracy":
+        lines.append((escape(name), f"{metrics[name]:.4f}"))
     lines += [
         ("epoch tested", f"{results['best_epoch']} of {results['epochs']}{_stopped(results)}"),
         ("time", f"{results['seconds']:.0f} s"),

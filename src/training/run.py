@@ -23,8 +23,8 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
     (``src.training.distributed``) every process calls this, and only rank 0 writes.
 
     Returns:
-        The accuracy, 0 to 1, that a sweep optimises: on the validation set if there is one, else on the
-        test set.
+        The score that a sweep optimises, by default accuracy, 0 to 1: on the validation set if there is one, else on
+        the test set.
     """
     record = rank_zero_only(folder.update)
     resumed = folder.last if folder.last.exists() else None
@@ -45,7 +45,7 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
     record(**summary.of_network(classifier.network, len(data.classes), data.image_size, data.channels))
 
     trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
-    results = summary.of_training(trainer, history)
+    results = summary.of_training(trainer, history, cfg.get("score", "val/accuracy"))
     classifier.tested = load_checkpoint(folder.best).weights
     trainer.test(classifier, datamodule=data, verbose=False)
     results["metrics"] |= {name: value.item() for name, value in trainer.callback_metrics.items()}
@@ -53,4 +53,4 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
     rank_zero_only(save_outcomes)(classifier.outcomes, folder.outcomes_file)
     record(**results, test_accuracy_by_class=classifier.outcomes.accuracy_by_class(data.classes))
     rank_zero_only(summary.show)(folder)
-    return score(results)
+    return score(results | {"config": before["config"]})

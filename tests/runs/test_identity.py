@@ -182,6 +182,12 @@ def test_a_residual_network_from_before_its_axes_is_the_same_experiment(config: 
     assert run_of({}).settings == {}
 
 
+def test_no_average_is_a_level_of_its_group(config: dict[str, Any]) -> None:
+    nodes = [composed(f"average={name}", "data=image_folder") for name in ("none", "ema", "swa")]
+    runs = [Run(settings(node), built(choices, node)) for node, choices in nodes]
+    assert factors(runs)["average"] == ["none", "ema", "swa"]
+
+
 def test_images_count_by_their_content_and_not_by_their_place(config: dict[str, Any]) -> None:
     def identity(content: str, root: str, **source: Any) -> str:
         moved = put(put(config, "data.root", root), "data.source", {"root": root, "_target_": "x", **source})

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 
-from src.runs.folder import RunFolder, write_whole
+from src.runs.folder import RunFolder, signed, write_whole
 
 
 class CheckpointFiles(TorchCheckpointIO):
@@ -65,8 +65,8 @@ class Checkpoints(Checkpoint):
     Args:
         files: writes the files. ``best`` is written first: a run that is killed between the two repeats the epoch
             and writes the same ``best`` again.
-        monitor: the metric that is highest in the best epoch (the first on a tie); None makes the last epoch
-            the best.
+        monitor: the setting ``score``: the metric that is highest in the best epoch (the first on a tie); None makes
+            the last epoch the best.
         minutes: wall time between checkpoints within an epoch; None saves only at the end of epochs.
 
     Raises:
@@ -102,7 +102,7 @@ class Checkpoints(Checkpoint):
             self._saved = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        score = trainer.callback_metrics[self.monitor].item() if self.monitor else None
+        score = self._score(trainer) if self.monitor else None
         if score is None or self.highest is None or score > self.highest:
             self.highest = score
             trainer.save_checkpoint(self.files.folder.best)
@@ -110,6 +110,15 @@ class Checkpoints(Checkpoint):
         else:
             trainer.save_checkpoint(self.files.folder.last)
         self._saved = time.monotonic()
+
+    def _score(self, trainer: L.Trainer) -> float:
+        assert self.monitor is not None
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        if (score := signed(metrics, self.monitor)) is None:
+            raise ValueError(
+                f"score is {self.monitor}, which no epoch has; expected one of {', '.join(sorted(metrics))}."
+            )
+        return score
 
     @rank_zero_only
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
