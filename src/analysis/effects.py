@@ -151,7 +151,8 @@ def compare_with_best(runs: pd.DataFrame, factors: Sequence[str], smallest_effec
 
 def settings_of(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
     """Runs with equal levels of ``factors``; levels may be None, which pandas' groupby would drop."""
-    keys = runs[list(factors)].map(repr).agg("|".join, axis=1) if factors else pd.Series("", index=runs.index)
+    levels = [runs[factor].map(repr) for factor in factors]
+    keys = ["|".join(key) for key in zip(*levels, strict=True)] if factors else [""] * len(runs)
     for _, group in runs.groupby(keys, sort=False):
         yield group.iloc[0][list(factors)].to_dict(), group
 

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from src.analysis.effects import SELECTION, configurations, settings_of
+from src.analysis.statistics import Verdict
 from src.analysis.table import SCORE, load_curves
 from src.runs.escaping import printable
 from src.runs.files import LARGEST_SIGNALS, read_regular
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 _COLOURS = ("#2f7fd0", "#d9622b", "#2a9d6f", "#a05fd0", "#b8890b", "#d6497f", "#1f9fb0", "#808080")
 _MARKERS = "osD^vPX*"
 _INK, _PAPER = "#1b1b1e", "#fffffe"  # replaced by the page's own colours
-_MOST_LINES, _MOST_PANELS = 8, 12
+_MOST_LINES, _MOST_PANELS, _MOST_TIPS = 8, 12, 30
 _HEAT = LinearSegmentedColormap.from_list("heat", ["#f3ead7", "#e8b04b", "#c2553a", "#5b1f49"])
 
 
@@ -77,13 +78,28 @@ def to_svg(figure: Figure) -> str:
 
 def for_page(svg: str) -> str:
     """Adapt the result of ``to_svg`` to a page: no background; ink dark on a light page and light on a dark one."""
-    style = f"<style>:root{{--ink:{_INK}}}@media(prefers-color-scheme:dark){{:root{{--ink:#e4e4e7}}}}</style>"
+    style = (
+        f"<style>:root{{--ink:{_INK}}}@media screen and (prefers-color-scheme:dark){{:root{{--ink:#e4e4e7}}}}</style>"
+    )
     start, defs, rest = svg.partition("<defs>")
     return start + style + defs + rest.replace(_INK, f"var(--ink,{_INK})").replace(_PAPER, "none")
 
 
-def _figure(width: float, height: float, **grid: Any) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+class Chart(Figure):
+    """A figure some of whose points say on the page what they are; ``tips`` has them: axes, x, y and the text."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.tips: list[tuple[Axes, float, float, str]] = []
+
+    def spots(self) -> list[tuple[float, float, str]]:
+        """The tips by their place in the drawn figure, in percent of its width and height from the top left."""
+        places = [(*(axes.transData.transform((x, y)) / self.bbox.size), text) for axes, x, y, text in self.tips]
+        return [(100 * x, 100 - 100 * y, text) for x, y, text in places if 0 <= x <= 1 and 0 <= y <= 1]
+
+
+def _figure(width: float, height: float, **grid: Any) -> tuple[Chart, np.ndarray]:
+    figure = Chart(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(squeeze=False, **grid)
 
 
@@ -111,6 +127,8 @@ def draw_accuracy(runs: pd.DataFrame, factors: Sequence[str], chance: float) -> 
         ax: Axes = axes[0, 0]
         for place, row in table.iterrows():
             ax.scatter([100 * s for s in row.scores], [place] * row.n, s=20, color=_COLOURS[0], alpha=0.75, zorder=3)
+            for seed, accuracy in zip(row.seeds, row.scores, strict=True):
+                figure.tips.append((ax, 100 * accuracy, place, f"{label(row, factors)}, seed {seed}: {accuracy:.2%}"))
             ax.plot([100 * row.low, 100 * row.high], [place, place], color=_INK, linewidth=1)
             ax.scatter(100 * row["mean"], place, marker="|", s=180, color=_INK, zorder=4)
             ax.annotate(f"{row['mean']:.1%}", (1.01, place), xycoords=("axes fraction", "data"), va="center", size=8.5)
@@ -124,6 +142,44 @@ def draw_accuracy(runs: pd.DataFrame, factors: Sequence[str], chance: float) -> 
         ax.set_ylim(len(table) - 0.4, -0.6)
         ax.set_yticks(range(len(table)), [label(row, factors) for _, row in table.iterrows()])
         ax.set_xlabel("test accuracy, %")
+        ax.grid(axis="y", visible=False)
+    return figure
+
+
+def draw_effects(effects: pd.DataFrame, smallest_effect: float | None) -> Figure | None:
+    """The difference that each change makes, with its 95 % interval, and the range of differences that do not matter.
+
+    Args:
+        effects: see ``src.analysis.effects.main_effects``; of more than 16 those of the largest difference are drawn.
+
+    Returns:
+        None if nothing has an interval.
+    """
+    shown = effects[effects.n > 1] if len(effects) else effects
+    if shown.empty:
+        return None
+    shown = shown.loc[shown.difference.abs().nlargest(16).index].sort_index()
+    colours = {Verdict.DIFFERS: _COLOURS[1], Verdict.EQUIVALENT: _COLOURS[2], Verdict.UNDECIDED: _COLOURS[7]}
+    with _look():
+        figure, axes = _figure(6, 0.95 + 0.34 * len(shown))
+        ax: Axes = axes[0, 0]
+        if smallest_effect:
+            ax.axvspan(-100 * smallest_effect, 100 * smallest_effect, color=_COLOURS[2], alpha=0.15, lw=0)
+        ax.axvline(0, color=_INK, linewidth=0.8)
+        names = []
+        for place, (_, effect) in enumerate(shown.iterrows()):
+            names.append(f"{effect.factor} {level_name(effect.level)} against {level_name(effect.baseline)}")
+            look: dict[str, Any] = {"color": colours[effect.verdict], "linewidth": 2.2}
+            ax.plot([100 * effect.low, 100 * effect.high], [place, place], **look)
+            ax.plot(100 * effect.difference, place, "o", **look)
+            interval = f"{100 * effect.difference:+.2f} points [{100 * effect.low:+.2f}, {100 * effect.high:+.2f}]"
+            tip = f"{names[-1]}: {effect.verdict}, {interval}, n = {effect.n}"
+            figure.tips.append((ax, 100 * effect.difference, place, tip))
+        widest = max(100 * shown.difference.abs().max(), 150 * (smallest_effect or 0), 0.1)
+        ax.set_xlim(-2 * widest, 2 * widest)  # wider intervals are cut off
+        ax.set_ylim(len(shown) - 0.4, -0.6)
+        ax.set_yticks(range(len(shown)), names)
+        ax.set_xlabel("difference, points")
         ax.grid(axis="y", visible=False)
     return figure
 
@@ -264,6 +320,8 @@ def draw_cost(runs: pd.DataFrame, factors: Sequence[str]) -> Figure:
                 look = _line(place) if named else {"color": _COLOURS[-1], "marker": "."}
                 name = ", ".join(level_name(row[factor]) for factor in factors) if named else None
                 ax.plot(x[place], y[place], **look | {"linestyle": "none", "markersize": 6}, label=name)
+                tip = f"{label(row, factors)}: {y[place]:.2f} %, {x[place]:,.3g} {title}"
+                figure.tips.append((ax, x[place], y[place], tip))
                 if title.startswith("seconds"):
                     ax.hlines(y[place], min(row.all_seconds), max(row.all_seconds), color=look["color"])
             if not title.startswith("seconds"):
@@ -380,7 +438,10 @@ def _curves(
             for levels, group in settings_of(panel, lines):
                 style = _line(styles[repr(levels)])
                 by_epoch = group.groupby("epoch")[metric]
-                ax.plot(by_epoch.mean(), label=label(levels, lines), **style)
+                mean = by_epoch.mean()
+                ax.plot(mean, label=label(levels, lines), **style)
+                name = label({**held, **levels}, [*others, *lines])
+                figure.tips += [(ax, x, y, f"{name}: {y:.4g} at {by} {x:g}") for x, y in mean.items()][-_MOST_TIPS:]
                 ax.fill_between(
                     by_epoch.min().index, by_epoch.min(), by_epoch.max(), color=style["color"], alpha=0.18, lw=0
                 )

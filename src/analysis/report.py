@@ -15,7 +15,7 @@ from src.analysis.table import load_runs
 from src.runs.escaping import csv_cell, printable
 from src.runs.files import check_stays_within
 from src.runs.question import smallest_effect
-from src.sweeps.jobs import commands, find_sweep
+from src.sweeps.jobs import commands, find_sweep, jobs
 
 
 def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) -> Page:
@@ -40,7 +40,8 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
         raise ValueError(f"baseline is {cfg.baseline!r}; expected a level by factor, such as +baseline.optim=adam.")
     smallest = smallest_effect(cfg.smallest_effect)
     sweeps = [find_sweep(str(name)) for name in (cfg.sweep if isinstance(cfg.sweep, ListConfig) else [cfg.sweep])]
-    everything = load_runs(*sweeps)
+    found = {sweep: jobs(sweep) for sweep in sweeps}
+    everything = load_runs(*sweeps, found=found)
     if not (everything.status == "completed").any():
         where = ", ".join(map(str, sweeps))
         raise ValueError(f"None of the {len(everything)} runs in {where} has completed; there is nothing to report.")
@@ -52,11 +53,11 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
         baselines=dict(cfg.baseline),
         smallest_effect=smallest,
         images=images,
-        commands=[command for sweep in sweeps for command in commands(sweep)],
-        launched=[command for sweep in sweeps for command in commands(sweep, finish=False)],
+        commands=[command for sweep in sweeps for command in commands(sweep, found[sweep])],
+        launched=[command for sweep in sweeps for command in commands(sweep, found[sweep], finish=False)],
     )
     cells = (
-        everything.drop(columns=["by_class", "classes", "settings", "choices", "asked"])
+        everything.drop(columns=["by_class", "classes", "settings", "choices", "asked", "curve"])
         .rename(columns=csv_cell)
         .map(csv_cell)
     )

@@ -1,18 +1,18 @@
 """A table of runs from many run folders, the factors that vary among them, and their learning curves."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from src.runs import identity
 from src.runs.escaping import printable
 from src.runs.file_schema import Results
-from src.runs.folder import RunFolder
 from src.runs.identity import ABSENT, follows
 from src.runs.question import Question, question_of
-from src.sweeps.jobs import jobs
+from src.sweeps.jobs import Job, jobs
 
 SCORE = "test/accuracy"
 
@@ -27,11 +27,12 @@ COMPUTED = ("n", "mean", "std", "low", "high", "scores", "seeds", "folders", "ve
 """Names of columns that are computed from runs."""
 
 
-def load_runs(*sweeps: Path | str) -> pd.DataFrame:
+def load_runs(*sweeps: Path | str, found: Mapping[Path, Sequence[Job]] | None = None) -> pd.DataFrame:
     """Every job of one or more sweeps, one row each, in the order they were requested.
 
     Args:
         sweeps: folders of run folders, such as ``logs/train/sweeps/optimizers``.
+        found: the ``jobs`` of each, if they are known.
 
     Returns:
         ``sweep`` (name), ``job`` (its overrides), ``folder`` (None for one that never started), ``status`` (see
@@ -39,21 +40,21 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
         to 1), ``parameters``, ``flops_per_image`` (forward), ``seconds``, ``images_per_second``, ``epochs_done``,
         ``verdict``, ``classes``, ``by_class`` (test accuracy by class), ``commit``, ``modified``, ``diff``,
         ``revisions`` (how many trained it), ``versions``, ``settings`` and ``choices`` (see ``src.runs.identity``),
-        ``asked`` (a ``Question``), ``until`` (whether seeds were added until it was decided), if known; then every
-        factor by its name, which ``attrs["factors"]`` lists.
+        ``asked`` (a ``Question``), ``until`` (whether seeds were added until it was decided), if known, and
+        ``curve`` (see ``Job``); then every factor by its name, which ``attrs["factors"]`` lists.
 
     Raises:
         FileNotFoundError: there is no run folder in one of them.
     """
     rows, runs = [], []
     for sweep in map(Path, sweeps):
-        found = jobs(sweep) if sweep.is_dir() else []
-        if not any(job.folder for job in found):
+        of_sweep = found[sweep] if found else jobs(sweep) if sweep.is_dir() else []
+        if not any(job.folder for job in of_sweep):
             raise FileNotFoundError(
                 f"There are no runs in {sweep}; expected the folder of a multirun, or its name: python -m src.report "
                 "sweep=NAME, as in python -m src.train --multirun sweep=NAME seed=1,2,3"
             )
-        for job in found:
+        for job in of_sweep:
             results, run = job.results, identity.run_of(job.results)
             row: dict[str, Any] = {
                 "sweep": printable(sweep.name),
@@ -61,7 +62,7 @@ def load_runs(*sweeps: Path | str) -> pd.DataFrame:
                 "folder": job.folder,
             }
             row |= {"status": job.state, "error": job.error, "seed": results.get("seed"), "epochs_done": job.epochs}
-            row |= {key: results.get(key) for key in _RECORDED}
+            row |= {key: results.get(key) for key in _RECORDED} | {"curve": job.curve}
             row["verdict"] = (results.get("verdict") or {}).get("kind")
             row |= {"classes": results.get("classes"), "by_class": results.get("test_accuracy_by_class")}
             revision = results.get("revision", {})
@@ -140,21 +141,17 @@ def load_curves(runs: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame
     """The rows of metrics.csv of all runs: one row per run and epoch.
 
     Args:
-        runs: see ``load_runs``; those without a folder or a first epoch are skipped.
+        runs: see ``load_runs``; those without a first epoch are skipped.
         columns: columns of ``runs`` to add to every row, besides ``folder`` and ``seed``.
 
     Returns:
         ``epoch`` (from 1), ``step``, ``seconds`` (since the start, at the end of the epoch), the metrics by their
         names, and those columns.
     """
-    curves = []
-    for _, run in runs.iterrows():
-        rows = RunFolder(run.folder).epochs() if run.folder and run.status != "unreadable" else []
-        if not rows:
-            continue
-        curve = pd.DataFrame(rows)
-        curve["seconds"] = curve.seconds.cumsum()
-        for name in ("folder", "seed", *columns):
-            curve[name] = pd.Series([run[name]] * len(curve), dtype=object)
-        curves.append(curve)
-    return pd.concat(curves, ignore_index=True) if curves else pd.DataFrame(columns=["epoch", "step", "seconds"])
+    runs = runs[runs.curve.map(len) > 0]
+    if runs.empty:
+        return pd.DataFrame(columns=["epoch", "step", "seconds"])
+    curves = pd.DataFrame([row for curve in runs.curve for row in curve])
+    run = np.repeat(np.arange(len(runs)), runs.curve.map(len))
+    curves["seconds"] = curves.seconds.groupby(run).cumsum()
+    return curves.assign(**{name: runs[name].to_numpy(object)[run] for name in ("folder", "seed", *columns)})

@@ -45,6 +45,7 @@ class Job:
     folder: Path | None  # None if it never started
     state: str  # completed, running, interrupted, failed, missing (never started) or unreadable (a file is damaged)
     error: str | None  # why it is not completed, in one line
+    curve: list[dict[str, float]]  # the rows of metrics.csv
     epochs: int  # finished so far
     max_epochs: int | None  # of the whole run; None if unknown
     results: Results
@@ -122,23 +123,27 @@ def overrides_of(words: Sequence[str]) -> list[str]:
     return [word for word in words if not places.match(word.lstrip("+"))]
 
 
-def commands(sweep: Path, *, finish: bool = True) -> list[str]:
+def commands(sweep: Path, found: Sequence[Job] | None = None, *, finish: bool = True) -> list[str]:
     """The commands that finish the sweep: for every job that is not completed, the latest launch that requested it.
     Without ``finish``, those that made it: for every job, likewise.
 
     Users will run these commands, but sweep.json may be untrusted. So launches that do more than choose configurations
     of conf/ and set plain values are left out.
+
+    Args:
+        found: its ``jobs``, if they are known.
     """
     latest = {name: launch["command"] for launch in _launches(sweep) for name in launch["jobs"]}
-    left = [job.name for job in jobs(sweep) if job.state != "completed" or not finish]
+    left = [job.name for job in found or jobs(sweep) if job.state != "completed" or not finish]
     wanted = dict.fromkeys(latest[name] for name in left if name in latest)
     return [launch_command(sweep, overrides) for text in wanted if (overrides := _harmless(text)) is not None]
 
 
 def how_to_finish(sweep: Path) -> str:
     """How to finish a sweep, one line per command; empty if all jobs are completed."""
-    finish = commands(sweep)
-    if not finish and any(job.state != "completed" for job in jobs(sweep)):
+    found = jobs(sweep)
+    finish = commands(sweep, found)
+    if not finish and any(job.state != "completed" for job in found):
         return "To finish the sweep, launch it again as before; it set more than plain values, so how is not repeated."
     return "\n".join(f"To finish the sweep: {line}" for line in finish)
 
@@ -248,7 +253,7 @@ def _job(folder: Path, overrides: Sequence[str]) -> Job:
     except FileNotFoundError:
         pass
     except ValueError as damage:
-        return Job(tuple(overrides), folder, "unreadable", printable(damage), 0, None, {}, folder.name)
+        return Job(tuple(overrides), folder, "unreadable", printable(damage), [], 0, None, {}, folder.name)
     state = results.get("status")
     if state not in ("completed", "interrupted", "failed"):
         if run.is_locked():
@@ -256,7 +261,7 @@ def _job(folder: Path, overrides: Sequence[str]) -> Job:
         elif run.results_file.exists() or run.last.exists():
             state, error = "interrupted", "killed"
         else:
-            return Job(tuple(overrides), None, "missing", None, 0, None, {}, folder.name)
+            return Job(tuple(overrides), None, "missing", None, [], 0, None, {}, folder.name)
     latest = epochs[-1] if epochs else {}
     if state == "running" and "speed/images_per_second" in latest:
         results["images_per_second"] = latest["speed/images_per_second"]
@@ -265,6 +270,7 @@ def _job(folder: Path, overrides: Sequence[str]) -> Job:
         folder=folder,
         state=state,
         error=error or results.get("error"),
+        curve=epochs,
         epochs=results.get("epochs") or int(latest.get("epoch", 0)),
         max_epochs=results.get("config", {}).get("trainer", {}).get("max_epochs"),
         results=results,

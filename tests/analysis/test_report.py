@@ -47,7 +47,7 @@ def test_the_screen_shows_the_conclusion_and_where_the_report_is(reported: tuple
 
 def test_the_figures_are_files_and_in_the_page(reported: tuple[Path, Run]) -> None:
     report = reported[0] / "logs/report/study"
-    names = {"accuracy", "learning", "cost", "grid", "classes", "loss", "gradients"}
+    names = {"effects", "accuracy", "learning", "cost", "grid", "classes", "loss", "gradients"}
     assert {file.stem for file in (report / "figures").iterdir()} == names
     for name in names:
         assert (report / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")

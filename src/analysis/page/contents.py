@@ -120,6 +120,7 @@ def page_of(
         [*conclusion(table, against_best, effects, crossed, factors, tuned, smallest_effect), *alone],
         warnings,
         sections.results(table, against_best, factors, methods),
+        sections.overview(primary if len(primary) else effects, smallest_effect),
         [
             *([sections.primary_section(primary, factors)] if len(primary) else []),
             sections.accuracy_section(runs, table, factors, classes, tuned),

@@ -11,6 +11,8 @@ def to_markdown(page: Page) -> str:
         lines += ["## Answer", "", *(f"- {markdown(finding.text)}" for finding in page.answers), ""]
     lines += [f"## {'Exploratory' if page.answers else 'Conclusion'}", ""]
     lines += [f"- {markdown(finding.text)}" for finding in page.findings]
+    if page.overview:
+        lines += ["", *_drawing(page.overview)]
     if page.caveats:
         lines += ["", "## Before you trust it", "", *(f"- {markdown(caveat)}" for caveat in page.caveats)]
     for section in page.sections:
@@ -25,10 +27,14 @@ def _section(section: Section) -> list[str]:
         if isinstance(part, Table):
             lines += _table(part)
         elif isinstance(part, Drawing):
-            lines += [f"![{part.name}](figures/{part.name}.png)", "", markdown(part.caption)]
+            lines += _drawing(part)
         else:
             lines.append(markdown(part))
     return lines
+
+
+def _drawing(drawing: Drawing) -> list[str]:
+    return [f"![{drawing.name}](figures/{drawing.name}.png)", "", markdown(drawing.caption)]
 
 
 def _table(table: Table) -> list[str]:

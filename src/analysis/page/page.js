@@ -19,3 +19,20 @@ for (const button of document.querySelectorAll("th button")) {
     body.append(...rows);
   });
 }
+
+// A point of a figure says what it is.
+const tip = document.getElementById("tip");
+document.addEventListener("pointerover", ({ target }) => {
+  tip.hidden = !target.matches?.(".spot");
+  if (tip.hidden) return;
+  tip.textContent = target.dataset.tip;
+  const spot = target.getBoundingClientRect();
+  tip.style.left = `${Math.max(8, Math.min(spot.left, document.documentElement.clientWidth - tip.offsetWidth - 8))}px`;
+  tip.style.top = `${spot.top > tip.offsetHeight + 8 ? spot.top - tip.offsetHeight - 4 : spot.bottom + 4}px`;
+});
+
+// What is folded opens when it is linked to, or printed.
+const unfold = () => document.getElementById(location.hash.slice(1))?.setAttribute("open", "");
+addEventListener("hashchange", unfold);
+unfold();
+addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => (part.open = true)));

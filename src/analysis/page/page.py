@@ -8,7 +8,7 @@ from typing import NamedTuple
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from src.analysis.figures import to_svg
+from src.analysis.figures import Chart, to_svg
 from src.analysis.statistics import Verdict
 
 
@@ -35,12 +35,19 @@ class Drawing:
         """The drawing, on white."""
         return to_svg(self.figure)
 
+    @cached_property
+    def spots(self) -> list[tuple[float, float, str]]:
+        """See ``Chart``; none for a figure that has no tips."""
+        return self.figure.spots() if self.svg and isinstance(self.figure, Chart) else []
+
     def save(self, folder: Path) -> None:
         """Save it in ``folder`` as PNG, SVG, and PDF with its fonts."""
+        svg = self.svg
+        self.figure.set_layout_engine("none")  # that of the first drawing stays
         self.figure.savefig(folder / f"{self.name}.png", dpi=110)
         with rc_context({"pdf.fonttype": 42, "text.parse_math": False}):
             self.figure.savefig(folder / f"{self.name}.pdf", metadata={"CreationDate": None})
-        (folder / f"{self.name}.svg").write_text(self.svg, encoding="utf-8")
+        (folder / f"{self.name}.svg").write_text(svg, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,10 @@ class Page:
     findings: list[Finding]  # the conclusion; exploratory if there are answers
     caveats: list[str]  # reasons to doubt it
     results: Results
+    overview: Drawing | None  # the comparisons in one figure
     sections: list[Section] = field(default_factory=list)  # the evidence
 
     def drawings(self) -> list[Drawing]:
         """All figures, in order."""
-        return [part for section in self.sections for part in section.parts if isinstance(part, Drawing)]
+        overview = [self.overview] if self.overview else []
+        return overview + [part for section in self.sections for part in section.parts if isinstance(part, Drawing)]

@@ -81,6 +81,18 @@ def tuning_section(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Se
     return Section(f"The best {tuned} for each", [drawing, table])
 
 
+def overview(effects: pd.DataFrame, smallest_effect: float | None) -> Drawing | None:
+    """All comparisons of a family in one figure."""
+    figure = figures.draw_effects(effects, smallest_effect)
+    if figure is None:
+        return None
+    caption = "Difference in accuracy and its 95 % interval, before any correction; orange differs, green is equivalent, grey is undecided."
+    band = (
+        f" In the green band, ±{100 * smallest_effect:g} points, differences do not matter." if smallest_effect else ""
+    )
+    return Drawing("effects", figure, caption + band)
+
+
 def primary_section(effects: pd.DataFrame, factors: Sequence[str]) -> Section:
     """The comparison that answers the question, see ``primary_effects`` in ``src.analysis.effects``."""
     return Section("The primary comparison", [_effects_table(effects, factors)])

@@ -97,3 +97,25 @@ def test_the_page_is_legible_in_light_and_dark_wide_and_narrow(browser: Any, wid
     assert lightness["dark"][0] < 40 and lightness["dark"][1] > 200
     # Nothing but tables and figures, each within its own frame, is wider than the screen.
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_a_point_of_a_figure_says_what_it_is_and_sections_are_linked(browser: Any) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    browser.set_window_size(1280, 900)
+    spot = browser.find_elements("css selector", ".conclusion .spot")[0]
+    ActionChains(browser).move_to_element(spot).perform()
+    tip = browser.find_element("id", "tip")
+    assert tip.is_displayed() and tip.text.startswith("optim adam against sgd: ")
+    # Each spot lies on its figure.
+    outside = """return [...document.querySelectorAll(".spot")].filter(spot => {
+        const [a, b] = [spot.getBoundingClientRect(), spot.parentElement.querySelector("img").getBoundingClientRect()];
+        return a.width && (a.right < b.left || a.left > b.right || a.bottom < b.top || a.top > b.bottom);
+    }).length"""
+    assert browser.execute_script(outside) == 0
+    links = browser.find_elements("css selector", "nav a")
+    assert all(browser.find_elements("css selector", link.get_attribute("hash")) for link in links)
+    folded = browser.find_elements("css selector", "main > details[id]")[-1]
+    browser.execute_script("location.hash = arguments[0]", folded.get_attribute("id"))
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert not browser.find_elements("css selector", "details:not([open])")

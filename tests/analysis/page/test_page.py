@@ -332,7 +332,7 @@ def test_the_file_needs_nothing_else(tmp_path: Path) -> None:
     for tag, attributes in Elements(html).found:
         assert tag not in ("iframe", "object", "embed", "base")
         for name in ("src", "href", "srcset", "action", "data"):
-            assert (attributes.get(name) or "data:").startswith("data:")
+            assert (attributes.get(name) or "data:").startswith(("data:", "#"))
         assert not any(name.startswith("on") for name in attributes)
     style = html[html.index("<style>") : html.index("</style>")]
     assert "url(" not in style and "@import" not in style
@@ -348,6 +348,7 @@ def test_figures_follow_the_readers_choice_of_light_or_dark(tmp_path: Path) -> N
 def test_the_page_has_everything(tmp_path: Path) -> None:
     made = page(write_tuned(tmp_path / "tuned"))
     assert [drawing.name for drawing in made.drawings()] == [
+        "effects",
         "accuracy",
         "tuning",
         "learning",
