@@ -59,7 +59,7 @@ MISTAKES = {
     "scale=tpu": "There is no scale=tpu; did you mean gpu",
     "hydra/launcher=condor": "There is no hydra/launcher=condor; choose one of: basic,",
     "aug=null": "aug=null chooses nothing; choose one of: autoaugment, basic, cutmix, cutout,",
-    "logger=null": "logger=null chooses nothing; choose one of: none, tensorboard, tensorboard_plain.",
+    "logger=null": "logger=null chooses nothing; choose one of: csv, mlflow, none, tensorboard,",
     "optim=sgd,adam": "optim=sgd,adam gives several values: add --multirun",
     "seed=range(3)": "seed=range(3) gives several values: add --multirun",
     "optim.lr=[0.9": "optim.lr=[0.9 cannot be read: expected key=value, with every quote and bracket closed",

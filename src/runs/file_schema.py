@@ -78,6 +78,7 @@ class Results(TypedDict, total=False):
     precision: str
     processes: Count
     verdict: Verdict | None
+    remote_runs: dict[str, str]  # of loggers that keep them on a server: class to the run's name there
 
 
 class Launch(TypedDict):

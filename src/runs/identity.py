@@ -33,6 +33,8 @@ NEUTRAL = {
     "primary": "which runs are compared",
     "smallest_effect": "how their difference is judged",
     "logger": "records what happens",
+    "tags": "words about the run",
+    "notes": "words about the run",
     "channels_last": "memory layout",
     "compile": "speed",
     "label_smoothing": "another name of loss.label_smoothing, which counts",

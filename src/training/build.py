@@ -27,6 +27,7 @@ from src.training.callbacks.interrupt import InterruptCheckpoint
 from src.training.callbacks.progress import ProgressBar
 from src.training.classifier import Classifier
 from src.training.initial import head_of, start_from
+from src.training.loggers import build_loggers
 
 _NOT_ABOUT_THE_RUN = (
     ".*does not have many workers",  # batches come from memory
@@ -335,15 +336,10 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
             "StochasticWeightAveraging puts its average in place once all epochs are validated and saved, so that no "
             "one would test it: use lightning.pytorch.callbacks.WeightAveraging or EMAWeightAveraging."
         )
-    loggers = cfg.get("logger") or {}
     trainer = build_trainer(
         cfg,
         default_root_dir=folder.path,
-        logger=[
-            instantiate(logger, save_dir=folder.path)
-            for logger in ([loggers] if "_target_" in loggers else loggers.values())
-            if logger is not None
-        ],
+        logger=build_loggers(cfg, folder),
         enable_progress_bar=any(isinstance(watcher, ProgressBar) for watcher in watchers),
         callbacks=[*watchers, history, InterruptCheckpoint(folder.last), checkpoints],
         plugins=[files],

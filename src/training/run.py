@@ -11,6 +11,7 @@ from src.runs.folder import RunFolder, score
 from src.runs.outcomes import save_outcomes
 from src.training import record as summary
 from src.training.build import build_classifier, build_data, build_run_trainer, quiet_lightning, seed_of
+from src.training.loggers import logged
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,11 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
     trainer, history = build_run_trainer(cfg, folder, validates=len(data.val) > 0)
     record(**summary.of_network(classifier.network, len(data.classes), data.image_size, data.channels))
 
-    trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
-    results = summary.of_training(trainer, history, cfg.get("score", "val/accuracy"))
-    classifier.tested = load_checkpoint(folder.best).weights
-    trainer.test(classifier, datamodule=data, verbose=False)
+    with logged(trainer.loggers, folder):
+        trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
+        results = summary.of_training(trainer, history, cfg.get("score", "val/accuracy"))
+        classifier.tested = load_checkpoint(folder.best).weights
+        trainer.test(classifier, datamodule=data, verbose=False)
     results["metrics"] |= {name: value.item() for name, value in trainer.callback_metrics.items()}
     assert classifier.outcomes is not None
     rank_zero_only(save_outcomes)(classifier.outcomes, folder.outcomes_file)

@@ -53,6 +53,6 @@ def test_the_grid_holds_as_many_images_as_are_asked_for(train: Launch) -> None:
 
 
 def test_another_logger_gets_on_without_tensorboards_page(train: Launch) -> None:
-    run = train("logger._target_=lightning.pytorch.loggers.CSVLogger", "trainer.max_epochs=1")
+    run = train("logger.tensorboard._target_=lightning.pytorch.loggers.CSVLogger", "trainer.max_epochs=1")
     assert run.code == 0, run.err
     assert run.results["status"] == "completed"
