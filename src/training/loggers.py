@@ -34,7 +34,7 @@ def build_loggers(cfg: DictConfig, folder: RunFolder) -> list[Logger]:
     """
     chosen = cfg.get("logger") or {}
     nodes: list[Any] = [chosen] if "_target_" in chosen else [node for node in chosen.values() if node is not None]
-    known = folder.results()
+    known = folder.results() if folder.results_file.exists() else {}
     loggers = []
     for node in nodes:
         kind = str(node._target_).rpartition(".")[2]
