@@ -6,6 +6,7 @@ python -m src.report 'sweep=[optimizers,augmentation]'
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -15,7 +16,17 @@ from src.runs.errors import errors_as_sentence
 from src.runs.hydra_versions import MAIN
 from src.sweeps.command_line import run
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 # pandas, scipy and matplotlib are imported where they are used, so that --help answers at once.
+
+
+def _test_images(run: Path) -> "NDArray[np.uint8]":
+    from src.inference.load import test_images  # torch and lightning, for seconds
+
+    return test_images(run)
 
 
 @hydra.main(config_name="report", **MAIN)
@@ -23,7 +34,6 @@ def main(cfg: DictConfig) -> None:
     from rich.console import Console
 
     from src.analysis.report import write_report
-    from src.inference.load import test_images
     from src.runs.escaping import printable
 
     with errors_as_sentence(debug=cfg.debug):
@@ -31,7 +41,7 @@ def main(cfg: DictConfig) -> None:
         folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         with console.status("reading runs, drawing figures"):
-            page = write_report(cfg, folder, test_images if cfg.images else None)
+            page = write_report(cfg, folder, _test_images if cfg.images else None)
     exploratory = ("", "Exploratory:") if page.answers else ()
     found = (*(answer.text for answer in page.answers), *exploratory, *(finding.text for finding in page.findings))
     for line in (*filter(None, [page.question]), *found, "", *page.caveats):

@@ -11,8 +11,8 @@ from src.analysis.table import load_curves
 
 def reached(curve: pd.DataFrame, target: float) -> pd.Series | None:
     """The row of a run's curve for the first epoch with a validation accuracy of at least ``target``."""
-    there = curve[curve[SELECTION] >= target]
-    return None if there.empty else there.iloc[0]
+    there = np.flatnonzero(curve[SELECTION].to_numpy() >= target)
+    return curve.iloc[there[0]] if len(there) else None
 
 
 def area(curve: pd.DataFrame) -> float:

@@ -86,11 +86,12 @@ def overview(effects: pd.DataFrame, smallest_effect: float | None) -> Drawing | 
     figure = figures.draw_effects(effects, smallest_effect)
     if figure is None:
         return None
-    caption = "Difference in accuracy and its 95 % interval, before any correction; orange differs, green is equivalent, grey is undecided."
-    band = (
-        f" In the green band, ±{100 * smallest_effect:g} points, differences do not matter." if smallest_effect else ""
+    caption = (
+        "Difference in accuracy, 95 % interval (uncorrected). Orange differs, green is equivalent, grey undecided."
     )
-    return Drawing("effects", figure, caption + band)
+    if smallest_effect:
+        caption += f" Within the green band, ±{100 * smallest_effect:g} points, a difference does not matter."
+    return Drawing("effects", figure, caption)
 
 
 def primary_section(effects: pd.DataFrame, factors: Sequence[str]) -> Section:
