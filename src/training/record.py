@@ -1,5 +1,6 @@
 """The content of results.json for a run, and the summary that is printed at its end."""
 
+import math
 from collections.abc import Mapping
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -165,15 +166,29 @@ def _stopped(results: Results) -> str:
     return f", stopped by {results['ended']} before the end of epoch {last}" if results["ended"] != "max_epochs" else ""
 
 
+def _guesses(results: Results) -> str:
+    """What is wrong with a run that ended no better than guessing: a cross-entropy within 1 % of the logarithm of the
+    number of classes, or above, and an accuracy not a tenth of the way from chance to certainty. Empty for other runs,
+    for those of under 100 steps, and for those that ``callbacks=signals`` has judged."""
+    classes, metrics = len(results["classes"]), results["metrics"]
+    chance, loss = 1 / classes, metrics["test/loss"]
+    if results.get("verdict") or results["steps"] < 100 or metrics["test/accuracy"] > chance + 0.1 * (1 - chance):
+        return ""
+    guess = math.log(classes)
+    return "" if loss < 0.99 * guess else f"test loss {loss:.4f}, guessing has ln({classes}) = {guess:.4f}"
+
+
 def show(folder: RunFolder) -> None:
     """Print the result, the run folder and the next commands. One line for a job of a multirun."""
     results = folder.results()
     metrics = results["metrics"]
+    guesses = _guesses(results)
     console = Console(highlight=False, soft_wrap=True)  # commands stay in one piece, to be copied
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         accuracy = f"[bold green]{metrics['test/accuracy']:.2%}[/]"
         time = f"{results['seconds']:.0f} s{_stopped(results)}"
-        console.print(f"{escape(printable(folder.path))}: test accuracy {accuracy} after {time}")
+        remark = f"; not learning: {guesses} (callbacks=signals shows why)" if guesses else ""
+        console.print(f"{escape(printable(folder.path))}: test accuracy {accuracy} after {time}{remark}")
         return
     trust = trust_override(results["config"], TRAINING_ONLY)
     lines = [("test accuracy", f"[bold green]{metrics['test/accuracy']:.2%}[/]")]
@@ -189,5 +204,11 @@ def show(folder: RunFolder) -> None:
         ("look at it", escape(printable(f"tensorboard --logdir {shell_word(str(folder.path))}"))),
         ("test it again", escape(printable(command("src.eval", *trust, ckpt=folder.best)))),
     ]
+    if guesses:
+        given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+        same = [word for word in given if not word.startswith("callbacks=")]
+        known = same and not any(word.startswith("resume=") for word in same)
+        closer = command("src.train", *same, "callbacks=signals") if known else "callbacks=signals, in a new run"
+        lines += [("not learning", guesses), ("look closer", escape(closer))]
     for name, value in lines:
         console.print(f"[dim]{name:<20}[/]{value}")

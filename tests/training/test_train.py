@@ -46,6 +46,17 @@ def test_the_folder_holds_what_the_design_says(finished) -> None:
     assert {top for top in tops if not top.startswith("code-")} == known  # code-*.diff: of uncommitted changes
 
 
+def test_a_run_that_learned_nothing_says_so(train: Launch) -> None:
+    steps = ("data.batch_size=10", "trainer.max_epochs=5", "callbacks=none", "logger=none")  # a hundred
+    run = train(*steps, "optim.lr=1e-12")
+    assert re.search(r"not learning +test loss 2\.\d+, guessing has ln\(10\) = 2\.3026", run.out)
+    (again,) = re.findall(r"look closer +(.*)", run.out)
+    assert "optim.lr=1e-12 callbacks=signals" in again and "callbacks=none" not in again
+    sweep = train(*steps, "aug=none", "optim.lr=1e-12,0.02", "--multirun")
+    stuck, learned = re.findall(r"lr=\S+: test accuracy .*", sweep.out)
+    assert "callbacks=signals shows why" in stuck and "not learning" not in learned
+
+
 def test_results_say_what_happened(finished) -> None:
     results = finished.results
     assert (results["schema"], results["status"], results["error"]) == (2, "completed", None)
