@@ -38,7 +38,9 @@ def run(main: Callable[[], Any]) -> None:
     if "hydra.job.chdir=true" in words:
         words.remove("hydra.job.chdir=true")
         print("hydra.job.chdir is left out: paths are relative to the folder in which a command is started.")
-    sys.argv[1:] = map(quote_path, words)
+    # A group called debug would leave no room for debug=true.
+    names = {f"debug={file.stem}": f"debugging={file.stem}" for file in (CONF / "debugging").glob("*.yaml")}
+    sys.argv[1:] = [quote_path(names.get(word, word)) for word in words]
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         import rich
 
