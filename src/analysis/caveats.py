@@ -12,7 +12,6 @@ from src.analysis.variation import never_varied
 from src.runs.escaping import printable
 from src.runs.identity import CONTENT
 from src.runs.question import Question
-from src.sweeps.always_valid import decide, interval
 
 
 def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -26,6 +25,7 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
     completed = everything[everything.status == "completed"]  # repetitions too: they were made with some code
     return [
         *_incomplete(everything),
+        *_until_decided(runs),
         *_unequal_seeds(runs, factors),
         *_few_seeds(runs, factors),
         *never_varied(runs),
@@ -73,6 +73,14 @@ def _incomplete(everything: pd.DataFrame) -> Iterator[str]:
         yield (
             f"The sweep is incomplete: {len(everything) - len(left)} of {len(everything)} jobs completed ({counts}). "
             "Jobs that are not completed are in no figure and no average; they are listed under “Jobs”."
+        )
+
+
+def _until_decided(runs: pd.DataFrame) -> Iterator[str]:
+    if runs.until.any():
+        yield (
+            "Seeds were added until the primary comparison was decided. Its interval and p-value hold in spite of that "
+            "(e-value, Gönen et al. 2005, doi:10.1198/000313005X55233); those of all other comparisons are too good."
         )
 
 
@@ -173,23 +181,6 @@ def _devices(runs: pd.DataFrame) -> Iterator[str]:
     if len(counts) > 1:
         parts = ", ".join(f"{count} on {device}" for device, count in counts.items())
         yield f"Seconds and images/s are not comparable: {parts}."
-
-
-def until_decided(effects: pd.DataFrame, smallest_effect: float | None) -> list[str]:
-    """A sentence per comparison of a sweep whose seeds were added until it was decided, with its interval that holds in
-    spite of that, see ``src.sweeps.always_valid``."""
-    found = []
-    for _, effect in effects.iterrows():
-        if differences := list(map(float, effect.differences)):
-            low, high = (100 * bound for bound in interval(differences))
-            name = f"{effect.factor} {level_name(effect.level)} against {level_name(effect.baseline)}"
-            found.append(
-                "Seeds were added until the comparison was decided, so the intervals and p-values of this page are too "
-                f"good. {name}: [{low:+.1f}, {high:+.1f}] points is the 95 % interval that holds however often one "
-                f"looks (e-value, Gönen et al. 2005), over {len(differences)} seeds: "
-                f"{decide(differences, smallest_effect)}."
-            )
-    return found
 
 
 def at_grid_edge(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list[str]:

@@ -26,6 +26,7 @@ from src.analysis.table import SCORE
 from src.runs.escaping import printable
 from src.runs.identity import ABSENT
 from src.runs.question import Question
+from src.sweeps.always_valid import decide, interval, p_value
 
 SELECTION = "val/accuracy"
 _MOST_CELLS = 10**7
@@ -303,6 +304,29 @@ def _tested(rows: list[dict[str, Any]], smallest_effect: float | None) -> pd.Dat
     columns |= {f"{name}_holm": holm(columns[name]) for name in ("p", "p_equivalence")}
     decided = verdicts(columns["p_holm"], columns["p_equivalence_holm"])
     return pd.DataFrame(rows, dtype=object).assign(n=counts, **columns, verdict=decided)
+
+
+def at_every_look(effects: pd.DataFrame, smallest_effect: float | None) -> pd.DataFrame:
+    """Comparisons with intervals, p-values and verdicts that hold although seeds were added until all was clear.
+
+    Args:
+        effects: see ``_tested``; the e-values of ``src.sweeps.always_valid`` replace the t-tests.
+        smallest_effect: see ``equivalence_p``.
+    """
+    rows = []
+    for differences in (list(map(float, row)) for row in effects.differences):
+        low, high = interval(differences) if differences else (np.nan, np.nan)
+        edges = [
+            p_value([value + edge for value in differences]) for edge in (smallest_effect or 0, -(smallest_effect or 0))
+        ]
+        small = bool(differences) and decide(differences, smallest_effect) == Verdict.EQUIVALENT
+        rows.append({"low": low, "high": high, "p": p_value(differences)})
+        rows[-1]["p_equivalence"] = (0.0 if np.isnan(edges).any() else max(edges) / 2) if small else np.nan
+    valid = pd.DataFrame(rows, index=effects.index)
+    columns = {name: valid[name] for name in valid} | {
+        f"{name}_holm": holm(valid[name]) for name in ("p", "p_equivalence")
+    }
+    return effects.assign(**columns, verdict=verdicts(columns["p_holm"], columns["p_equivalence_holm"]))
 
 
 # ---- A factor that is tuned, not studied ---------------------------------------------------------------------

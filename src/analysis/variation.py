@@ -19,14 +19,14 @@ SOURCES = {
     "seeds.augment": "augmentation",
     "data.split_seed": "split",
 }
-_SUBSETS = ("data.val_size", "data.train_size", "data.train_fraction")
+_CHOICES = ("data.val_size", "data.train_size", "data.train_fraction", "data.imbalance", "data.label_noise")
 
 
 def never_varied(runs: pd.DataFrame) -> list[str]:
     """A sentence on the sources whose seed was the same in all repetitions, if there are several repetitions."""
     seeds = _seeds(runs)
     fixed = [words for key, words in SOURCES.items() if seeds[key].nunique() == 1]
-    if not any(settings.get(key) not in (None, 0, "test") for settings in runs.settings for key in _SUBSETS):
+    if not any(settings.get(key) not in (None, 0, "test") for settings in runs.settings for key in _CHOICES):
         fixed = [words for words in fixed if words != "split"]  # there is none
     if not fixed or runs.seed.nunique() == 1:
         return []

@@ -35,17 +35,27 @@ def interval(differences: Sequence[float], alpha: float = ALPHA) -> tuple[float,
     return center - half, center + half
 
 
+def p_value(differences: Sequence[float]) -> float:
+    """The inverse of the e-value, at most 1: below alpha with a probability of at most alpha, whenever one looks; NaN
+    without any spread."""
+    n = len(differences)
+    if n < 2 or (spread := stdev(differences)) < _NO_SPREAD:
+        return math.nan
+    ratio, t2 = 1 + n * _PRIOR**2, n * (mean(differences) / spread) ** 2
+    e = ((1 + t2 / (n - 1)) / (1 + t2 / (n - 1) / ratio)) ** (n / 2) / math.sqrt(ratio)
+    return min(1.0, 1 / e)
+
+
 def decide(differences: Sequence[float], smallest_effect: float | None) -> str:
-    """``differs`` (zero is outside of the interval), ``equivalent`` (two one-sided tests: the interval of twice alpha
-    lies within the smallest effect) or ``undecided``; either is wrong with a probability of at most alpha.
+    """``equivalent`` (two one-sided tests: the interval of twice alpha lies within the smallest effect), else
+    ``differs`` (zero is outside of the interval) or ``undecided``; each is wrong with a probability of at most alpha.
 
     Args:
         differences: one per seed, at least one.
         smallest_effect: above 0; None if nothing is equivalent.
     """
-    low, high = interval(differences)
-    if low > 0 or high < 0:
-        return "differs"
     low, high = interval(differences, 2 * ALPHA)
-    small = smallest_effect is not None and -smallest_effect < low <= high < smallest_effect
-    return "equivalent" if small else "undecided"
+    if smallest_effect is not None and -smallest_effect < low <= high < smallest_effect:
+        return "equivalent"
+    low, high = interval(differences)
+    return "differs" if low > 0 or high < 0 else "undecided"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from src.sweeps.always_valid import ALPHA, FEWEST, critical_t, decide, interval
+from src.sweeps.always_valid import ALPHA, FEWEST, critical_t, decide, interval, p_value
 
 SWEEPS, SEEDS = 10_000, 40
 COUNTS = np.arange(FEWEST, SEEDS + 1)
@@ -70,3 +70,10 @@ def test_decisions() -> None:
     assert decide([0.001, -0.001, 0.0, 0.0005, -0.0005], 0.005) == "equivalent"
     low, high = interval([0.1, 0.2, 0.3, 0.4, 0.5])
     assert low < 0.3 - stats.t.ppf(0.975, 4) * stats.sem([0.1, 0.2, 0.3, 0.4, 0.5]) and low + high == pytest.approx(0.6)
+
+
+def test_the_p_value_is_5_percent_where_the_interval_ends_at_zero() -> None:
+    differences = np.array([0.1, 0.2, 0.25, 0.4, 0.5])
+    low, _ = interval(list(differences))
+    assert p_value(list(differences - low)) == pytest.approx(ALPHA)
+    assert p_value([0.1, -0.1, 0.05]) == 1 and math.isnan(p_value([0.1, 0.1]))

@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.caveats import asked_of, at_grid_edge, caveats, until_decided
+from src.analysis.caveats import asked_of, at_grid_edge, caveats
 from src.analysis.design import design_section, recipe
 from src.analysis.effects import (
+    at_every_look,
     chosen_runs,
     compare_with_best,
     configurations,
@@ -95,11 +96,13 @@ def page_of(
         except ValueError as error:
             warnings.insert(0, f"The primary comparison cannot be made: {error}")
     effects, crossed = main_effects(cells, smallest_effect), interactions(cells, smallest_effect)
-    if runs.until.any():
-        warnings[:0] = until_decided(primary if len(primary) else effects, smallest_effect)
+    if runs.until.any() and len(primary):
+        primary = at_every_look(primary, smallest_effect)
+    elif runs.until.any():
+        effects = at_every_look(effects, smallest_effect)
     against_best = compare_with_best(runs, factors, smallest_effect)
-    if center is not None:
-        effects["possible"] = effects.averaged  # the rest of the grid was not asked for
+    for part in (effects, primary) if center is not None else ():
+        part["possible"] = part.get("averaged")  # the rest of the grid was not asked for
     classes = max(len(runs.classes.iloc[0] or []), 2)
     worth = []
     if factors:
