@@ -1,4 +1,4 @@
-"""The presets of conf/debugging, and the settings of this machine."""
+"""The presets of conf/debugging, the settings of this machine, and what a run says at its start."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -39,3 +39,6 @@ def test_this_machines_settings_come_before_the_command_line(tmp_path: Path) -> 
     assert run.code == 0, run.err
     assert run.results["epochs"] == 1 and (run.folder / "csv").exists()
     assert run.results["config"]["notes"] == "there"
+    panel = run.out[: run.out.index("epoch 1/1")]
+    assert "200 training, 144 validation, 359 test; 10 classes" in panel and "98,378 parameters" in panel
+    assert "model simplecnn" in panel and "data.train_size=200" in panel and "model=simplecnn" not in panel

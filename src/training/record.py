@@ -15,6 +15,8 @@ from lightning.pytorch.callbacks import EarlyStopping, Timer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -176,6 +178,28 @@ def _guesses(results: Results) -> str:
         return ""
     guess = math.log(classes)
     return "" if loss < 0.99 * guess else f"test loss {loss:.4f}, guessing has ln({classes}) = {guess:.4f}"
+
+
+def announce(folder: RunFolder, device: torch.device) -> None:
+    """Print what is about to run, unless it is a job of a multirun: choices, changes, data, network, device."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return
+    known = folder.results()
+    choices = known.get("choices", {})
+    changed = [each for each in known.get("overrides", []) if each.split("=")[0].lstrip("+~") not in choices]
+    images, classes = known["images"], len(known["classes"])
+    counts = f"{images['train']:,} training, {images['val']:,} validation, {images['test']:,} test; {classes} classes"
+    rows = {
+        "chosen": ", ".join(f"{group} {choice}" for group, choice in sorted(choices.items())),
+        "changed": " ".join(changed) or "nothing",
+        "images": counts,
+        "network": f"{known['parameters']:,} parameters, {known['flops_per_image'] / 1e6:,.1f} MFLOP an image",
+        "device": device_name(device),
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, text in rows.items():
+        grid.add_row(f"[dim]{name}[/]", escape(printable(text)))
+    Console(highlight=False).print(Panel.fit(grid, title=escape(printable(folder.path))))
 
 
 def show(folder: RunFolder) -> None:
