@@ -61,6 +61,7 @@ def test_results_say_what_happened(finished) -> None:
     results = finished.results
     assert (results["schema"], results["status"], results["error"]) == (2, "completed", None)
     chosen = {"data": "digits", "model": "simplecnn", "optim": "sgd", "schedule": "cosine", "aug": "basic"}
+    chosen |= {"loss": "cross_entropy", "average": "none", "metrics": "none"}
     assert results["choices"] == chosen | {"trainer": "cpu", "logger": "tensorboard", "callbacks": "default"}
     counting = {"data.train_size": 200, "model.skip": False, "optim.lr": 0.02, "trainer.max_epochs": 3, "seed": 42}
     assert results["settings"].items() >= counting.items()
@@ -256,7 +257,7 @@ MISTAKES = {
     "data.train_size=5000": "data.train_size is 5000; expected a whole number of the 1294 images there are",
     "data.image_size=4": "data.image_size must be a whole number >= 8",
     "data=image_folder data.root=nowhere": "There is no folder",
-    "model.norm=layer": "model.norm is 'layer'; expected batch or none",
+    "model.norm=instance": "model.norm is 'instance'; expected ",
     "trainer.accelerator=foo": "`accelerator='foo'`. Available names are",
     "trainer.precision=7": "Precision 7 is invalid",
     "trainer.max_epochs=0": "trainer.max_epochs is 0; expected a whole number, 1 or more",
