@@ -35,4 +35,7 @@ document.addEventListener("pointerover", ({ target }) => {
 const unfold = () => document.getElementById(location.hash.slice(1))?.setAttribute("open", "");
 addEventListener("hashchange", unfold);
 unfold();
-addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((part) => (part.open = true)));
+addEventListener("beforeprint", () => {
+  for (const part of document.querySelectorAll("details")) part.open = true;
+  for (const image of document.images) image.loading = "eager";
+});

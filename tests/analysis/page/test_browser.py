@@ -64,7 +64,11 @@ def test_the_page_opens_without_a_complaint(browser: Any) -> None:
     assert browser.title == "tuned" and browser.get_log("browser") == []
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert all(name.startswith("data:") for name in loaded)
-    pictures = browser.execute_script("return [...document.images].map(image => image.complete && image.naturalWidth)")
+    shown = """const done = arguments[0];
+        for (const image of document.images) image.loading = "eager";
+        Promise.all([...document.images].map(image => image.decode())).then(
+            () => done([...document.images].map(image => image.naturalWidth)));"""
+    pictures = browser.execute_async_script(shown)
     assert len(pictures) >= 5 and all(width > 100 for width in pictures)
 
 
