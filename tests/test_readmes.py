@@ -89,6 +89,16 @@ def test_the_readme_is_read_in_five_minutes() -> None:
     assert len(lines) <= 200 and max(map(len, lines)) <= 110
 
 
+def test_every_choice_of_every_group_is_in_the_table() -> None:
+    text = (ROOT / "conf/README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\S+)` \| (.*?) \|", text, re.MULTILINE))
+    groups = {file.parent for file in (ROOT / "conf").rglob("[!_]*.yaml") if "local" not in file.parts}
+    names = {group.relative_to(ROOT / "conf").as_posix(): group for group in groups - {ROOT / "conf"}}
+    for name in names.keys() - {"benchmark", "hydra/job_logging", "hydra/sweeper"}:  # of other commands, or one choice
+        missing = {file.stem for file in names[name].glob("[!_]*.yaml")} - set(re.findall(r"`(\w+)`", rows[name]))
+        assert not missing, f"name {missing} in the row {name} of the table in conf/README.md"
+
+
 def test_the_backbone_and_the_transform_of_the_architecture_work() -> None:
     backbone, transform = blocks(ROOT / "src/README.md", "python")
     names: dict = {}

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from src.inference.load import load, read_image
 from src.runs.checkpoints import load_checkpoint
 from src.training.build import build_data
+from tests.test_readmes import ROOT, blocks
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -41,6 +42,17 @@ def test_a_loaded_network_reproduces_the_test_figures(finished: Any, path: str) 
     assert logits.shape == (359, 10) and logits.dtype == torch.float32
     accuracy = (logits.argmax(1) == test.labels).float().mean().item()
     assert accuracy == pytest.approx(finished.results["metrics"]["test/accuracy"], abs=1e-6)
+
+
+def test_the_program_of_the_readme_runs(
+    finished: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (program,) = blocks(ROOT / "src/inference/README.md", "python")
+    monkeypatch.chdir(tmp_path)
+    for file in ("a.png", "b.jpg"):
+        Image.new("RGB", (12, 9)).save(file)
+    exec(program.replace("logs/train/runs/RUN", finished.folder.as_posix()), {})
+    assert capsys.readouterr().out.count("'") == 4  # two class names
 
 
 def test_it_is_ready_for_use_and_leaves_the_callers_draws_alone(finished: Any) -> None:
