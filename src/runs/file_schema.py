@@ -59,6 +59,7 @@ class Results(TypedDict, total=False):
     fingerprint: str
     started: str
     versions: dict[str, str]
+    composed_by: str
     revision: Revision
     revisions: list[Revision]
     classes: list[str]

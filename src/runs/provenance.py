@@ -66,6 +66,11 @@ def training_code() -> dict[str, str]:
     return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file, name in used.items()}
 
 
+def composed_by() -> str:
+    """A hash of all that makes a configuration from overrides: code, configuration files and packages; 12 digits."""
+    return hashlib.sha256(repr((training_code(), versions())).encode()).hexdigest()[:12]
+
+
 def device_name(device: "torch.device") -> str:
     """The device in words: the card's name, or the processor and the number of threads."""
     import torch

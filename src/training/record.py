@@ -26,7 +26,7 @@ from src.runs.command import command, shell_word
 from src.runs.escaping import printable
 from src.runs.file_schema import Results
 from src.runs.folder import RunFolder, signed
-from src.runs.provenance import device_name, keep_revision, versions
+from src.runs.provenance import composed_by, device_name, keep_revision, versions
 from src.runs.question import question_of
 from src.runs.trust import TRAINING_ONLY, trust_override
 from src.training.callbacks.history import History
@@ -63,6 +63,7 @@ def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any
         "settings": counting,
         "started": former.get("started", datetime.now(UTC).isoformat(timespec="seconds")),
         "versions": versions(),
+        "composed_by": composed_by(),
         "revision": code,
         "revisions": [*(other for other in earlier if other != code), code],  # several if the code changed
     }
