@@ -1,4 +1,4 @@
-"""The sweeper of ``design`` and ``until``. Hydra finds sweepers in this package only, and imports it at each start."""
+"""The sweeper of multiruns. Hydra finds sweepers in this package only, and imports it at each start."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,8 +33,7 @@ class JobsSweeper(Sweeper):
         assert self.config is not None and self.launcher is not None
         OmegaConf.save(self.config, Path(self.config.hydra.sweep.dir) / "multirun.yaml")
         done: list[Any] = []
-        for batch in batches(self.config):
-            self.validate_batch_is_legal(batch)
+        for batch in filter(None, batches(self.config)):
             done.append(self.launcher.launch(batch, initial_job_idx=sum(map(len, done))))
             for job in done[-1]:
                 _ = job.return_value  # raises the error of a job that raised one

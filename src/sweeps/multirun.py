@@ -28,6 +28,7 @@ from src.runs.job_output import concurrent_job_name, prefix_output
 from src.sweeps.code import keep_code
 from src.sweeps.design import jobs_of
 from src.sweeps.jobs import how_to_finish, jobs, overrides_of, place, record_launch, refusal_file, show
+from src.sweeps.skip import left_of
 
 _SHARED = ("experiment", "scale", "data", "trainer", "callbacks")  # usually the same for all jobs of a sweep
 _SET_ANOTHER = ("label_smoothing", "lr_multiplier", "seeds.split")  # neutral: what is computed from them counts
@@ -88,7 +89,10 @@ class SweepSummary(Callback):
         """Record jobs, the overrides of each, as requested by this launch.
 
         Returns:
-            ``jobs``.
+            Those that may still have something to do, see ``src.sweeps.skip``.
+
+        Raises:
+            HydraException: one cannot be composed.
         """
         sweep = Path(config.hydra.sweep.dir)
         self.asked |= (named := _names(config, jobs, self.fixed))
@@ -98,7 +102,8 @@ class SweepSummary(Callback):
                 refusal_file(sweep / name).unlink(missing_ok=True)
         except OSError as error:  # Hydra would only warn
             raise SystemExit(sentence(error)) from None
-        return jobs
+        # Without the others, a job has another number, which may be in a user's own name.
+        return jobs if _own_name(config) else [named[name] for name in left_of(sweep, named)]
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         if (job := concurrent_job_name(config.hydra)) is not None:
@@ -142,12 +147,15 @@ def _split(config: DictConfig, key: str, why: str, *options: str) -> None:
 
 
 def _names(config: DictConfig, grid: list[list[str]], fixed: list[str]) -> dict[str, list[str]]:
-    """Overrides of a multirun's jobs by folder name, in their order; empty if Hydra will refuse them."""
-    if not _composes(config, grid):
-        return {}
+    """Overrides of a multirun's jobs by folder name, in their order.
+
+    Raises:
+        HydraException: one cannot be composed.
+    """
+    _check_composes(config, grid)
     requested = {}
     # A user's own name may depend on the job's config, ours does not; composing is slow, so it is done only if needed.
-    own_name = any(override.startswith("hydra.sweep.subdir=") for override in config.hydra.overrides.hydra)
+    own_name = _own_name(config)
     loader, multirun = GlobalHydra.instance().config_loader(), config
     config = deepcopy(config)
     for number, overrides in enumerate(grid):
@@ -161,10 +169,17 @@ def _names(config: DictConfig, grid: list[list[str]], fixed: list[str]) -> dict[
     return requested
 
 
-def _composes(config: DictConfig, grid: list[list[str]]) -> bool:
-    """Whether Hydra can compose every override. If not, Hydra reports the error itself, but only later.
+def _own_name(config: DictConfig) -> bool:
+    return any(override.startswith("hydra.sweep.subdir=") for override in config.hydra.overrides.hydra)
+
+
+def _check_composes(config: DictConfig, grid: list[list[str]]) -> None:
+    """Check that Hydra can compose every override.
 
     Composing takes a tenth of a second, so only the first value of each key is tried: either all are valid or none.
+
+    Raises:
+        HydraException: it cannot.
     """
     loader = GlobalHydra.instance().config_loader()
     parser = OverridesParser.create()
@@ -175,11 +190,7 @@ def _composes(config: DictConfig, grid: list[list[str]]) -> bool:
             for override in parser.parse_overrides(overrides)
         }
         if not settings <= seen:
-            try:
-                composed = loader.load_sweep_config(config, overrides)
-            except HydraException:
-                return False
+            composed = loader.load_sweep_config(config, overrides)
             if composed.hydra.sweeper.params != config.hydra.sweeper.params:
                 _split(config, "experiment", "An experiment with a grid of its own is launched by itself", "--multirun")
         seen |= settings
-    return True
