@@ -215,12 +215,13 @@ def main_effects(table: Grid, smallest_effect: float | None = None, only: str | 
                 rows[-1] |= {"g_av": float(hedges_g_av(baseline.mean(0), treated.mean(0)))}
     effects = _tested(rows, smallest_effect)
     if rows:
-        effects["needed"] = [
+        needed = [
             seeds_needed(row.differences, smallest_effect, ALPHA / len(rows))
             if row.verdict == Verdict.UNDECIDED
             else None
             for row in effects.itertuples()
         ]
+        effects["needed"] = pd.Series(needed, dtype=object)  # else whole numbers beside None become floats
     return effects
 
 

@@ -130,3 +130,13 @@ def test_a_rate_that_failed_for_a_seed_is_not_chosen(tmp_path: Path) -> None:
 def test_nothing_is_chosen_by_the_test_set(sweep: Path) -> None:
     with pytest.raises(ValueError, match=r"skip cannot be chosen: some runs have no validation accuracy"):
         trials(load_runs(sweep), FACTORS, "skip")
+
+
+def test_the_seeds_that_would_decide_are_whole_numbers_beside_a_decided_effect(tmp_path: Path) -> None:
+    for large in (False, True):
+        for small in (False, True):
+            for seed, luck in ((1, 0.0), (2, 0.02), (3, -0.01)):
+                score = 0.4 + 0.3 * large + (0.01 + luck) * small
+                write_run(tmp_path / "s", score + 0.001 * large * seed, skip=large, norm=small, seed=seed)
+    needed = main_effects(grid(load_runs(tmp_path / "s"), ["skip", "norm"])).needed.tolist()
+    assert needed[0] is None and isinstance(needed[1], int)
