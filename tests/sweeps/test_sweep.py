@@ -86,7 +86,7 @@ def test_two_sweeps_of_the_same_second_share_nothing(train: Launch, tmp_path: Pa
 def test_a_wrong_choice_is_found_before_anything_runs(train: Launch, tmp_path: Path) -> None:
     run = train("optim=sgd,foo", "--multirun")
     assert run.code == 1
-    assert run.err == "There is no optim=foo; choose one of: adam, adamw, sgd.\n"
+    assert run.err == "There is no optim=foo; choose one of: adam, adamw, custom, lion, muon, sgd, timm.\n"
     assert not list(tmp_path.rglob("results.json"))
 
 
