@@ -55,7 +55,7 @@ MISTAKES = {
     "foo=3": "There is no foo; train has aug, average, callbacks, channels_last,",
     "data.foo=3": "There is no data.foo; data has batch_size, channels, device,",
     "model=resnet101": "There is no model=resnet101; did you mean resnet10 or resnet110 or resnet20?",
-    "model=vit": "There is no model=vit; choose one of: custom, deepcnn, preact_resnet18,",
+    "model=vit": "There is no model=vit; choose one of:",
     "scale=tpu": "There is no scale=tpu; did you mean gpu",
     "hydra/launcher=condor": "There is no hydra/launcher=condor; choose one of: basic,",
     "aug=null": "aug=null chooses nothing; choose one of: autoaugment, basic, cutmix, cutout,",
