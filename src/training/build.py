@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,22 @@ def build_metrics(cfg: DictConfig, num_classes: int) -> dict[str, Metric]:
                 f"metrics.{name} is {node}; expected a Metric of torchmetrics, not called loss or accuracy."
             )
     return metrics
+
+
+def check_score(cfg: DictConfig) -> None:
+    """Check that every run of ``cfg`` has the metric that chooses its best epoch.
+
+    Raises:
+        ValueError: it has not; the message names those that it has, the most similar first.
+    """
+    score = cfg.get("score", "val/accuracy")
+    known = [f"val/{name}" for name in ("accuracy", "loss", *(cfg.get("metrics") or {}))]
+    if str(score).removeprefix("-") not in known:
+        near = ", ".join(get_close_matches(str(score), known, n=len(known), cutoff=0))
+        raise ValueError(
+            f"score is {score}, which no epoch has; expected one of {near}, with a minus before it if lower is better "
+            "(a metric of your own comes with the group metrics)."
+        )
 
 
 def _optimizer_factory(optim: DictConfig) -> Callable[..., torch.optim.Optimizer]:
@@ -310,8 +327,8 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
             set it is the last epoch.
 
     Raises:
-        ValueError: see ``check_trainer`` and ``Checkpoints``; or there is a validation set that some epoch would not
-            use.
+        ValueError: see ``check_trainer``, ``check_score`` and ``Checkpoints``; or there is a validation set that some epoch
+            would not use.
     """
     usual = {"max_steps": -1, "check_val_every_n_epoch": 1, "val_check_interval": 1.0}  # 1: after every batch
     for name, value in usual.items():
@@ -323,6 +340,7 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
     for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
         if cfg.trainer.get(name) == 0:
             raise ValueError(f"trainer.{name} is 0; expected at least one batch, or null for all.")
+    check_score(cfg)
     history = History(folder.metrics_file)
     files = CheckpointFiles(folder)
     score = cfg.get("score", "val/accuracy") if validates else None

@@ -44,7 +44,8 @@ def test_the_best_epoch_is_chosen_by_the_score_also_one_of_ones_own(launch_in: L
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (("score=val/f2",), "score is val/f2, which no epoch has; expected one of val/accuracy, val/loss."),
+        (("score=val/f2", "metrics=f1"), "score is val/f2, which no epoch has; expected one of val/f1, val/loss, val/"),
+        (("score=test/loss", "data.val_size=0"), "score is test/loss, which no epoch has; expected one of val/loss, "),
         (("+metrics.loss._target_=torchmetrics.MeanMetric",), "expected a Metric of torchmetrics, not called loss"),
         (("average=swa", "average.start=1"), "average.start is 1; expected a fraction of the run, 0 to less than 1."),
         (("callbacks=early_stopping", "data.val_size=0"), "Early stopping needs validation images"),
@@ -55,6 +56,7 @@ def test_the_best_epoch_is_chosen_by_the_score_also_one_of_ones_own(launch_in: L
 def test_what_cannot_be_gets_a_sentence(launch_in: Launch, overrides: tuple[str, ...], words: str) -> None:
     run = launch_in(*QUIET, "trainer.max_epochs=1", *overrides)
     assert run.code == 1 and words in run.err and run.err.count("\n") == 1, run.err
+    assert not run.rows  # before training
 
 
 def test_swa_is_the_mean_over_the_last_part_of_the_run() -> None:

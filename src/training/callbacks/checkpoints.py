@@ -114,10 +114,8 @@ class Checkpoints(Checkpoint):
     def _score(self, trainer: L.Trainer) -> float:
         assert self.monitor is not None
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-        if (score := signed(metrics, self.monitor)) is None:
-            raise ValueError(
-                f"score is {self.monitor}, which no epoch has; expected one of {', '.join(sorted(metrics))}."
-            )
+        score = signed(metrics, self.monitor)
+        assert score is not None  # see ``check_score``
         return score
 
     @rank_zero_only

@@ -4,7 +4,8 @@ import csv
 import io
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ import lightning as L
 import pandas as pd
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -63,7 +65,7 @@ class Thresholds:
     """
 
     patience: int = 100  # optimiser steps before a run may be called "not learning"
-    loss: float = 1e-3  # a mean loss this close to the logarithm of the number of classes, relatively, is guessing
+    loss: float = 1e-3  # a mean loss this close to that of guessing, relatively, is guessing
     one_class: float = 0.95  # share of one class among a batch's predictions from which they count as collapsed
     vanishing: float = 1e-2  # of the last convolution's weight gradient, below which the first one's has vanished;
     # in a network without convolutions, of the last layer's
@@ -86,9 +88,27 @@ class Look:
 
     step: int  # optimiser steps taken before
     loss: float  # mean of the losses since the last look
-    classes: int  # number of classes
+    guessing: float  # see ``loss_of_guessing``
     one_class: float  # share of the most frequent class among the batch's predictions
     rows: list[dict[str, Any]] = field(repr=False)  # one per layer, in the order of the forward pass, see ``COLUMNS``
+
+
+def loss_of_guessing(loss: Callable[[Tensor, Tensor], Tensor], classes: int) -> float:
+    """The lowest mean loss, over one image of each class, of logits that are the same for all images and classes.
+
+    It is ln(C) for cross-entropy, at any logit, and the entropy of C coins of probability 1/C for binary cross-entropy.
+
+    Args:
+        loss: of training: logits ``[B, C]`` and int64 labels ``[B]`` to a scalar.
+    """
+    loss = deepcopy(loss)  # it may keep a state
+    loss = loss.cpu() if isinstance(loss, nn.Module) else loss
+    labels = torch.arange(classes)
+
+    def of(logit: float) -> float:
+        return loss(torch.full((classes, classes), logit), labels).item()
+
+    return float(minimize_scalar(of, bounds=(-20, 20), method="bounded").fun)
 
 
 def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict | None:
@@ -126,16 +146,18 @@ def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict 
                 "model.norm=batch",
                 look.step,
             )
-    guessing = math.log(look.classes)
 
     def stuck(look: Look) -> bool:
-        return abs(look.loss - guessing) < thresholds.loss * guessing and look.one_class >= thresholds.one_class
+        return (
+            abs(look.loss - look.guessing) < thresholds.loss * abs(look.guessing)
+            and look.one_class >= thresholds.one_class
+        )
 
     if look.step < thresholds.patience or previous is None or not (stuck(look) and stuck(previous)):
         return None
     fact = (
-        f"not learning: loss within {thresholds.loss:.1%} of ln({look.classes}) = {guessing:.4f} after {look.step} "
-        f"steps, {look.one_class:.0%} of predictions are one class"
+        f"not learning: loss within {thresholds.loss:.1%} of that of guessing, {look.guessing:.4f}, after "
+        f"{look.step} steps, {look.one_class:.0%} of predictions are one class"
     )
     first, last = convs[0], convs[-1]
     ratio = first["weight_gradient"] / max(last["weight_gradient"], 1e-30)
@@ -219,6 +241,7 @@ class PropagationMonitor(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.folder = RunFolder(trainer.default_root_dir)
         self.file = self.folder.path / "signals.csv"
+        self._guessing = loss_of_guessing(pl_module.loss, len(pl_module.hparams["classes"]))  # type: ignore[arg-type]
         if trainer.global_step == 0:
             self._write_rows([], "w")
             self._predict(trainer, pl_module, "before the first step")
@@ -259,7 +282,7 @@ class PropagationMonitor(L.Callback):
 
     def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._detach()
-        look = self._collect(classes=len(pl_module.hparams["classes"]))
+        look = self._collect(self._guessing)
         self._losses.clear()
         self._write_rows(look.rows, "a")
         self._to_tensorboard(trainer, look)
@@ -349,7 +372,7 @@ class PropagationMonitor(L.Callback):
             if kind in ("conv", "linear"):
                 self._samples[f"weight_gradients/{name}"] = _sample(weight.grad.float())
 
-    def _collect(self, classes: int) -> Look:
+    def _collect(self, guessing: float) -> Look:
         """Copy the measurements to the host in one transfer."""
         kinds = {name: (kind, module) for name, kind, module in self._layers}
         for name, before in self._weights.items():
@@ -367,7 +390,7 @@ class PropagationMonitor(L.Callback):
             row |= dict.fromkeys(QUANTITIES)
             row |= {quantity: next(values) for quantity in measured}
             rows.append(row)
-        return Look(self._step, loss, classes, one_class, rows)
+        return Look(self._step, loss, guessing, one_class, rows)
 
     # ---- reporting ----------------------------------------------------------------------------------------------
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from src.models.simplecnn import SimpleCNN
 from src.runs.trust import with_current_targets
-from src.training.callbacks.propagation import QUANTITIES, Look, PropagationMonitor, Thresholds, judge
+from src.training.callbacks.propagation import QUANTITIES, Look, PropagationMonitor, Thresholds, judge, loss_of_guessing
+from src.training.losses import BinaryCrossEntropy
 from tests.conftest import Run
 
 # The protocol of study 1, on digits: 20 steps an epoch, a look every tenth.
@@ -29,7 +30,13 @@ STUDY = (
 )
 
 
-def look(step: int = 200, loss: float = math.log(10), one_class: float = 1.0, **changes: Any) -> Look:
+def look(
+    step: int = 200,
+    loss: float = math.log(10),
+    one_class: float = 1.0,
+    guessing: float = math.log(10),
+    **changes: Any,
+) -> Look:
     """A look at a network of two convolutions and a ReLU, healthy but for its loss unless told otherwise."""
     values = {"conv1": 0.1, "conv2": 0.2, "dead": 0.1} | changes
     blank = dict.fromkeys(QUANTITIES)
@@ -38,17 +45,29 @@ def look(step: int = 200, loss: float = math.log(10), one_class: float = 1.0, **
         {"layer": "relu1", "kind": "relu", **blank, "dead_fraction": values["dead"]},
         {"layer": "conv2", "kind": "conv", **blank, "weight_gradient": values["conv2"]},
     ]
-    return Look(step, loss, 10, one_class, rows)
+    return Look(step, loss, guessing, one_class, rows)
 
 
 def test_a_stuck_loss_with_a_tiny_gradient_at_the_first_layer_is_a_vanishing_gradient() -> None:
     verdict = judge(look(conv1=1.1e-3, conv2=1.0), look(), Thresholds())
     assert verdict is not None
     assert verdict.text == (
-        "not learning: loss within 0.1% of ln(10) = 2.3026 after 200 steps, 100% of predictions are one class; the "
-        "gradient reaching conv1 is 1.1e-03 of conv2's: vanishing gradient. Try model.skip=true, model.norm=batch or "
-        "model.init=he"
+        "not learning: loss within 0.1% of that of guessing, 2.3026, after 200 steps, 100% of predictions are one "
+        "class; the gradient reaching conv1 is 1.1e-03 of conv2's: vanishing gradient. Try model.skip=true, "
+        "model.norm=batch or model.init=he"
     )
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_guessing_is_that_of_the_runs_own_loss(smoothing: float) -> None:
+    assert loss_of_guessing(nn.CrossEntropyLoss(label_smoothing=smoothing), 10) == pytest.approx(math.log(10))
+    coins = 10 * -(0.1 * math.log(0.1) + 0.9 * math.log(0.9))
+    guessing = loss_of_guessing(BinaryCrossEntropy(smoothing), 10)
+    assert guessing == pytest.approx(coins, rel=1e-5)
+    stuck, learns = (look(loss=loss, guessing=guessing) for loss in (coins, math.log(10)))
+    verdict = judge(stuck, stuck, Thresholds())
+    assert verdict is not None and "of that of guessing, 3.2508, after" in verdict.text
+    assert judge(learns, learns, Thresholds()) is None
 
 
 def test_a_stuck_loss_with_a_gradient_is_only_not_learning() -> None:
@@ -204,7 +223,7 @@ def test_a_network_without_convolutions_is_judged_by_its_first_layer() -> None:
             {"layer": f"fc{i}", "kind": "linear", **blank, "weight_gradient": value}
             for i, value in enumerate(gradients)
         ]
-        return Look(200, math.log(10), 10, 1.0, rows)
+        return Look(200, math.log(10), math.log(10), 1.0, rows)
 
     verdict = judge(linear((1e-4, 1.0)), linear((1e-4, 1.0)), Thresholds())
     assert verdict is not None
@@ -244,7 +263,7 @@ def test_a_look_sees_what_a_calculation_by_hand_gives() -> None:
         conv.weight -= 0.5 * gradient
     callback._detach()
     callback._losses, callback._step = [loss.detach()], 7
-    seen = callback._collect(classes=2)
+    seen = callback._collect(math.log(2))
 
     activations = conv._conv_forward(images, before, conv.bias)
     row, relu = seen.rows[0], seen.rows[1]
