@@ -83,6 +83,9 @@ _FORMERLY: dict[str, dict[str, Any]] = {
 }
 
 CONTENT = "data.content"
+WEIGHTS = "weights.content"
+# How the settings begin that say where something lies, by the key of its content, which counts instead if it is known.
+_PLACES = {CONTENT: "data.source.", WEIGHTS: "init_from"}
 LENGTHENED = "lengthened_from"  # epochs that a run was first asked for, if a resumed run was asked for more
 ABSENT = "–"  # the level of a factor that a run's configuration does not have
 
@@ -125,17 +128,18 @@ def is_neutral(key: str) -> bool:
 
 
 def fingerprint(counting: Mapping[str, Any]) -> str:
-    """SHA-256 (64 hexadecimal digits) of the result of ``settings``, with the images' content if known."""
+    """SHA-256 (64 hexadecimal digits) of the result of ``settings``, with the content of images and initial weights if
+    known."""
     return hashlib.sha256(json.dumps(_essence(counting), sort_keys=True).encode()).hexdigest()
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Differences between two runs' ``settings``: key to old and new value, None for a key that a run does not have.
 
-    Images are compared by content if both runs record it, else by the settings of their source.
+    Images and initial weights are compared by content if both runs record it, else by the settings of their source.
     """
-    if CONTENT not in old or CONTENT not in new:
-        old, new = ({key: value for key, value in run.items() if key != CONTENT} for run in (old, new))
+    unknown = {key for key in _PLACES if key not in old or key not in new}
+    old, new = ({key: value for key, value in run.items() if key not in unknown} for run in (old, new))
     before, after = _essence(old), _essence(new)
     return {
         key: (before.get(key), after.get(key))
@@ -192,7 +196,7 @@ def levels(run: Run) -> dict[str, Any]:
         group = key.split(".")[0]
         if group in run.choices:
             found.setdefault(group, run.choices[group])
-        if not key.endswith(("._target_", "._partial_")) and key != CONTENT:
+        if not key.endswith(("._target_", "._partial_")) and key not in _PLACES:
             found[names[key]] = value
     return found
 
@@ -214,6 +218,8 @@ def factors(runs: Sequence[Run], reserved: Iterable[str] = ()) -> dict[str, list
     if keys and all(CONTENT in run.settings for run in runs):
         keys = [key for key in keys if not key.startswith("data.source.")]
     columns = {key: _null_or_absent(key, [run.settings.get(key, ABSENT) for run in runs]) for key in keys}
+    if columns.pop(WEIGHTS, None):
+        columns["init_from"] = _initial_weights([run.settings for run in runs])
     seeds = columns.pop("seed", [None] * len(runs))
     varying = {
         key: values
@@ -249,6 +255,14 @@ def _is_the_seeds(key: str, values: Sequence[Any], seeds: Sequence[Any]) -> bool
     return one_to_one and ("seed" in key or list(values) == list(seeds))
 
 
+def _initial_weights(runs: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Where each run's initial weights came from; the start of their hash, unless each place has its own weights."""
+    places = [run.get("init_from") for run in runs]
+    contents = [run.get(WEIGHTS) or run.get("init_from") for run in runs]
+    apart = follows(places, contents) and follows(contents, places)
+    return places if apart else [content and content[:8] for content in contents]
+
+
 def _null_or_absent(key: str, values: list[Any]) -> list[Any]:
     """Where null means the same as leaving the key out, the two are one level."""
     same = None in values and key.split(".")[0] in (*_NULL_IS_ABSENT, key)
@@ -282,8 +296,8 @@ def _short_names(keys: Iterable[str], reserved: Iterable[str] = ()) -> dict[str,
 
 
 def _essence(counting: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop nulls that mean the same as leaving the key out, and the source's settings if the content is known."""
-    known = "data.source." if CONTENT in counting else "\n"
+    """Drop nulls that mean the same as leaving the key out, and the settings of a place if its content is known."""
+    known = tuple(place for content, place in _PLACES.items() if content in counting)
     return {
         key: value
         for key, value in counting.items()

@@ -87,7 +87,7 @@ def launch_record(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _changed(results: Mapping[str, Any], cfg: DictConfig) -> dict[str, tuple[Any, Any]]:
-    """Differences, including images, between the run of results.json and the run that ``cfg`` describes."""
+    """Differences, with images and initial weights, between the run of results.json and the one of ``cfg``."""
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     former, now = dict(identity.run_of(results).settings), identity.settings(config, own=True)
     if content := former.get(identity.CONTENT):
@@ -98,6 +98,14 @@ def _changed(results: Mapping[str, Any], cfg: DictConfig) -> dict[str, tuple[Any
             now[identity.CONTENT] = content
     else:
         log.warning("The former run did not record the content of its images: they are not compared.")
+    if (weights := former.get(identity.WEIGHTS)) and config["init_from"]:
+        from src.runs.weights import hash_of
+
+        try:
+            now[identity.WEIGHTS] = hash_of(Path(config["init_from"]))
+        except (OSError, ValueError) as error:
+            log.warning("The initial weights cannot be compared with those of the former run: %s", error)
+            now[identity.WEIGHTS] = weights
     return identity.differences(former, now)
 
 

@@ -34,6 +34,7 @@ def left_of(sweep: Path, jobs: Mapping[str, Sequence[str]]) -> list[str]:
             record = (results["status"], results["overrides"], results["composed_by"])
             # An interpolation may have another value now, such as that of an environment variable.
             same = record == ("completed", [*overrides], now) and "$" not in "".join(overrides)
+            same = same and not results["config"].get("init_from")  # whose weights are compared there
             if same and content_of(_source(results)) == results["settings"][identity.CONTENT]:
                 print(f"{name}: completed before, test accuracy {results['metrics']['test/accuracy']:.2%}")
                 continue

@@ -327,8 +327,8 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
             set it is the last epoch.
 
     Raises:
-        ValueError: see ``check_trainer``, ``check_score`` and ``Checkpoints``; or there is a validation set that some epoch
-            would not use.
+        ValueError: see ``check_trainer``, ``check_score`` and ``Checkpoints``; or there is a validation set that some
+            epoch would not use.
     """
     usual = {"max_steps": -1, "check_val_every_n_epoch": 1, "val_check_interval": 1.0}  # 1: after every batch
     for name, value in usual.items():

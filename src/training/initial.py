@@ -1,14 +1,11 @@
 """Initial weights: those of another run or file, and which of them are trained."""
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from src.runs.checkpoints import load_checkpoint
-from src.runs.folder import RunFolder
+from src.runs.weights import read_weights
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +19,12 @@ def start_from(network: nn.Module, path: Path) -> None:
     """Load trained weights into ``network``. A head of another shape, for other classes, keeps its initial weights.
 
     Args:
-        path: a run folder (its best.ckpt), a checkpoint, or a file of the network's weights: safetensors, or a
-            ``state_dict`` saved by torch. No code in it is run.
+        path: see ``read_weights``, which also says what else is raised.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it has no weights, or they are of another network.
+        ValueError: the weights are of another network.
     """
-    weights, own, head = _read(path), network.state_dict(), f"{head_of(network)}."
+    weights, own, head = read_weights(path), network.state_dict(), f"{head_of(network)}."
     fitting = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
     anew = own.keys() - fitting.keys()
     if strange := sorted(name for name in anew | (weights.keys() - own.keys()) if not name.startswith(head)):
@@ -41,30 +36,3 @@ def start_from(network: nn.Module, path: Path) -> None:
     log.info("initial weights: %d tensors of %s", len(fitting), path)
     if anew:
         log.warning("The head (%s) starts anew: it is of another shape there.", ", ".join(sorted(anew)))
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    """Weights by name."""
-    file = RunFolder(path).best if path.is_dir() else path
-    if not file.is_file():
-        raise FileNotFoundError(f"There is no file {file} to start from (init_from).")
-    if file.suffix == ".ckpt":
-        return load_checkpoint(file).weights
-    try:
-        if file.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        content = content.get("state_dict", content.get("model", content))
-        weights = {str(name).removeprefix("module."): value for name, value in content.items()}
-        if not all(isinstance(value, Tensor) for value in weights.values()):
-            raise TypeError("it has other values than tensors")
-        return weights
-    except ImportError:
-        raise ValueError(f"init_from={file} needs safetensors; install it with: uv sync --extra export") from None
-    except Exception as error:
-        raise ValueError(
-            f"init_from={file} is no file of weights ({str(error).splitlines()[0][:200]}); expected a run folder, a "
-            "checkpoint, a .safetensors file, or a state_dict saved by torch."
-        ) from None

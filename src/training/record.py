@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from copy import deepcopy
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -29,6 +30,7 @@ from src.runs.folder import RunFolder, signed
 from src.runs.provenance import composed_by, device_name, keep_revision, versions
 from src.runs.question import question_of
 from src.runs.trust import TRAINING_ONLY, trust_override
+from src.runs.weights import hash_of
 from src.training.callbacks.history import History
 
 
@@ -41,7 +43,8 @@ def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any
         former: results.json of a run that is resumed; empty for a new run.
 
     Raises:
-        ValueError: see ``question_of``.
+        ValueError: see ``question_of`` and ``hash_of``; or a resumed run started from other weights.
+        FileNotFoundError: there is no file of initial weights.
     """
     config: Any = OmegaConf.to_container(cfg, resolve=True)
     known = identity.run_of(former).settings
@@ -49,6 +52,17 @@ def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any
     counting = identity.settings(config, own=True)
     if identity.CONTENT in known:
         counting[identity.CONTENT] = known[identity.CONTENT]
+    path, weights = config.get("init_from"), known.get(identity.WEIGHTS)
+    if path and (not former or (weights and Path(path).exists())):  # a resumed run needs them no more
+        found = hash_of(Path(path))
+        if weights not in (None, found):
+            raise ValueError(
+                f"The run started from other weights than those that are now in init_from={path}. Put the former ones "
+                "back to go on, or start a new run."
+            )
+        weights = found
+    if weights:
+        counting[identity.WEIGHTS] = weights
     # A schedule that follows the run's length was another one until the run was lengthened.
     lengths, length = known.get(identity.LENGTHENED, []), known.get("trainer.max_epochs")
     if length not in (None, cfg.trainer.max_epochs) and not str(counting.get("schedule._target_")).endswith("Constant"):

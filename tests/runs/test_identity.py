@@ -317,6 +317,21 @@ def test_images_are_named_by_their_place_where_that_tells_them_apart() -> None:
     assert factors(runs) == {"images": ["1" * 8, "2" * 8]}
 
 
+def test_initial_weights_count_by_their_content_and_not_by_their_place() -> None:
+    def start(place: str | None, content: str | None = None, seed: int = 1) -> Run:
+        return run(seed, init_from=place, **({"weights.content": content * 64} if content else {}))
+
+    assert fingerprint(start("a", "1").settings) == fingerprint(start("b", "1").settings)
+    assert fingerprint(start("a", "1").settings) != fingerprint(start("a", "2").settings)
+    assert differences(start("a", "1").settings, start("b", "1").settings) == {}
+    assert set(differences(start("a", "1").settings, start("a", "2").settings)) == {"weights.content"}
+    assert set(differences(start("a", "1").settings, start(None).settings)) == {"init_from"}
+    assert factors([start("a", "1"), start("b", "1", 2)]) == {}
+    assert factors([start(None), start("a", "1"), start("b", "2")]) == {"init_from": [None, "a", "b"]}
+    assert factors([start("a", "1"), start("a", "2"), start(None)]) == {"init_from": ["1" * 8, "2" * 8, None]}
+    assert levels(start("a", "1")) == {"init_from": "a", "seed": 1}
+
+
 def test_the_levels_of_one_run_are_its_choices_and_settings() -> None:
     found = levels(sgd(7, optim___target_="x", trainer__max_epochs=3, **{"data.content": "c"}))
     assert found == {"optim": "sgd", "lr": 0.1, "momentum": 0.9, "max_epochs": 3, "seed": 7}

@@ -1,5 +1,6 @@
 """Starting from trained weights, and training the head only."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from src.models.simplecnn import SimpleCNN
+from src.runs.weights import hash_of, read_weights
 from src.training.initial import head_of, start_from
 
 Launch = Callable[..., Any]
@@ -61,6 +63,39 @@ def test_a_frozen_backbone_keeps_weights_and_averages(train: Launch) -> None:
     before, after = first.checkpoint("best")["state_dict"], tuned.checkpoint("last")["state_dict"]
     moved = {name for name in before if name.startswith("network.") and not torch.equal(before[name], after[name])}
     assert moved == {"network.fc.weight", "network.fc.bias"}
+
+
+def test_a_hash_is_of_the_weights_and_not_of_the_file(finished: Any, tmp_path: Path) -> None:
+    weights = {name: value.contiguous() for name, value in read_weights(finished.folder).items()}
+    save_file(weights, tmp_path / "a.safetensors")
+    torch.save(dict(reversed(weights.items())), tmp_path / "a.pt")
+    places = (finished.folder, tmp_path / "a.safetensors", tmp_path / "a.pt")
+    assert len({hash_of(place) for place in places}) == 1
+    weights["fc.bias"] = weights["fc.bias"] + 1
+    torch.save(weights, tmp_path / "a.pt")
+    assert hash_of(tmp_path / "a.pt") != hash_of(finished.folder)
+
+
+def test_a_run_does_not_go_on_with_other_weights(train: Launch, resume: Launch, tmp_path: Path) -> None:
+    file = tmp_path / "a.pt"
+
+    def again(seed: int) -> Any:
+        torch.save(network(seed=seed).state_dict(), file)
+        quick = ("seed=1", "trainer.max_epochs=1", "logger=none", "callbacks=none", "sweep=s", f"init_from={file}")
+        return train("--multirun", *quick)
+
+    assert again(1).code == 0
+    (record,) = tmp_path.glob("logs/train/sweeps/s/*/results.json")
+    results = json.loads(record.read_text())
+    assert results["settings"]["weights.content"] == hash_of(file)
+    assert "completed before" in again(1).out
+    other = again(2)
+    assert other.code == 1 and "weights.content was" in other.err, other.err
+    resumed = resume(record.parent, "trainer.max_epochs=2")
+    assert resumed.code == 1 and "The run started from other weights than those that are now in" in resumed.err
+    file.unlink()  # which a resumed run needs no more
+    assert resume(record.parent, "trainer.max_epochs=2").code == 0
+    assert json.loads(record.read_text())["settings"]["weights.content"] == results["settings"]["weights.content"]
 
 
 def test_the_head_is_the_last_layer() -> None:
