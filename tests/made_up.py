@@ -1,13 +1,13 @@
 """Run folders whose truth is known, because nothing was trained."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 GROUPS = ("data", "model", "optim", "schedule", "aug")
 KEYS = {"lr": "optim.lr", "momentum": "optim.momentum", "weight_decay": "optim.weight_decay", "skip": "model.skip",
-        "norm": "model.norm", "init": "model.init", "batch_size": "data.batch_size"}  # fmt: skip
+        "norm": "model.norm", "init": "model.init", "batch_size": "data.batch_size", "score_": "score"}  # fmt: skip
 
 
 def write_run(
@@ -16,6 +16,7 @@ def write_run(
     *,
     seed: int,
     validation: float | None = None,
+    more: Mapping[str, float] | None = None,
     curve: Sequence[float] = (),
     status: str = "completed",
     error: str | None = None,
@@ -33,6 +34,7 @@ def write_run(
     Args:
         sweep: the sweep's folder.
         validation: of the best epoch.
+        more: metrics.
         curve: validation accuracies by epoch, of 10 steps and 2 seconds each.
         content: of the images.
         factors: choices of groups, and settings by the last part of their keys.
@@ -45,6 +47,7 @@ def write_run(
     metrics = {"test/accuracy": score, "test/loss": 1.0, "train/loss": 1.5}
     if validation is not None:
         metrics |= {"val/accuracy": validation, "val/loss": 1.1}
+    metrics |= more or {}
     choices = {name: factors.pop(name) for name in GROUPS if name in factors}
     settings = {f"{group}._target_": choice for group, choice in choices.items()}
     settings |= {KEYS.get(name, name): value for name, value in factors.items()}

@@ -33,6 +33,30 @@ _MOST_CELLS = 10**7
 _MEASURED = ("difference", "low", "high", "p", "p_equivalence", "wins", "wins_low", "wins_high")
 
 
+class Score(NamedTuple):
+    """What the best epoch of a run, and the level of a tuned factor, are chosen by."""
+
+    metric: str  # of the table of runs
+    words: str
+    best: str  # highest or lowest
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is shown in percent."""
+        return self.metric.endswith("/accuracy")
+
+
+def scores_of(runs: pd.DataFrame) -> list[Score]:
+    """The different settings ``score`` of the runs; validation accuracy for runs that have none."""
+    scores = dict.fromkeys(printable((settings or {}).get("score", SELECTION)) for settings in runs.settings)
+    metrics = {score: score.removeprefix("-") for score in scores or [SELECTION]}
+    words = {SELECTION: "validation accuracy", "val/loss": "validation loss"}
+    return [
+        Score(metric, words.get(metric, metric), "highest" if score == metric else "lowest")
+        for score, metric in metrics.items()
+    ]
+
+
 class Grid(NamedTuple):
     """The runs as an array.
 
@@ -335,42 +359,52 @@ def at_every_look(effects: pd.DataFrame, smallest_effect: float | None) -> pd.Da
 
 def trials(runs: pd.DataFrame, factors: Sequence[str], tuned: str) -> pd.DataFrame:
     """Every level of ``tuned`` that was tried for each combination of the other factors, and the chosen one: of the
-    levels that completed most seeds, the one with the highest mean validation accuracy over seeds.
+    levels that completed most seeds, the one with the best mean over seeds of the runs' own score.
 
     Args:
         runs: completed ones.
         factors: all that vary among them, including ``tuned``.
 
     Returns:
-        The other factors, ``tuned``, ``n``, ``validation`` and ``test`` (mean accuracies), ``chosen``, and ``at_edge``:
-        whether the chosen level is the lowest or the highest of those tried.
+        The other factors, ``tuned``, ``n``, ``validation`` (mean of the score's metric), ``test`` (mean accuracy),
+        ``chosen``, and ``at_edge``: whether the chosen level is the lowest or the highest of those tried;
+        ``attrs["score"]`` is the ``Score``.
 
     Raises:
-        ValueError: there is no validation accuracy, or a level is not a number.
+        ValueError: the runs have different scores, some have none, or a level is not a number.
     """
-    if SELECTION not in runs or runs[SELECTION].isna().any():
+    score, *other = scores_of(runs)
+    if other:
         raise ValueError(
-            f"{tuned} cannot be chosen: some runs have no validation accuracy (data.val_size=0), and the test set is "
+            f"{tuned} cannot be chosen: some runs have the score {score.metric}, others {other[0].metric}. Report it "
+            "as a factor with tune=[]."
+        )
+    if "/" not in score.metric or score.metric not in runs or runs[score.metric].isna().any():
+        raise ValueError(
+            f"{tuned} cannot be chosen: some runs have no {score.words} (data.val_size=0), and the test set is "
             "for judging. Report it as a factor with tune=[]."
         )
     if not all(isinstance(level, int | float) for level in runs[tuned]):
         raise ValueError(
             f"{tuned} cannot be chosen: some of its levels are no numbers. Report it as a factor with tune=[]."
         )
+    better = max if score.best == "highest" else min
     others = [name for name in factors if name != tuned]
     rows = []
     for levels, group in settings_of(runs, others):
         tried = []
         for level, seeds in settings_of(group, [tuned]):
-            scores = {"validation": seeds[SELECTION].mean(), "test": seeds[SCORE].mean()}
+            scores = {"validation": seeds[score.metric].mean(), "test": seeds[SCORE].mean()}
             tried.append(levels | level | {"n": len(seeds)} | scores)
         tried.sort(key=lambda row: row[tuned])
         most = max(row["n"] for row in tried)
-        best = max((row for row in tried if row["n"] == most), key=lambda row: row["validation"])
+        best = better((row for row in tried if row["n"] == most), key=lambda row: row["validation"])
         for row in tried:
             edge = len(tried) > 1 and best in (tried[0], tried[-1])
             rows.append(row | {"chosen": row is best, "at_edge": row is best and edge})
-    return pd.DataFrame(rows, dtype=object)
+    table = pd.DataFrame(rows, dtype=object)
+    table.attrs["score"] = score
+    return table
 
 
 def chosen_runs(runs: pd.DataFrame, tried: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:

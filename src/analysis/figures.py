@@ -185,7 +185,7 @@ def draw_effects(effects: pd.DataFrame, smallest_effect: float | None) -> Figure
 
 
 def draw_tuning(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Figure:
-    """Validation accuracy by level of the tuned factor, one line per combination of the others, chosen level ringed.
+    """The runs' score by level of the tuned factor, one line per combination of the others, chosen level ringed.
 
     Args:
         tried: see ``src.analysis.effects.trials``.
@@ -193,9 +193,9 @@ def draw_tuning(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Figur
     with _look():
         figure, axes = _figure(8, 3.6)
         ax = axes[0, 0]
-        groups = list(settings_of(tried, others))
+        score, groups = tried.attrs["score"], list(settings_of(tried, others))
         for place, (levels, group) in enumerate(groups):
-            x, y = group[tuned].astype(float), 100 * group.validation.astype(float)
+            x, y = group[tuned].astype(float), (100 if score.is_share else 1) * group.validation.astype(float)
             ax.plot(x, y, label=label(levels, others), **_line(place))
             chosen = group.chosen.astype(bool)
             ax.scatter(x[chosen], y[chosen], s=110, facecolors="none", edgecolors=_INK, linewidths=1.2, zorder=4)
@@ -203,7 +203,7 @@ def draw_tuning(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Figur
             ax.set_xscale("log")
         _label_few(ax, sorted(set(tried[tuned].astype(float))))
         ax.set_xlabel(tuned)
-        ax.set_ylabel("validation accuracy, %")
+        ax.set_ylabel(score.words + (", %" if score.is_share else ""))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 

@@ -167,9 +167,14 @@ def _figures(
     names = {
         "test/accuracy": f"test accuracy{where}",
         "test/loss": f"test loss (cross-entropy){where}",
-        "val/accuracy": "validation accuracy, by which the epoch was chosen",
+        "val/accuracy": "validation accuracy",
+        "val/loss": "validation loss (cross-entropy)",
         "train/accuracy": "training accuracy, augmented, over the epoch",
     }
+    score = str(config.get("score", "val/accuracy"))
+    chosen = score.removeprefix("-")
+    best = "highest" if score == chosen else "lowest"
+    names[chosen] = f"{names.get(chosen, chosen)}, by whose {best} value the epoch was chosen"
     for key, name in names.items():
         if isinstance(value := metrics.get(key), int | float):
             interval = ""

@@ -16,6 +16,8 @@ from src.analysis.effects import (
     trials,
     without_repetitions,
 )
+from src.analysis.page.contents import page_of
+from src.analysis.page.markdown import to_markdown
 from src.analysis.table import load_runs, varying_factors
 from tests.made_up import write_grid, write_run, write_tuned
 
@@ -117,6 +119,33 @@ def test_every_optimizer_gets_its_rate_by_validation_and_is_judged_by_test(tmp_p
     (effect,) = main_effects(grid(kept, ["optim"])).itertuples()
     assert (effect.baseline, effect.level, effect.n) == ("sgd", "adam", 3)
     assert effect.difference == pytest.approx(0.73 - 0.58 + np.mean([0, 0.012, -0.009]) * (1 - 1.5))
+
+
+@pytest.mark.parametrize(
+    ("score", "rate", "words"),
+    [("val/f1", 0.1, "highest mean val/f1"), ("-val/loss", 0.01, "lowest mean validation loss"),
+     ("val/accuracy", 1.0, "highest mean validation accuracy")],
+)  # fmt: skip
+def test_a_rate_is_chosen_by_the_runs_own_score(tmp_path: Path, score: str, rate: float, words: str) -> None:
+    for lr, f1, loss, accuracy in ((0.01, 0.3, 1.0, 0.5), (0.1, 0.4, 2.0, 0.6), (1.0, 0.2, 3.0, 0.7)):
+        for seed in (1, 2):
+            more = {"val/f1": f1, "val/loss": loss}
+            write_run(tmp_path, 0.5, validation=accuracy, more=more, score_=score, optim="sgd", lr=lr, seed=seed)
+    runs = load_runs(tmp_path)
+    tried = trials(runs, ["lr"], "lr")
+    assert tried[tried.chosen.astype(bool)].lr.tolist() == [rate]
+    page = to_markdown(page_of("a", runs, tune="lr"))
+    assert f"chosen by the {words} over seeds" in page
+    assert f"the epoch of {words.replace('mean ', '')}, or" in page
+
+
+def test_by_several_scores_nothing_is_chosen(tmp_path: Path) -> None:
+    for score in ("val/accuracy", "-val/loss"):
+        write_run(tmp_path, 0.5, validation=0.5, score_=score, lr=0.1, seed=1)
+    with pytest.raises(
+        ValueError, match=r"lr cannot be chosen: some runs have the score val/accuracy, others val/loss"
+    ):
+        trials(load_runs(tmp_path), ["lr", "score"], "lr")
 
 
 def test_a_rate_that_failed_for_a_seed_is_not_chosen(tmp_path: Path) -> None:

@@ -94,6 +94,23 @@ def test_a_run_folder_of_another_configuration_is_not_asked(copy_of_finished: An
     assert "came without the run folder that made it" in card(copy_of_finished.folder)
 
 
+def test_the_score_that_chose_the_epoch_is_named(copy_of_finished: Any, card: Card) -> None:
+    folder, results = copy_of_finished.folder, copy_of_finished.results
+    assert row(card(folder), "validation accuracy")[0].endswith(", by whose highest value the epoch was chosen")
+    best = folder / "checkpoints" / "best.ckpt"
+    content = torch.load(best, weights_only=True)
+    for config in (content["hyper_parameters"]["config"], results["config"]):
+        config["score"] = "-val/loss"
+    torch.save(content, best)
+    (folder / "results.json").write_text(json.dumps(results))
+    text = card(folder)
+    assert row(text, "validation loss")[:2] == [
+        "validation loss (cross-entropy), by whose lowest value the epoch was chosen",
+        f"{results['metrics']['val/loss']:.4f}",
+    ]
+    assert row(text, "validation accuracy")[0] == "validation accuracy"
+
+
 def test_what_makes_a_figure_doubtful_is_said(copy_of_finished: Any, card: Card) -> None:
     folder, results = copy_of_finished.folder, copy_of_finished.results
     best = folder / "checkpoints" / "best.ckpt"

@@ -47,7 +47,7 @@ def page_of(
     Args:
         title: the sweep's name.
         everything: all jobs, see ``load_runs``; at least one has completed.
-        tune: a factor that is not compared but tuned, for each combination of the others, by validation accuracy: its
+        tune: a factor that is not compared but tuned, for each combination of the others, by the runs' score: its
             name, an empty list for none, or ``auto``, which tunes the learning rate if the optimiser varies too.
         targets: validation accuracies, 0 to 1, for the table of convergence.
         baselines: by factor, the level to compare with; by default the first that was requested.
@@ -57,7 +57,7 @@ def page_of(
         images: of a run's test set, to draw those that changed most often; None draws none.
 
     Raises:
-        ValueError: ``tune`` or a baseline names something that does not exist, or there is no validation accuracy.
+        ValueError: ``tune`` or a baseline names something that does not exist, or there is no score to tune by.
     """
     experiments = without_repetitions(everything[everything.status == "completed"])
     alone, spread = variation_section(shares(experiments))

@@ -8,6 +8,7 @@ import pandas as pd
 
 from src.analysis import figures
 from src.analysis.convergence import convergence
+from src.analysis.effects import scores_of
 from src.analysis.figures import label, level_name
 from src.analysis.page.conclusion import accuracy_span, p_value, points, probability, span
 from src.analysis.page.page import Cell, Drawing, Results, Section, Table
@@ -51,8 +52,8 @@ def accuracy_section(
     note = (
         "Mean, standard deviation and interval over n seeds; interval by Student's t with n - 1 degrees of freedom, "
         "cut at 0 and 100. "
-        "Test accuracy is that of the epoch of highest validation accuracy, or of the last one where nothing was "
-        "validated; everything else is averaged over seeds."
+        f"Test accuracy is that of the epoch of {_best(runs)}, or of the last one where nothing was validated; "
+        "everything else is averaged over seeds."
     )
     drawing = Drawing(
         "accuracy",
@@ -65,19 +66,21 @@ def accuracy_section(
 
 def tuning_section(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Section:
     """The chosen levels of a tuned factor; ``tried`` is the result of ``src.analysis.effects.trials``."""
-    rows = []
+    score, rows = tried.attrs["score"], []
     for _, row in tried.iterrows():
+        validation = _percent(row.validation) if score.is_share else Cell(f"{row.validation:.4f}", row.validation)
         levels = [*(_level(row[name]) for name in others), _level(row[tuned])]
-        scores = [_count(row.n), _percent(row.validation), _percent(row.test)]
+        scores = [_count(row.n), validation, _percent(row.test)]
         rows.append([*levels, *scores, _text("chosen" if row.chosen else "")])
-    caption = f"Mean validation accuracy by {tuned}; the chosen one is ringed."
+    caption = f"Mean {score.words} by {tuned}; the chosen one is ringed."
     note = (
-        f"For {'each combination of the other factors' if others else 'all runs'}, {tuned} is chosen by the highest "
-        "mean validation accuracy over seeds, among the levels that completed most seeds; test accuracy has no say. "
-        "All else on this page is about the runs at the chosen levels."
+        f"For {'each combination of the other factors' if others else 'all runs'}, {tuned} is chosen by the "
+        f"{score.best} mean {score.words} over seeds, among the levels that completed most seeds; test accuracy has no "
+        "say. All else on this page is about the runs at the chosen levels."
     )
     drawing = Drawing("tuning", figures.draw_tuning(tried, others, tuned), caption)
-    table = Table([*others, tuned, "n", "validation, %", "test, %", "choice"], rows, note)
+    measured = "validation, %" if score.is_share else score.words
+    table = Table([*others, tuned, "n", measured, "test, %", "choice"], rows, note)
     return Section(f"The best {tuned} for each", [drawing, table])
 
 
@@ -313,7 +316,7 @@ def methods(
         f"seed(s) each, {plural(len(runs), 'run')} in all ({scale})."
     ]
     if tuned:
-        text.append(f"{tuned} was chosen for each configuration by the highest mean validation accuracy over seeds.")
+        text.append(f"{tuned} was chosen for each configuration by the {_best(runs, 'mean ')} over seeds.")
     text.append(
         "Configurations were compared on the test images in pairs of equal seed, averaged over the settings of the "
         "other factors within each seed: two-sided paired t-tests over seeds and 95 % intervals, p-values corrected "
@@ -376,6 +379,11 @@ def _arrow(change: tuple[Any, Any]) -> str:
 def _level(level: Any) -> Cell:
     numeric = isinstance(level, int | float) and not isinstance(level, bool)
     return Cell(level_name(level), level if numeric else level_name(level))
+
+
+def _best(runs: pd.DataFrame, of: str = "") -> str:
+    """What the best epoch was chosen by, in words."""
+    return " or ".join(f"{score.best} {of}{score.words}" for score in scores_of(runs))
 
 
 def _text(text: str) -> Cell:
