@@ -25,9 +25,8 @@ from src.runs.escaping import printable
 from src.runs.file_schema import Launch, Launches, Results, parse, read_json
 from src.runs.folder import RunFolder, write_json
 from src.runs.trust import CONF, trusted
-from src.sweeps.naming import LAUNCHERS
+from src.sweeps.naming import LAUNCHERS, SWEEPS
 
-SWEEPS = Path("logs/train/sweeps")
 SCHEMA_VERSION = 1
 _MOST_VALUES = 1000  # of one key, in a command that is recommended
 

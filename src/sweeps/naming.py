@@ -16,6 +16,7 @@ from src.runs.hydra_versions import CONF, register_resolver
 
 # Hydra's own, a plugin's own, and those in conf/.
 LAUNCHERS = ("basic", "joblib", *sorted(file.stem for file in (CONF / "hydra/launcher").glob("*.yaml")))
+SWEEPS = Path("logs/train/sweeps")
 _LONGEST = 180  # characters; Linux, macOS and Windows allow 255 for one name, and paths on Windows are short
 
 
@@ -63,9 +64,15 @@ def folder_name(overrides: Sequence[str], fixed: Sequence[str], number: int) -> 
 
 
 def sweep_name(sweep: str | Sequence[str] | None) -> str:
-    """The last part of a sweep's name or path; several are joined by a plus."""
+    """The name of a sweep, or the last part of its path; several are joined by a plus. Of a/first it is a-first."""
     sweeps = [sweep or "unnamed"] if isinstance(sweep, str | None) else sweep
-    return "+".join(PurePath(str(name)).name for name in sweeps)
+    paths = [PurePath(str(name)) for name in sweeps]
+    named = [path.parts if _is_name(path) else path.parts[-1:] for path in paths]
+    return "+".join("-".join(parts) for parts in named)
+
+
+def _is_name(path: PurePath) -> bool:
+    return (SWEEPS / path).is_dir() and not path.is_absolute() and ".." not in path.parts
 
 
 def product(*factors: float) -> float:

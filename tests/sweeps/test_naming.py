@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from src.runs.folder import RunFolder
-from src.sweeps.naming import folder_name, record_dir, run_dir, run_id
+from src.sweeps.naming import SWEEPS, folder_name, record_dir, run_dir, run_id, sweep_name
 
 CONF = RunFolder(__file__).path.parents[2] / "conf"
 
@@ -85,3 +85,13 @@ def test_names_that_had_to_be_changed_never_collide() -> None:
     long = 300 * "x"
     overrides = [*HOSTILE, "a=b/", "a=b\\", "a=b:", "a=b_", "a=" + long + "y", "a=" + long + "z"]
     assert len({folder_name([override], [], 0).lower() for override in overrides}) == len(overrides)
+
+
+def test_sweeps_of_one_last_name_have_reports_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/first", "b/first", "plain"):
+        (SWEEPS / name).mkdir(parents=True)
+    assert [sweep_name(name) for name in ("a/first", "b/first", "plain")] == ["a-first", "b-first", "plain"]
+    assert sweep_name(["a/first", "plain"]) == "a-first+plain"
+    elsewhere = [str(SWEEPS / "a/first"), str(tmp_path / SWEEPS / "a/first"), "../plain", "a/../b/first", "not/there"]
+    assert [sweep_name(path) for path in elsewhere] == ["first", "first", "plain", "first", "there"]

@@ -24,9 +24,14 @@ class ProgressBar(RichProgressBar):
         self._shown: dict[str, str] = {}
 
     def configure_columns(self, trainer: L.Trainer) -> list[Any]:
-        columns = super().configure_columns(trainer)[:-1]  # without batches a second; images a second are shown
-        columns[1].bar_width = max(5, min(40, rich.get_console().width - 100))  # numbers take some 95 characters
-        return columns
+        description, bar, batches, time, _speed = super().configure_columns(
+            trainer
+        )  # images a second are shown instead
+        width = rich.get_console().width
+        if width < 105:  # description, batches and metrics take 72 characters; bar and time would make them wrap
+            return [description, batches]
+        bar.bar_width = min(40, width - 100)
+        return [description, bar, batches, time]
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
