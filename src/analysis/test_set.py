@@ -128,7 +128,7 @@ class Churn(NamedTuple):
     """The images that a change of one factor fixes and breaks, over pairs of runs that differ in it alone.
 
     Args:
-        factor, baseline, level: the change.
+        factor, levels: the change; the baseline first.
         pairs: their number.
         fixed, broken: shares of the images, 0 to 1; the effect is ``fixed - broken``.
         agreement: see ``agreement``.
@@ -136,8 +136,7 @@ class Churn(NamedTuple):
     """
 
     factor: str
-    baseline: Any
-    level: Any
+    levels: tuple[Any, Any]
     pairs: int
     fixed: float
     broken: float
@@ -168,4 +167,4 @@ def churn(
             if pairs:
                 changes = np.array([b.correct.astype(int) - a.correct for a, b in pairs])
                 fixed, broken = float((changes > 0).mean()), float((changes < 0).mean())
-                yield Churn(factor, baseline, level, len(pairs), fixed, broken, agreement(pairs), changes.sum(0))
+                yield Churn(factor, (baseline, level), len(pairs), fixed, broken, agreement(pairs), changes.sum(0))

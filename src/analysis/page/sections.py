@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pandas as pd
 
@@ -10,12 +9,12 @@ from src.analysis import figures
 from src.analysis.convergence import convergence
 from src.analysis.effects import scores_of
 from src.analysis.figures import label, level_name
+from src.analysis.page.cells import NONE, arrow, count_cell, level_cell, percent_cell, text_cell
 from src.analysis.page.conclusion import accuracy_span, p_value, points, probability, span
 from src.analysis.page.page import Cell, Drawing, Results, Section, Table
 from src.analysis.statistics import Verdict
 from src.runs.escaping import plural
 
-_NONE = Cell("–", -math.inf)
 _MEASURED = ["n", "difference, points", "95 % interval", "p", "p (Holm)", "p (equal)", "P (better)", "verdict"]
 _PAIRED = (
     "Differences in test accuracy, in percentage points, within pairs of runs that differ in this factor alone and "
@@ -34,19 +33,19 @@ def accuracy_section(
 ) -> Section:
     """Every configuration: accuracy over seeds."""
     columns: _Columns = {
-        "val/accuracy": ("validation, %", _percent),
+        "val/accuracy": ("validation, %", percent_cell),
         "train/loss": ("training loss", lambda value: Cell(f"{value:.4f}", value)),
     }
     known = _known(table, columns)
     verdicts = table.verdicts.map(len).any()
     rows = []
     for _, row in table.iterrows():
-        cells = [_level(row[name]) for name in factors]
+        cells = [level_cell(row[name]) for name in factors]
         if tuned:
-            cells.append(_level(runs[runs.folder.isin(row.folders)][tuned].iloc[0]))
-        cells += [_count(row.n), _percent(row["mean"]), _percent(row["std"]) if row.n > 1 else _NONE]
+            cells.append(level_cell(runs[runs.folder.isin(row.folders)][tuned].iloc[0]))
+        cells += [count_cell(row.n), percent_cell(row["mean"]), percent_cell(row["std"]) if row.n > 1 else NONE]
         cells.append(Cell(accuracy_span(row.low, row.high), row.low) if row.n > 1 else _no_interval(1))
-        rows.append([*cells, *_optional(row, known), *([_text(", ".join(row.verdicts))] if verdicts else [])])
+        rows.append([*cells, *_optional(row, known), *([text_cell(", ".join(row.verdicts))] if verdicts else [])])
     heads = [*factors, *([tuned] if tuned else []), "n", "test accuracy, %", "std", "95 % interval, %"]
     heads += [head for head, _ in known.values()] + (["verdict"] if verdicts else [])
     note = (
@@ -68,10 +67,10 @@ def tuning_section(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Se
     """The chosen levels of a tuned factor; ``tried`` is the result of ``src.analysis.effects.trials``."""
     score, rows = tried.attrs["score"], []
     for _, row in tried.iterrows():
-        validation = _percent(row.validation) if score.is_share else Cell(f"{row.validation:.4f}", row.validation)
-        levels = [*(_level(row[name]) for name in others), _level(row[tuned])]
-        scores = [_count(row.n), validation, _percent(row.test)]
-        rows.append([*levels, *scores, _text("chosen" if row.chosen else "")])
+        validation = percent_cell(row.validation) if score.is_share else Cell(f"{row.validation:.4f}", row.validation)
+        levels = [*(level_cell(row[name]) for name in others), level_cell(row[tuned])]
+        scores = [count_cell(row.n), validation, percent_cell(row.test)]
+        rows.append([*levels, *scores, text_cell("chosen" if row.chosen else "")])
     caption = f"Mean {score.words} by {tuned}; the chosen one is ringed."
     note = (
         f"For {'each combination of the other factors' if others else 'all runs'}, {tuned} is chosen by the "
@@ -124,7 +123,7 @@ def _effects_table(effects: pd.DataFrame, factors: Sequence[str]) -> Table:
     for _, effect in effects.iterrows():
         part = f" of {effect.possible}" if effect.averaged < effect.possible else ""
         settings = [Cell(f"{effect.averaged}{part}", effect.averaged)] if several else []
-        rows.append([_text(effect.factor), _change(effect), *settings, *_measured(effect), _effect_size(effect)])
+        rows.append([text_cell(effect.factor), _change(effect), *settings, *_measured(effect), _effect_size(effect)])
     columns = ["factor", "change", *(["settings"] if several else []), *_MEASURED, "g_av"]
     averaged = (
         " Differences are averaged over the settings of the other factors within each seed first, so that n is the "
@@ -135,7 +134,7 @@ def _effects_table(effects: pd.DataFrame, factors: Sequence[str]) -> Table:
 
 def _mixed_table(effects: pd.DataFrame) -> Table:
     rows = [
-        [_text(effect.factor), _change(effect), _count(effect.averaged), *_measured(effect, paired=False)]
+        [text_cell(effect.factor), _change(effect), count_cell(effect.averaged), *_measured(effect, paired=False)]
         for _, effect in effects.iterrows()
     ]
     note = (
@@ -151,8 +150,8 @@ def _mixed_table(effects: pd.DataFrame) -> Table:
 def _interactions_table(crossed: pd.DataFrame) -> Table:
     rows = [
         [
-            *(_text(effect["first"]), _text(_arrow(effect.first_change))),
-            *(_text(effect.second), _text(_arrow(effect.second_change))),
+            *(text_cell(effect["first"]), text_cell(arrow(effect.first_change))),
+            *(text_cell(effect.second), text_cell(arrow(effect.second_change))),
             *_measured(effect),
         ]
         for _, effect in crossed.iterrows()
@@ -169,8 +168,8 @@ def simple_section(effects: pd.DataFrame) -> Section:
     """Simple effects, see ``src.analysis.effects.simple_effects``."""
     rows = []
     for _, effect in effects.iterrows():
-        held = _text(label(effect.held, list(effect.held)))
-        rows.append([_text(effect.factor), _change(effect), held, *_measured(effect), _effect_size(effect)])
+        held = text_cell(label(effect.held, list(effect.held)))
+        rows.append([text_cell(effect.factor), _change(effect), held, *_measured(effect), _effect_size(effect)])
     table = Table(["factor", "change", "held fixed", *_MEASURED, "g_av"], rows, _PAIRED)
     return Section("One factor changed, the others held fixed", [table], folded=len(rows) > 12)
 
@@ -185,11 +184,11 @@ def learning_section(runs: pd.DataFrame, factors: Sequence[str], targets: Sequen
         return Section("How fast they learn", parts)
     rows = []
     for _, row in table.iterrows():
-        cells = [*(_level(row[name]) for name in factors), _percent(row.area)]
-        cells.append(_NONE if row.target is None else Cell(f"{row.target:.0%}", row.target))
+        cells = [*(level_cell(row[name]) for name in factors), percent_cell(row.area)]
+        cells.append(NONE if row.target is None else Cell(f"{row.target:.0%}", row.target))
         cells.append(Cell(f"{row.reached} of {row.n}", row.reached))
         for name in ("epochs", "steps", "seconds"):
-            cells.append(_NONE if math.isnan(row[name]) else Cell(f"{row[name]:,.1f}", row[name]))
+            cells.append(NONE if math.isnan(row[name]) else Cell(f"{row[name]:,.1f}", row[name]))
         rows.append(cells)
     note = (
         "Until the end of the first epoch with at least that validation accuracy, on average over seeds; no average "
@@ -217,7 +216,7 @@ def cost_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str]
     }
     known = _known(table, columns)
     rows = [
-        [*(_level(row[name]) for name in factors), _percent(row["mean"]), *_optional(row, known)]
+        [*(level_cell(row[name]) for name in factors), percent_cell(row["mean"]), *_optional(row, known)]
         for _, row in table.iterrows()
     ]
     note = (
@@ -256,8 +255,8 @@ def jobs_section(everything: pd.DataFrame, commands: Sequence[str]) -> Section:
     for _, job in everything.sort_values("status", key=lambda status: status == "completed", kind="stable").iterrows():
         name = ", ".join(override for override in job["job"].split(", ") if override not in common)
         accuracy = job.get("test/accuracy", math.nan)
-        score = _NONE if math.isnan(accuracy) else _percent(accuracy)
-        rows.append([_text(job.sweep), _text(name), _text(job.status), score, _text(job.error or "")])
+        score = NONE if math.isnan(accuracy) else percent_cell(accuracy)
+        rows.append([text_cell(job.sweep), text_cell(name), text_cell(job.status), score, text_cell(job.error or "")])
     table = Table(["sweep", "job", "status", "test accuracy, %", "what stopped it"], rows)
     finish = [f"To finish: {command}" for command in commands]
     return Section("Jobs", [table, *finish], folded=bool((everything.status == "completed").all()))
@@ -347,21 +346,27 @@ def _known(table: pd.DataFrame, columns: _Columns) -> _Columns:
 
 
 def _optional(row: pd.Series, columns: _Columns) -> list[Cell]:
-    return [_NONE if math.isnan(row[name]) else show(row[name]) for name, (_, show) in columns.items()]
+    return [NONE if math.isnan(row[name]) else show(row[name]) for name, (_, show) in columns.items()]
 
 
 def _measured(effect: pd.Series, *, paired: bool = True) -> list[Cell]:
     if effect.n == 0:
-        return [_count(0), _NONE, Cell("no seed has all settings", -math.inf), *[_NONE] * 4, _text(effect.verdict)]
+        return [
+            count_cell(0),
+            NONE,
+            Cell("no seed has all settings", -math.inf),
+            *[NONE] * 4,
+            text_cell(effect.verdict),
+        ]
     interval = Cell(span(effect.low, effect.high), effect.low) if effect.n > 1 else _no_interval(effect.n)
     ps = (effect.p, effect.p_holm, effect.p_equivalence_holm)
-    tests = [_NONE if pd.isna(p) else Cell(p_value(p).removeprefix("= "), p) for p in ps]
-    decided = [*([Cell(probability(effect), effect.wins)] if paired else []), _text(str(effect.verdict))]
-    return [_count(effect.n), Cell(points(effect.difference), effect.difference), interval, *tests, *decided]
+    tests = [NONE if pd.isna(p) else Cell(p_value(p).removeprefix("= "), p) for p in ps]
+    decided = [*([Cell(probability(effect), effect.wins)] if paired else []), text_cell(str(effect.verdict))]
+    return [count_cell(effect.n), Cell(points(effect.difference), effect.difference), interval, *tests, *decided]
 
 
 def _effect_size(effect: pd.Series) -> Cell:
-    return _NONE if pd.isna(effect.g_av) else Cell(f"{effect.g_av:+.1f}", effect.g_av)
+    return NONE if pd.isna(effect.g_av) else Cell(f"{effect.g_av:+.1f}", effect.g_av)
 
 
 def _no_interval(n: int) -> Cell:
@@ -369,30 +374,9 @@ def _no_interval(n: int) -> Cell:
 
 
 def _change(effect: pd.Series) -> Cell:
-    return _text(_arrow((effect.baseline, effect.level)))
-
-
-def _arrow(change: tuple[Any, Any]) -> str:
-    return " → ".join(map(level_name, change))
-
-
-def _level(level: Any) -> Cell:
-    numeric = isinstance(level, int | float) and not isinstance(level, bool)
-    return Cell(level_name(level), level if numeric else level_name(level))
+    return text_cell(arrow((effect.baseline, effect.level)))
 
 
 def _best(runs: pd.DataFrame, of: str = "") -> str:
     """What the best epoch was chosen by, in words."""
     return " or ".join(f"{score.best} {of}{score.words}" for score in scores_of(runs))
-
-
-def _text(text: str) -> Cell:
-    return Cell(text, text)
-
-
-def _count(n: int) -> Cell:
-    return Cell(str(n), n)
-
-
-def _percent(fraction: float) -> Cell:
-    return Cell(f"{100 * fraction:.2f}", fraction)

@@ -1,6 +1,5 @@
 """The section on single test images: what a finite test set explains, and which images a factor fixes and breaks."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from src.analysis import figures
 from src.analysis.effects import Grid, settings_of
-from src.analysis.figures import level_name
+from src.analysis.page.cells import NONE, arrow, count_cell, level_cell, percent_cell, text_cell
 from src.analysis.page.conclusion import points
 from src.analysis.page.page import Cell, Drawing, Section, Table
 from src.analysis.test_set import Churn, Spread, churn, configurations_on_images, load_all_outcomes, spread_over_seeds
@@ -20,7 +19,6 @@ Images = Callable[[Path], NDArray[np.uint8]]
 """From a run's folder to its test images, uint8 ``[N, 3, S, S]``, in the order of its outcomes."""
 
 _SHOWN = 24
-_NONE = Cell("–", -math.inf)
 
 
 def test_set_sections(
@@ -39,10 +37,10 @@ def test_set_sections(
     table = configurations_on_images(runs, factors, outcomes)
     rows = []
     for _, row in table.iterrows():
-        shares = [_NONE] * 3 if row.spread is None else [_points(value) for value in row.spread[:3]]
-        vote = [_points(row.vote), _signed(row.vote - row["mean"])]
-        levels = [_text(level_name(row[name])) for name in factors]
-        rows.append([*levels, Cell(str(row.n), row.n), *shares, _share(row.agreement), *vote])
+        shares = [NONE] * 3 if row.spread is None else [percent_cell(value) for value in row.spread[:3]]
+        vote = [percent_cell(row.vote), _signed(row.vote - row["mean"])]
+        levels = [level_cell(row[name]) for name in factors]
+        rows.append([*levels, count_cell(row.n), *shares, percent_cell(row.agreement), *vote])
     heads = [*factors, "n", "sd over seeds, points", "of the test set", "beyond it", "agreement of seeds, %"]
     heads += ["vote of the seeds, %", "gain of the vote, points"]
     note = (
@@ -85,14 +83,9 @@ def _in_words(spread: Spread) -> str:
 def _churn_table(changes: Sequence[Churn], several: bool) -> Table:
     rows = []
     for change in changes:
-        cells = [
-            _text(change.factor),
-            _text(_arrow(change)),
-            Cell(str(change.pairs), change.pairs),
-            _points(change.fixed),
-        ]
-        cells += [_points(change.broken), _signed(change.fixed - change.broken), _points(change.agreement)]
-        rows.append(cells)
+        cells = [text_cell(change.factor), text_cell(arrow(change.levels)), count_cell(change.pairs)]
+        cells += [percent_cell(change.fixed), percent_cell(change.broken), _signed(change.fixed - change.broken)]
+        rows.append([*cells, percent_cell(change.agreement)])
     averaged = ", averaged over the settings of the others" if several else ""
     note = (
         "Shares of the test images that the change turns from wrong to right (fixed) and from right to wrong (broken), "
@@ -118,8 +111,8 @@ def _drawings(
             for i in most
         ]
         caption = (
-            f"{change.factor} {_arrow(change)}: the images that it fixes and breaks most often, with their class; "
-            f"fixed 3/{change.pairs}: in three more pairs fixed than broken."
+            f"{change.factor} {arrow(change.levels)}: the images that it fixes and breaks most often, with their "
+            f"class; fixed 3/{change.pairs}: in three more pairs fixed than broken."
         )
         drawings.append(Drawing(f"flips-{place}", figures.draw_images(images[most], titles), caption))
     return drawings
@@ -129,25 +122,9 @@ def _groups(runs: pd.DataFrame, factors: Sequence[str], known: Mapping[Path, obj
     return [group.folder.tolist() for _, group in settings_of(runs[runs.folder.isin(known)], factors)]
 
 
-def _arrow(change: Churn) -> str:
-    return f"{level_name(change.baseline)} → {level_name(change.level)}"
-
-
-def _text(text: str) -> Cell:
-    return Cell(text, text)
-
-
 def _plain(difference: float) -> str:
     return f"{100 * difference:.2f}"
 
 
-def _points(difference: float) -> Cell:
-    return Cell(_plain(difference), difference)
-
-
 def _signed(difference: float) -> Cell:
     return Cell(points(difference), difference)
-
-
-def _share(share: float) -> Cell:
-    return _NONE if math.isnan(share) else _points(share)
