@@ -41,7 +41,7 @@ class Cutout(Erase):
         fill: of each channel, 0 to 1; one number for all.
 
     Raises:
-        ValueError: ``size`` or ``fill`` is out of range.
+        ValueError: ``size`` or ``fill`` is out of range; when called, the square is as large as the images.
     """
 
     draws = 2
@@ -54,6 +54,11 @@ class Cutout(Erase):
 
     def augment(self, images: Tensor, u: Tensor) -> Tensor:
         height, width = images.shape[-2:]
+        if self.size >= max(height, width):
+            raise ValueError(
+                f"Cutout's size is {self.size}, which covers images of {height} x {width} pixels; choose a smaller "
+                "one, such as half of their side."
+            )
         top, left = (integers(u[:, i], side) - self.size // 2 for i, side in enumerate((height, width)))
         return self.erase(images, top, top + self.size, left, left + self.size)
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from omegaconf.errors import MissingMandatoryValue
+
 from src.runs.escaping import printable
 
 # Our own checks, the operating system and torch raise these for a user's mistake: the message alone is clear.
@@ -19,6 +21,9 @@ def sentence(error: BaseException) -> str:
     while type(error).__name__ == "InstantiationException" and error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split())
+    if isinstance(error, MissingMandatoryValue):
+        key = text.partition(": ")[2].split(" ")[0]
+        return printable(f"{key} has no value: set it, as in {key}=VALUE.")
     # Messages for main memory (Python, torch on Linux and Windows) and for GPU memory.
     full = "can't allocate memory|not enough memory|out of memory"
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and re.search(full, text)):

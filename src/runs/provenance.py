@@ -58,11 +58,13 @@ def environment() -> dict[str, str]:
 
 
 def training_code() -> dict[str, str]:
-    """A hash (12 hexadecimal digits) of every file in src and conf that training may use, by its path from the root."""
+    """A hash (12 hexadecimal digits) of every file that training may use, by its path: in src and conf from the root,
+    and modules of the user's own in the folder in which the command is started."""
     root = Path(__file__).parents[2]
     files = sorted([*root.glob("src/**/*.py"), *root.glob("hydra_plugins/*.py"), *root.glob("conf/**/*.yaml")])
     names = {file: file.relative_to(root).as_posix() for file in files}
-    used = {file: name for file, name in names.items() if not name.startswith(_NOT_TRAINING)}
+    names |= {file: f"./{file.name}" for file in sorted(Path.cwd().glob("*.py"))}
+    used = {file: name for file, name in names.items() if not name.startswith(_NOT_TRAINING) and file.is_file()}
     return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file, name in used.items()}
 
 

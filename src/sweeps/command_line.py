@@ -53,6 +53,9 @@ def run(main: Callable[[], Any]) -> None:
             warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore")
             main()
             sys.stdout.flush()
+    except BrokenPipeError:  # as in: python -m src.status sweep=NAME | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        raise SystemExit(1) from None
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if "debug=true" in sys.argv:
             raise
@@ -138,7 +141,8 @@ def _explain_key(typed: str, error: OmegaConfBaseException, command: str) -> str
         near = [key for key, end in ends.items() if end in alike][:3]
     if near:
         return f"There is no {typed}; did you mean {' or '.join(near)}?"
-    return f"There is no {typed}; {above or command} has {', '.join(names)}, and +{typed}=... adds a key."
+    there = f"{above or command} has {', '.join(names)}" if names else f"{above} sets nothing that could be meant"
+    return f"There is no {typed}; {there}, and +{typed}=... adds a key."
 
 
 def _keys(config: Mapping[str, Any], above: str) -> Iterator[str]:

@@ -61,6 +61,7 @@ class SweepSummary(Callback):
         except (ValueError, OSError) as error:
             stop(error, debug=config.debug)
         print(told, end="\n" * bool(told))
+        _check_targets(config)
         self._name_jobs(config)
 
     def _name_jobs(self, config: DictConfig) -> None:
@@ -144,6 +145,23 @@ def _split(config: DictConfig, key: str, why: str, *options: str) -> None:
             values = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
             commands = [command("src.train", *options, f"{key}={value}", *others) for value in values]
             raise SystemExit(f"{why}: {'; '.join(commands)}")
+
+
+def _check_targets(config: DictConfig) -> None:
+    """Refuse a multirun over the choices of a group whose ``_target_`` is set as well: all arms would be that one.
+
+    Raises:
+        SystemExit: there is such a group.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    swept = {override.key_or_group for override in parsed if override.is_sweep_override()}
+    for override in parsed:
+        group, _, last = override.key_or_group.rpartition(".")
+        if last == "_target_" and group in swept:
+            raise SystemExit(
+                f"{override.key_or_group} would replace every choice of {group}: write the one of your own as a file, "
+                f"mine/{group}/NAME.yaml, and choose it with --config-dir mine {group}=...,NAME."
+            )
 
 
 def _names(config: DictConfig, grid: list[list[str]], fixed: list[str]) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 A job that is not skipped here is compared setting by setting, see ``src.sweeps.relaunch``.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from src.runs.folder import RunFolder
 from src.runs.provenance import composed_by
 from src.runs.trust import trusted
 
+_OTHER_FILES = ("--config-", "-cd", "-cp", "-cn", "hydra.searchpath")
+
 
 def left_of(sweep: Path, jobs: Mapping[str, Sequence[str]]) -> list[str]:
     """The jobs that may still have something to do, by the names of their folders; the others are printed.
@@ -26,6 +29,8 @@ def left_of(sweep: Path, jobs: Mapping[str, Sequence[str]]) -> list[str]:
     Args:
         jobs: overrides of each job, by folder name.
     """
+    if any(word.startswith(_OTHER_FILES) for word in sys.argv[1:]):
+        return list(jobs)  # whose changes ``composed_by`` does not see
     now = composed_by()
     left = []
     for name, overrides in jobs.items():

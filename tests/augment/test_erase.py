@@ -25,7 +25,8 @@ def test_cutout_erases_a_square_around_every_pixel_with_the_same_probability(noi
 
 
 def test_cutout_larger_than_the_image_erases_all_of_it(noise: Tensor) -> None:
-    assert not Cutout(99)(noise, torch.full((len(noise), 2), 0.5)).any()
+    with pytest.raises(ValueError, match="Cutout's size is 99, which covers images of"):
+        Cutout(99)(noise, torch.full((len(noise), 2), 0.5))
 
 
 def drawn(white: Tensor) -> tuple[list[int], list[int], list[float], list[float]]:

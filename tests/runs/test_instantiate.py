@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
+from src.runs.errors import sentence
 from src.runs.trust import instantiate, trusted
 
 CALL = {"_target_": "pathlib.Path.touch", "_args_": [{"_target_": "pathlib.Path", "_args_": ["MARK"]}]}
@@ -48,3 +50,9 @@ def test_any_network_may_come_out_of_a_function_and_any_callable_of_a_nested_one
 def test_a_config_without_a_target_is_said_to_have_none() -> None:
     with pytest.raises(ValueError, match="it has no _target_"):
         instantiate({"every": 3})
+
+
+def test_a_value_that_must_be_given_gets_a_sentence() -> None:
+    with pytest.raises(MissingMandatoryValue) as caught:
+        OmegaConf.create({"loss": {"_target_": "???"}}).loss._target_  # noqa: B018
+    assert sentence(caught.value) == "loss._target_ has no value: set it, as in loss._target_=VALUE."

@@ -43,6 +43,17 @@ def test_other_code_is_refused_or_told_by_the_names_of_its_files(sweep: Path) ->
     assert keep_code(sweep, "ignore") == ""
 
 
+def test_modules_of_the_users_own_are_code(sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    monkeypatch.chdir(own)
+    keep_code(sweep, "ignore")
+    (own / "my_parts.py").write_text("gamma = 2\n")
+    assert "last launch: ./my_parts.py." in keep_code(sweep, "warn") and keep_code(sweep, "warn") == ""
+    (own / "my_parts.py").write_text("gamma = 5\n")
+    assert "last launch: ./my_parts.py." in keep_code(sweep, "warn")
+
+
 def test_other_packages_that_compute_are_told(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed = code.environment()
     monkeypatch.setattr(code, "environment", lambda: installed | {"torch": "0.1", "pytest": "0.1"})

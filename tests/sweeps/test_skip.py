@@ -50,6 +50,13 @@ def test_only_what_is_new_is_composed(cwd: Path, composed: list[str]) -> None:
     assert "3 of 3 jobs completed." in run.out
 
 
+def test_configuration_files_elsewhere_may_have_changed(
+    cwd: Path, composed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch(src.train.main, cwd, *SWEEP, "--config-dir", str(tmp_path))
+    assert len(composed) == 2
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -75,6 +75,12 @@ def test_jobs_may_be_named_after_what_they_train(train: Launch, tmp_path: Path) 
     assert set(jobs(tmp_path)) == {"simplecnn-1", "simplecnn-2"}
 
 
+def test_arms_that_would_all_be_one_are_refused(train: Launch, tmp_path: Path) -> None:
+    run = train("--multirun", "loss=cross_entropy,bce", "loss._target_=torch.nn.CrossEntropyLoss")
+    assert run.code == 1 and "loss._target_ would replace every choice of loss: write the one of your own" in run.err
+    assert not list(tmp_path.rglob("results.json"))
+
+
 def test_two_sweeps_of_the_same_second_share_nothing(train: Launch, tmp_path: Path) -> None:
     for _ in range(2):  # both fail at once
         train("optim.lr=-1,-2", "--multirun")
