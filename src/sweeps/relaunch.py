@@ -16,7 +16,6 @@ from src.runs import identity
 from src.runs.errors import sentence
 from src.runs.escaping import printable
 from src.runs.folder import RunFolder, score
-from src.runs.provenance import composed_by
 from src.sweeps.jobs import refusal_file
 from src.sweeps.naming import run_id
 
@@ -55,8 +54,6 @@ def resume_or_skip(folder: RunFolder, cfg: DictConfig) -> float | None:
     changed = _changed({**results, "config": config}, cfg) if trained and config else {}
     if not changed:
         if completed:
-            if results.get("composed_by") != (now := composed_by()):
-                folder.update(composed_by=now)  # see src/sweeps/skip.py
             print(f"{folder.path.name}: completed before, {accuracy}")
             return score(results)
         folder.start_record(**(record | (results if trained else {})))

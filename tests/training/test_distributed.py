@@ -207,7 +207,7 @@ def test_whichever_process_dies_the_run_ends_in_seconds_and_goes_on_when_it_is_l
     assert train(*sweep, "seed=1,2", "sweep=undisturbed", "--multirun").code == 0
     for job in jobs[:2]:
         run, reference = (Run(0, "", "", place / name / job.path.name) for name in ("killed", "undisturbed"))
-        assert run.trained() == reference.trained() and run.results["metrics"] == reference.results["metrics"]
+        assert_equal(run, reference)
 
 
 def test_a_system_without_a_forkserver_gets_a_sentence(train: Launch, monkeypatch: pytest.MonkeyPatch) -> None:

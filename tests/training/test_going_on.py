@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from src.inference.load import load, read_image
-from src.runs import trust
-from src.training import record
+from src.runs import provenance, trust
 from src.training.classifier import Classifier
 from tests.training.test_resume import ctrl_c
 
@@ -188,13 +187,13 @@ def test_a_run_remembers_when_it_began_and_every_code_that_trained_it(
     train: Launch, resume: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = ({"commit": name * 40, "modified": True, "diff": name} for name in "ab")
-    monkeypatch.setattr(record, "revision", lambda: (first, "the first changes"))
+    monkeypatch.setattr(provenance, "revision", lambda: (first, "the first changes"))
     with ctrl_c("training_step", 6):
         stopped = train()
     elapsed = stopped.checkpoint()["callbacks"]["History"]["elapsed"]
     began = json.loads((stopped.folder / "results.json").read_text()) | {"started": "2020-01-01T00:00:00+00:00"}
     (stopped.folder / "results.json").write_text(json.dumps(began))
-    monkeypatch.setattr(record, "revision", lambda: (second, "the second changes"))
+    monkeypatch.setattr(provenance, "revision", lambda: (second, "the second changes"))
     run = resume(stopped.folder)
     assert run.code == 0 and run.results["started"] == "2020-01-01T00:00:00+00:00"
     assert run.results["revisions"] == [first, second] and run.results["revision"] == second
@@ -205,7 +204,7 @@ def test_a_run_remembers_when_it_began_and_every_code_that_trained_it(
 
 
 def test_a_sweep_keeps_each_difference_once(train: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "revision", lambda: ({"commit": "a", "modified": True, "diff": "b"}, "changes"))
+    monkeypatch.setattr(provenance, "revision", lambda: ({"commit": "a", "modified": True, "diff": "b"}, "changes"))
     assert train("--multirun", "seed=1,2", "sweep=s", "logger=none", "trainer.max_epochs=1").code == 0
     assert [file.relative_to(tmp_path / "logs/train/sweeps/s").parts for file in tmp_path.rglob("*.diff")] == [
         ("code-b.diff",)
