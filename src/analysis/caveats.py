@@ -79,7 +79,8 @@ def _incomplete(everything: pd.DataFrame) -> Iterator[str]:
 def _until_decided(runs: pd.DataFrame) -> Iterator[str]:
     if runs.until.any():
         yield (
-            "Seeds were added until the primary comparison was decided. Its interval and p-value hold in spite of that "
+            "Seeds were added one by one, until the primary comparison was decided or max_seeds was reached. Its "
+            "interval and p-value hold in spite of that "
             "(e-value, Gönen et al. 2005, doi:10.1198/000313005X55233); those of all other comparisons are too good."
         )
 

@@ -84,7 +84,9 @@ def test_seeds_that_were_added_until_all_was_clear_are_told_with_an_interval_tha
             results["config"]["until"] = "decided"
             (folder / "results.json").write_text(json.dumps(results))
     page = page_of("decided", load_runs(tmp_path))
-    assert page.caveats[0].startswith("Seeds were added until the primary comparison was decided.")
+    assert page.caveats[0].startswith(
+        "Seeds were added one by one, until the primary comparison was decided or max_seeds was reached."
+    )
     (finding,) = [finding.text for finding in page.findings if "adam differs from sgd" in finding.text]
     low, high = interval([0.1, 0.105, 0.11, 0.1, 0.095])
     assert f"+10.2 points [{100 * low:+.1f}, {100 * high:+.1f}] of test accuracy" in finding
