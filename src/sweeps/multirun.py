@@ -26,7 +26,7 @@ from src.runs.files import check_stays_within
 from src.runs.identity import is_neutral
 from src.runs.job_output import concurrent_job_name, prefix_output
 from src.sweeps.code import keep_code
-from src.sweeps.design import jobs_of
+from src.sweeps.design import jobs_of, values_of
 from src.sweeps.jobs import how_to_finish, jobs, overrides_of, place, record_launch, refusal_file, show
 from src.sweeps.skip import left_of
 
@@ -153,13 +153,14 @@ def _check_targets(config: DictConfig) -> None:
     Raises:
         SystemExit: there is such a group.
     """
-    parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-    swept = {override.key_or_group for override in parsed if override.is_sweep_override()}
-    for override in parsed:
-        group, _, last = override.key_or_group.rpartition(".")
-        if last == "_target_" and group in swept:
+    values: dict[str, list[str]] = {}
+    with suppress(HydraException):  # Hydra reports it
+        values = values_of(config)
+    for key in values:
+        group, _, last = key.lstrip("+").rpartition(".")
+        if last == "_target_" and len(values.get(group, ())) > 1:
             raise SystemExit(
-                f"{override.key_or_group} would replace every choice of {group}: write the one of your own as a file, "
+                f"{key} would replace every choice of {group}: write the one of your own as a file, "
                 f"mine/{group}/NAME.yaml, and choose it with --config-dir mine {group}=...,NAME."
             )
 

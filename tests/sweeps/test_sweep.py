@@ -75,9 +75,18 @@ def test_jobs_may_be_named_after_what_they_train(train: Launch, tmp_path: Path) 
     assert set(jobs(tmp_path)) == {"simplecnn-1", "simplecnn-2"}
 
 
-def test_arms_that_would_all_be_one_are_refused(train: Launch, tmp_path: Path) -> None:
-    run = train("--multirun", "loss=cross_entropy,bce", "loss._target_=torch.nn.CrossEntropyLoss")
-    assert run.code == 1 and "loss._target_ would replace every choice of loss: write the one of your own" in run.err
+@pytest.mark.parametrize(
+    ("group", "overrides"),
+    [
+        ("loss", ("loss=cross_entropy,bce", "loss._target_=torch.nn.CrossEntropyLoss")),
+        ("optim", ("experiment=optimizers", "optim._target_=torch.optim.RMSprop")),  # the grid is the experiment's
+    ],
+)
+def test_arms_that_would_all_be_one_are_refused(
+    train: Launch, tmp_path: Path, group: str, overrides: tuple[str, ...]
+) -> None:
+    run = train("--multirun", *overrides)
+    assert run.code == 1 and f"{group}._target_ would replace every choice of {group}: write the one of" in run.err
     assert not list(tmp_path.rglob("results.json"))
 
 
