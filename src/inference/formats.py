@@ -104,9 +104,11 @@ def metadata(trained: Trained, format: str) -> dict[str, str]:
     size, classes = trained.image_size, list(trained.classes)
     channels = trained.config.data.get("channels") or 3
     colours = "RGB" if channels == 3 else "grey"
-    takes = f"images: uint8 [batch, 3, {size}, {size}], RGB, 0 to 255"
+    takes = f"images: uint8 [batch, 3, {size}, {size}], RGB, 0 to 255; normalised inside"
     if not FORMATS[format].pixels:
-        takes = f"images: float32 [batch, {channels}, {size}, {size}], {colours}, (value / 255 - mean) / std"
+        takes = (
+            f"images: float32 [batch, {channels}, {size}, {size}], {colours}, normalised as (value / 255 - mean) / std"
+        )
     model = OmegaConf.to_container(trained.config.model)
     assert isinstance(model, dict)
     model |= {"num_classes": len(classes), "image_size": size} | ({} if channels == 3 else {"channels": channels})

@@ -5,6 +5,7 @@ pass through ``escape``.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from omegaconf import OmegaConf
 
-from src.inference.formats import FORMATS
+from src.inference.formats import metadata
 from src.inference.load import Trained
 from src.inference.measures import wilson
 from src.runs.checkpoints import load_checkpoint
@@ -71,7 +72,7 @@ def model_card(
         epoch=epoch,
         figures=list(_figures(results, epoch, config, evaluation or {})),
         format=format,
-        pixels=FORMATS[format].pixels,
+        facts={key: json.loads(value) for key, value in metadata(trained, format).items()},
         file=file,
         quoted_name=Markup(repr(file.name)),
         difference=difference,

@@ -3,8 +3,9 @@
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import NoReturn
 
 from omegaconf.errors import MissingMandatoryValue
@@ -31,6 +32,15 @@ def sentence(error: BaseException) -> str:
         amount = f" ({wanted[1]} more were needed)" if wanted else ""
         return f"Out of memory{amount}: choose a smaller data.batch_size or data.eval_batch_size."
     return printable(text if isinstance(error, _SPEAKS_FOR_ITSELF) and text else f"{type(error).__name__}: {text}")
+
+
+def near_names(wrong: str, known: Iterable[str]) -> str:
+    """The end of a sentence about a wrong name: the names of ``known`` that are like it, or, if none is, all of them; up
+    to 40, as nobody reads more."""
+    names = sorted(set(known))
+    if near := get_close_matches(wrong, names):
+        return f"did you mean {' or '.join(near)}?"
+    return f"choose one of: {', '.join(names)}." if len(names) <= 40 else "no name there is like it."
 
 
 def stop(error: BaseException, *, debug: bool) -> NoReturn:

@@ -7,6 +7,8 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from src.runs.escaping import plural
+
 if TYPE_CHECKING:
     import torch
 
@@ -80,5 +82,5 @@ def device_name(device: "torch.device") -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
+        return f"{platform.processor() or platform.machine()} CPU, {plural(torch.get_num_threads(), 'thread')}"
     return device.type

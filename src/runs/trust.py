@@ -3,12 +3,15 @@
 import re
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache, partial
+from importlib import import_module
 from pathlib import PureWindowsPath
+from pkgutil import iter_modules, resolve_name
 from typing import Any
 
 import hydra.utils
 from omegaconf import DictConfig, OmegaConf
 
+from src.runs.errors import near_names, sentence
 from src.runs.hydra_versions import CONF, whitelist
 
 TRAINING_ONLY = (
@@ -132,8 +135,55 @@ def trusted(config: Any, *, unbuilt: Collection[str] = (), trust: Iterable[str] 
 def trust_override(config: Any, unbuilt: Collection[str] = ()) -> list[str]:
     """The ``trust`` override for a config with targets that conf/ does not name; empty if it has none."""
     built = {key: node for key, node in config.items() if key not in unbuilt}
-    targets = {target for key, node in built.items() for target in set(_targets(node)) - known_targets(key)}
+    targets = {
+        target for key, node in built.items() for _, target in _targets(node) if target not in known_targets(key)
+    }
     return [f"trust=[{','.join(sorted(targets))}]"] * bool(targets)
+
+
+def check_targets(config: Any) -> None:
+    """Check that every ``_target_`` of a config can be imported and called, without building anything.
+
+    Args:
+        config: the user's own, or one that ``trusted`` has checked: modules are imported. Interpolated targets are left
+            out.
+
+    Raises:
+        ValueError: one has no value, or names nothing that can be called; the message has near names.
+    """
+    for key, target in _targets(OmegaConf.to_container(config) if OmegaConf.is_config(config) else config):
+        if target == "???":
+            raise ValueError(f"{key} has no value: set it, as in {key}=VALUE.")
+        if "${" not in str(target) and (problem := _problem(str(target))):
+            raise ValueError(f"{key} is {target}: {problem}")
+
+
+def _problem(target: str) -> str:
+    """Why a target cannot be imported and called, in words; empty if it can."""
+    try:
+        return "" if callable(resolve_name(target)) else "that is nothing to call."
+    except AttributeError as error:
+        there, name = error.obj, str(error.name)
+        names = [*dir(there), *_modules(getattr(there, "__path__", ()))]
+        where = getattr(there, "__name__", target)
+    except ModuleNotFoundError as error:
+        if error.name != target.partition(".")[0]:
+            return f"it cannot be imported: {sentence(error)}."
+        where, name, names = "Python", error.name, _modules(None)
+    except Exception as error:
+        return f"it cannot be imported: {sentence(error)}."
+    if name not in names:
+        return f"{where} has no {name}; {near_names(name, (name for name in names if name[0] != '_'))}"
+    try:
+        import_module(f"{where}.{name}")
+    except ImportError as error:
+        return f"{where}.{name} cannot be imported: {sentence(error)}."
+    return ""
+
+
+def _modules(path: Iterable[str] | None) -> list[str]:
+    """The names of the modules in the folders of a package; in all of Python's for None."""
+    return [module.name for module in iter_modules(path)]
 
 
 def instantiate(config: Any, **arguments: Any) -> Any:
@@ -151,14 +201,19 @@ def instantiate(config: Any, **arguments: Any) -> Any:
     if not isinstance(plain, dict) or "_target_" not in plain:
         raise ValueError(f"Nothing can be built from {plain}: it has no _target_.")
     deferred = arguments.pop("_partial_", plain.get("_partial_", False))
-    build = hydra.utils.instantiate(config, _partial_=True, _convert_="all", **whitelist(_targets(plain)))
+    build = hydra.utils.instantiate(
+        config, _partial_=True, _convert_="all", **whitelist(target for _, target in _targets(plain))
+    )
     # Called without Hydra, because Hydra 1.4 allows only results of whitelisted classes.
     build = partial(build.func, *build.args, **build.keywords | arguments)
     return build if deferred else build()
 
 
-def _targets(node: Any) -> Iterator[str]:
-    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        yield from _targets(child)
-    if isinstance(node, dict) and "_target_" in node:
-        yield node["_target_"]
+def _targets(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every ``_target_`` of plain values, by its key."""
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for name, child in children:
+        if name == "_target_":
+            yield f"{key}{name}", child
+        else:
+            yield from _targets(child, f"{key}{name}.")

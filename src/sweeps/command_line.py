@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from src.runs.command import setting
-from src.runs.errors import sentence
+from src.runs.errors import near_names, sentence
 from src.runs.hydra_versions import CONF
 from src.sweeps.jobs import how_to_finish
 from src.sweeps.multirun import SweepSummary  # and, by it, the resolvers that conf/*.yaml use
@@ -118,9 +118,7 @@ def _explain(error: Exception, command: str) -> str:
 
 
 def _choose(choice: str, choices: Iterable[str]) -> str:
-    choices = sorted(name for name in choices if name[0] != "_")
-    near = get_close_matches(choice, choices)
-    return f"did you mean {' or '.join(near)}?" if near else f"choose one of: {', '.join(choices)}."
+    return near_names(choice, (name for name in choices if name[0] != "_"))
 
 
 def _explain_key(typed: str, error: OmegaConfBaseException, command: str) -> str:

@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 import src.sweeps.naming  # noqa: F401  (the resolvers that conf/train.yaml uses)
 from src.data.content_hash import clear_cache
@@ -25,6 +25,7 @@ from src.runs.escaping import plural
 from src.runs.files import check_stays_within
 from src.runs.identity import is_neutral
 from src.runs.job_output import concurrent_job_name, prefix_output
+from src.runs.trust import check_targets
 from src.sweeps.code import keep_code
 from src.sweeps.design import jobs_of, values_of
 from src.sweeps.jobs import how_to_finish, jobs, overrides_of, place, record_launch, refusal_file, show
@@ -96,15 +97,22 @@ class SweepSummary(Callback):
             HydraException: one cannot be composed.
         """
         sweep = Path(config.hydra.sweep.dir)
+        composed = _composed(config, jobs)
         self.asked |= (named := _names(config, jobs, self.fixed))
+        # Without the others, a job has another number, which may be in a user's own name.
+        left = jobs if _own_name(config) else [named[name] for name in left_of(sweep, named)]
+        try:
+            for job in composed if left else ():  # importing what they name takes seconds
+                check_targets(job)
+        except ValueError as error:
+            stop(error, debug=config.debug)
         try:
             record_launch(sweep, self.command, self.asked)
             for name in named:
                 refusal_file(sweep / name).unlink(missing_ok=True)
         except OSError as error:  # Hydra would only warn
             raise SystemExit(sentence(error)) from None
-        # Without the others, a job has another number, which may be in a user's own name.
-        return jobs if _own_name(config) else [named[name] for name in left_of(sweep, named)]
+        return left
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         if (job := concurrent_job_name(config.hydra)) is not None:
@@ -171,7 +179,6 @@ def _names(config: DictConfig, grid: list[list[str]], fixed: list[str]) -> dict[
     Raises:
         HydraException: one cannot be composed.
     """
-    _check_composes(config, grid)
     requested = {}
     # A user's own name may depend on the job's config, ours does not; composing is slow, so it is done only if needed.
     own_name = _own_name(config)
@@ -192,24 +199,32 @@ def _own_name(config: DictConfig) -> bool:
     return any(override.startswith("hydra.sweep.subdir=") for override in config.hydra.overrides.hydra)
 
 
-def _check_composes(config: DictConfig, grid: list[list[str]]) -> None:
-    """Check that Hydra can compose every override.
+def _composed(config: DictConfig, grid: list[list[str]]) -> list[DictConfig]:
+    """Compose as many jobs as it takes to know that Hydra can compose every override.
 
-    Composing takes a tenth of a second, so only the first value of each key is tried: either all are valid or none.
+    Composing takes a tenth of a second, so only the first value of each key is tried, unless values choose what is
+    built: either all are valid or none.
+
+    Returns:
+        The configurations, without Hydra's node.
 
     Raises:
         HydraException: it cannot.
     """
+    jobs = []
     loader = GlobalHydra.instance().config_loader()
     parser = OverridesParser.create()
     seen: set[str] = set()
     for overrides in grid:
         settings = {
-            str(override.input_line) if loader.get_group_options(override.key_or_group) else override.key_or_group
+            str(override.input_line) if loader.get_group_options(key) or key.endswith("_target_") else key
             for override in parser.parse_overrides(overrides)
+            for key in [override.key_or_group]
         }
         if not settings <= seen:
             composed = loader.load_sweep_config(config, overrides)
             if composed.hydra.sweeper.params != config.hydra.sweeper.params:
                 _split(config, "experiment", "An experiment with a grid of its own is launched by itself", "--multirun")
+            jobs.append(OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"]))
         seen |= settings
+    return jobs

@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import re
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -89,12 +90,22 @@ def build_network(
         pretrained: whether weights that ``model`` asks for are fetched; they need not be if others will replace them.
 
     Raises:
-        ValueError: the backbone does not accept a number of channels other than 3.
+        ValueError: the backbone does not accept a number of channels other than 3, or torch does not accept a layer
+            with its settings.
     """
     own = {} if pretrained or not model.get("pretrained") else {"pretrained": False}
-    network, refused = _instantiate(
-        model, {"num_classes": num_classes, "image_size": image_size, "channels": channels}, **own
-    )
+    offered = {"num_classes": num_classes, "image_size": image_size, "channels": channels}
+    try:
+        network, refused = _instantiate(model, offered, **own)
+    except (ValueError, RuntimeError) as error:
+        *_, last = traceback.extract_tb(error.__traceback__)
+        if Path(torch.__file__).parent not in Path(last.filename).parents:  # a backbone's own check names its settings
+            raise
+        values = ", ".join(f"model.{key}={value}" for key, value in model.items() if not str(key).startswith("_"))
+        raise ValueError(
+            f"{model._target_} cannot be built with {values or 'its settings'}: in {last.name} torch says "
+            f"“{' '.join(str(error).split()).rstrip('.')}”."
+        ) from error
     if "channels" in refused and channels != 3:
         raise ValueError(f"data.channels is {channels}, but {model._target_} takes no argument channels: it expects 3.")
     return network
@@ -135,14 +146,22 @@ def check_score(cfg: DictConfig) -> None:
     Raises:
         ValueError: it has not; the message names those that it has, the most similar first.
     """
-    score = cfg.get("score", "val/accuracy")
+    score = str(cfg.get("score", "val/accuracy"))
+    _check_logged("score", score.removeprefix("-"), cfg, "with a minus before it if lower is better ")
+
+
+def _check_logged(key: str, metric: str, cfg: DictConfig, *hints: str) -> None:
+    """Check that each epoch of a run of ``cfg`` has a metric of validation or, unless it is the score, of training.
+
+    Raises:
+        ValueError: it has not; the message names those that it has, the most similar first.
+    """
     known = [f"val/{name}" for name in ("accuracy", "loss", *(cfg.get("metrics") or {}))]
-    if str(score).removeprefix("-") not in known:
-        near = ", ".join(get_close_matches(str(score), known, n=len(known), cutoff=0))
-        raise ValueError(
-            f"score is {score}, which no epoch has; expected one of {near}, with a minus before it if lower is better "
-            "(a metric of your own comes with the group metrics)."
-        )
+    known += ["train/accuracy", "train/loss", "train/batch_loss", "optim/lr"] if key != "score" else []
+    if metric not in known:
+        near = ", ".join(get_close_matches(metric, known, n=len(known), cutoff=0))
+        own = "a metric of your own comes with the group metrics"
+        raise ValueError(f"{key} is {metric}, which no epoch has; expected one of {near} ({'; '.join([*hints, own])}).")
 
 
 def _optimizer_factory(optim: DictConfig) -> Callable[..., torch.optim.Optimizer]:
@@ -349,6 +368,10 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
     watchers = [instantiate(node) for node in nodes if node is not None]
     if not validates and any(isinstance(watcher, EarlyStopping) for watcher in watchers):
         raise ValueError("Early stopping needs validation images, and data.val_size is 0: set data.val_size=0.1.")
+    if all(type(watcher).__module__.startswith(("src.", "lightning.")) for watcher in watchers):  # others may log more
+        for watcher in watchers:
+            if isinstance(watcher, EarlyStopping):
+                _check_logged("monitor of the early stopping", watcher.monitor, cfg)
     if any(isinstance(watcher, StochasticWeightAveraging) for watcher in watchers):
         raise ValueError(
             "StochasticWeightAveraging puts its average in place once all epochs are validated and saved, so that no "

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from src.runs.checkpoints import load_checkpoint
 from src.runs.folder import RunFolder, score
 from src.runs.outcomes import save_outcomes
+from src.runs.trust import check_targets
 from src.training import record as summary
 from src.training.build import build_classifier, build_data, build_run_trainer, quiet_lightning, seed_of
 from src.training.loggers import logged
@@ -32,6 +33,7 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
     former = folder.results() if resumed else {}
     before = summary.before(cfg, folder, former)
     record(status="running", error=None, **before)
+    check_targets(cfg)
     data = build_data(cfg)
     images = summary.of_data(data, before["settings"])
     summary.check_same_data(former, images)

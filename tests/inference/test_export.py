@@ -114,6 +114,21 @@ def test_the_program_in_the_card_runs(exported: Any, trained: Trained, format: s
     assert screen.getvalue() == f"{trained.classes[predicted]}\n"
 
 
+def test_the_card_of_a_grey_network_is_of_one_channel(launch_in: Any, tmp_path: Path) -> None:
+    run = launch_in("data.channels=1", "trainer.max_epochs=1", "logger=none", "callbacks=none")
+    done = launch(src.export.main, tmp_path, f"ckpt={run.folder}", "format=safetensors", f"out={tmp_path}")
+    assert done.code == 0, done.err
+    card = (tmp_path / "model.safetensors.md").read_text()
+    assert "float32 [batch, 1, 8, 8], grey" in card and "[batch, 3," not in card and "red, green" not in card
+    pixels = some_images(1)
+    Image.fromarray(pixels[0].permute(1, 2, 0).numpy()).save(tmp_path / "image.png")
+    screen = io.StringIO()
+    with contextlib.chdir(tmp_path), contextlib.redirect_stdout(screen):
+        exec(compile(card.partition("```python\n")[2].partition("```")[0], "card", "exec"), {})
+    trained = load(run.folder)
+    assert screen.getvalue() == f"{trained.network(trained.preprocess(pixels)).argmax().item()}\n"
+
+
 # ------------------------------------------------------------------------------------------------------------
 # Other networks
 # ------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from src.runs import provenance
+from src.runs.escaping import plural
 from src.runs.provenance import device_name, revision, versions
 
 
@@ -56,5 +57,5 @@ def test_without_git_there_is_no_revision(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_devices_are_named_in_words() -> None:
-    assert device_name(torch.device("cpu")).endswith(f"CPU, {torch.get_num_threads()} threads")
+    assert device_name(torch.device("cpu")).endswith(f"CPU, {plural(torch.get_num_threads(), 'thread')}")
     assert device_name(torch.device("mps")) == "mps"

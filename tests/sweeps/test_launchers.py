@@ -40,7 +40,7 @@ def assert_two_jobs(run: Any, cwd: Path) -> None:
     assert "2 of 2 jobs completed." in run.out
     assert len(list(cwd.glob("logs/train/sweeps/*"))) == 1  # however many processes name it
     assert [(job["status"], job["seed"]) for job in results(cwd)] == [("completed", 1), ("completed", 2)]
-    assert all("test/accuracy" in job["metrics"] and job["device"].endswith("1 threads") for job in results(cwd))
+    assert all("test/accuracy" in job["metrics"] and job["device"].endswith("CPU, 1 thread") for job in results(cwd))
 
 
 def test_joblib(train: Launch, tmp_path: Path) -> None:

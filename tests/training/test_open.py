@@ -87,3 +87,39 @@ def test_a_run_of_ones_own_parts_is_trained_longer(folder: Path, run: Run, resum
     longer = resume(run.folder, "trainer.max_epochs=3", f"trust=[{parts}]")
     assert longer.code == 0, longer.err
     assert longer.results["epochs"] == 3
+
+
+WRONG = {
+    "optim._target_=torch.optim.SDG": "optim._target_ is torch.optim.SDG: torch.optim has no SDG; did you mean SGD",
+    "model._target_=src.models.resnt.resnet10": "src.models has no resnt; did you mean resnet?",
+    "loss._target_=troch.nn.MSELoss": "loss._target_ is troch.nn.MSELoss: Python has no troch; did you mean torch",
+    "+callbacks.mine._target_=lightning.pytorch.callbacks": "callbacks.mine._target_ is lightning.pytorch.callbacks: ",
+    "loss=custom": "loss._target_ has no value: set it, as in loss._target_=VALUE.",
+}
+
+
+@pytest.mark.parametrize(("override", "sentence"), WRONG.items())
+def test_a_mistake_in_a_target_is_told_before_the_images_are_read(
+    override: str, sentence: str, train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.training.run.build_data", lambda cfg: pytest.fail("the images are read"))
+    run = train(override)
+    assert run.code == 1 and sentence in run.err and run.err.count("\n") == 1
+
+
+def test_a_mistake_in_a_target_is_told_once_for_all_jobs(train: Callable[..., Run], tmp_path: Path) -> None:
+    run = train("optim=custom", "optim._target_=torch.optim.SGD,torch.optim.SDG", "+optim.lr=0.1,0.2", "--multirun")
+    assert run.code == 1 and run.err.count("torch.optim has no SDG") == 1
+    assert not list(tmp_path.glob("logs/train/sweeps/*/*/results.json"))
+
+
+def test_what_torch_says_of_a_layer_is_told_with_the_settings(
+    tmp_path: Path, train: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "grouped.py").write_text(
+        "from torch import nn\n\n\ndef net(num_classes, width=1):\n    return nn.GroupNorm(8, int(16 * width))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    run = train("model=custom", "model._target_=grouped.net", "+model.width=0.25")
+    assert run.code == 1 and run.err.count("\n") == 1
+    assert run.err.startswith("grouped.net cannot be built with model.width=0.25: ") and "num_channels" in run.err

@@ -149,3 +149,11 @@ def test_a_run_killed_after_the_decision_to_stop_trains_no_more(launch_in: Launc
     assert again.code == 0, again.err
     assert (again.results["ended"], again.results["epochs"]) == ("early stopping", 2)
     assert again.results["metrics"] == results["metrics"]
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val/acuracy", "test/loss"])
+def test_early_stopping_by_what_no_epoch_has_is_told_before_training(train: Launch, monitor: str) -> None:
+    run = train("callbacks=early_stopping", f"callbacks.early_stopping.monitor={monitor}")
+    assert run.code == 1 and not run.rows
+    assert run.err.startswith(f"monitor of the early stopping is {monitor}, which no epoch has; expected one of ")
+    assert ("val/loss, " if "loss" in monitor else "expected one of val/accuracy, ") in run.err
