@@ -27,6 +27,7 @@ def write_run(
     revisions: int = 1,
     torch: str = "2.0",
     asked: dict[str, Any] | None = None,
+    images: int = 10_000,
     **factors: Any,
 ) -> Path:
     """A run of test accuracy ``score``.
@@ -39,7 +40,8 @@ def write_run(
         content: of the images.
         factors: choices of groups, and settings by the last part of their keys.
         torch: the version.
-        asked: the keys of its question.
+        asked: the keys of its question, and others of its configuration.
+        images: for the test.
     """
     number = len(list(sweep.glob("*"))) if sweep.exists() else 0
     folder = sweep / f"number={number:03}"
@@ -71,7 +73,8 @@ def write_run(
         "parameters": 1000,
         "flops_per_image": 2_000_000,
         "device": "a CPU",
-        "classes": ["cat", "dog"],
+        "classes": ["cat", "dog", *"abcdefgh"],
+        "images": {"train": 100, "val": 10, "test": images},
         "test_accuracy_by_class": by_class,
         "revision": {"commit": commit, "modified": bool(diff), "diff": diff},
         "revisions": [{"commit": commit}] * revisions,

@@ -1,17 +1,20 @@
 """Reasons to doubt a conclusion: missing jobs, changed code, different package versions, mixed settings."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
+from scipy import stats
 
 from src.analysis.effects import settings_of, without_repetitions
 from src.analysis.figures import label, level_name
+from src.analysis.statistics import ALPHA
 from src.analysis.table import confounders
 from src.analysis.variation import never_varied
-from src.runs.escaping import printable
+from src.runs.escaping import plural, printable
 from src.runs.identity import CONTENT
-from src.runs.question import Question
+from src.runs.question import Question, restated
 
 
 def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -26,6 +29,7 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
     return [
         *_incomplete(everything),
         *_until_decided(runs),
+        *_seeds_added(runs),
         *_unequal_seeds(runs, factors),
         *_few_seeds(runs, factors),
         *never_varied(runs),
@@ -41,11 +45,14 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
     ]
 
 
-def asked_of(runs: pd.DataFrame, smallest_effect: float | None) -> tuple[Question, list[str]]:
+def asked_of(runs: pd.DataFrame, instead: Mapping[str, Any]) -> tuple[Question, list[str]]:
     """The question that the first of the runs stated, and a sentence if others state another one.
 
     Args:
-        smallest_effect: replaces the stated one, if not None.
+        instead: what is asked for instead, see ``restated``.
+
+    Raises:
+        ValueError: a value of ``instead`` is not of its kind.
     """
     first = runs.sort_values("started", kind="stable") if "started" in runs else runs
     stated = list(dict.fromkeys(map(repr, first.asked.dropna())))
@@ -56,14 +63,21 @@ def asked_of(runs: pd.DataFrame, smallest_effect: float | None) -> tuple[Questio
             f"Question, primary comparison or smallest effect are not the same in all runs: {len(stated)} versions. "
             "That of the first run counts; another one may have been stated when results were known."
         )
-    if smallest_effect not in (None, asked.smallest_effect):
-        former = f"{100 * asked.smallest_effect:g} points" if asked.smallest_effect else "none"
-        found.append(
-            f"The smallest effect that matters is {100 * smallest_effect:g} points in this report, and was {former} "
-            "when the runs were started."
-        )
-        asked = asked._replace(smallest_effect=smallest_effect)
-    return asked, found
+    now = restated(asked, instead)
+    changed = [
+        f"{name.replace('_', ' ')} is {_in_words(new)} in this report, and was {_in_words(old)} when they were started"
+        for name, old, new in zip(Question._fields, asked, now, strict=True)
+        if old != new
+    ]
+    if changed:
+        found.append(f"What is asked was changed after the runs: {'; '.join(changed)}.")
+    return now, found
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, float):
+        return plural(100 * value, "point")
+    return printable(", ".join(map(str, value)) if isinstance(value, tuple) else value or "") or "none"
 
 
 def _incomplete(everything: pd.DataFrame) -> Iterator[str]:
@@ -79,10 +93,21 @@ def _incomplete(everything: pd.DataFrame) -> Iterator[str]:
 def _until_decided(runs: pd.DataFrame) -> Iterator[str]:
     if runs.until.any():
         yield (
-            "Seeds were added one by one, until the primary comparison was decided or max_seeds was reached. Its "
-            "interval and p-value hold in spite of that "
-            "(e-value, Gönen et al. 2005, doi:10.1198/000313005X55233); those of all other comparisons are too good."
+            "Seeds were added one by one, until the primary comparison was decided or max_seeds was reached. Intervals "
+            "and p-values of comparisons hold in spite of that (e-value, Gönen et al. 2005, "
+            "doi:10.1198/000313005X55233); intervals of means do not."
         )
+
+
+def _seeds_added(runs: pd.DataFrame) -> Iterator[str]:
+    for sweep, group in runs.explode("launches").dropna(subset="launches").groupby("sweep"):
+        asked = {", ".join(map(str, sorted(set(seeds), key=str))): 0 for _, seeds in group.groupby("launches").seed}
+        if len(asked) > 1 and not runs.until.any():
+            yield (
+                f"Not all launches of {sweep} asked for the same seeds ({'; '.join(asked)}). If some were added "
+                "because of what others showed, intervals and p-values are too good (optional stopping); "
+                "until=decided adds seeds with a test that allows for it."
+            )
 
 
 def _unequal_seeds(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
@@ -98,10 +123,11 @@ def _few_seeds(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
     most = max(len(group) for _, group in settings_of(runs, factors))
     if most == 1:
         yield "One seed: nothing tells an effect from luck. Run more, such as seed=1,2,3."
-    if most == 2:
+    if 1 < most < 5:
         yield (
-            "Two seeds: their spread is known to one degree of freedom, so that an interval spans 12.7 standard errors "
-            "either way and next to nothing can be significant. A third seed narrows it to a third."
+            f"{most} seeds: their spread is known to {plural(most - 1, 'degree')} of freedom, so that an interval "
+            f"spans {stats.t.isf(ALPHA / 2, most - 1):.1f} standard errors either way, and only a large effect is "
+            "found. With five seeds it is 2.8."
         )
 
 
@@ -166,7 +192,7 @@ def _packages(runs: pd.DataFrame) -> Iterator[str]:
 def _repeated(completed: pd.DataFrame) -> Iterator[str]:
     left_out = len(completed) - len(without_repetitions(completed))
     if left_out:
-        yield f"{left_out} completed jobs repeat others exactly (equal fingerprint); each experiment counts once."
+        yield f"Completed jobs that repeat others exactly (equal fingerprint): {left_out}. Each experiment counts once."
 
 
 def _stopped_early(runs: pd.DataFrame) -> Iterator[str]:

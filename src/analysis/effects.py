@@ -23,6 +23,7 @@ from src.analysis.statistics import (
     verdicts,
 )
 from src.analysis.table import SCORE
+from src.runs.errors import near_names
 from src.runs.escaping import printable
 from src.runs.identity import ABSENT
 from src.runs.question import Question
@@ -30,7 +31,7 @@ from src.sweeps.always_valid import decide, interval, p_value
 
 SELECTION = "val/accuracy"
 _MOST_CELLS = 10**7
-_MEASURED = ("difference", "low", "high", "p", "p_equivalence", "wins", "wins_low", "wins_high")
+_MEASURED = ("low", "high", "low_90", "high_90", "p", "p_equivalence", "difference", "wins", "wins_low", "wins_high")
 
 
 class Score(NamedTuple):
@@ -57,6 +58,30 @@ def scores_of(runs: pd.DataFrame) -> list[Score]:
     ]
 
 
+class Rule(NamedTuple):
+    """How comparisons of runs are decided.
+
+    Args:
+        at_every_look: seeds were added until all was clear: e-values (``src.sweeps.always_valid``), not t-tests.
+        guessing: test accuracy, 0 to 1, that guessing exceeds only by luck (two standard deviations).
+    """
+
+    at_every_look: bool = False
+    guessing: float = 0.0
+
+
+def rule_of(runs: pd.DataFrame) -> Rule:
+    """The rule for completed runs, see ``load_runs``."""
+    chance, images = 1 / classes_of(runs), runs.test_images.dropna().min()
+    luck = 2 * math.sqrt(chance * (1 - chance) / images) if images > 0 else 1e-9
+    return Rule(bool(runs.until.any()), chance + luck)
+
+
+def classes_of(runs: pd.DataFrame) -> int:
+    """The number of classes; two for runs that did not record them."""
+    return max(len(runs.classes.iloc[0] or []), 2)
+
+
 class Grid(NamedTuple):
     """The runs as an array.
 
@@ -68,6 +93,7 @@ class Grid(NamedTuple):
         lacking: by factor, a mask of ``scores``, bool of the same shape: the run does not have the factor.
         left_out: folders of runs whose cell another run has.
         metric: what the scores are.
+        rule: how they are compared.
     """
 
     levels: dict[str, list[Any]]
@@ -76,6 +102,7 @@ class Grid(NamedTuple):
     lacking: Mapping[str, NDArray[np.bool_]] = MappingProxyType({})
     left_out: Sequence[Path] = ()
     metric: str = SCORE
+    rule: Rule = Rule()
 
     def of(self, *factors: str) -> NDArray[np.float64]:
         """The scores of runs that have these factors, NaN elsewhere."""
@@ -126,7 +153,7 @@ def grid(
         scores[place] = run[metric]
         for factor in factors:
             lacking[factor][place] = run[factor] == ABSENT
-    return Grid(levels, seeds, scores, lacking, left_out, metric)
+    return Grid(levels, seeds, scores, lacking, left_out, metric, rule_of(runs))
 
 
 def without_repetitions(runs: pd.DataFrame) -> pd.DataFrame:
@@ -169,9 +196,9 @@ def compare_with_best(runs: pd.DataFrame, factors: Sequence[str], smallest_effec
     rows = []
     for (_, row), other in zip(table.iloc[1:].iterrows(), scores[1:], strict=True):
         shared = [seed for seed in scores[0] if seed in other]
-        differences = np.array([other[seed] - scores[0][seed] for seed in shared])
-        rows.append({factor: row[factor] for factor in factors} | {"differences": differences})
-    return _tested(rows, smallest_effect)
+        pairs = np.array([(scores[0][seed], other[seed]) for seed in shared]).reshape(-1, 2)
+        rows.append({factor: row[factor] for factor in factors} | _pairs(*pairs.T))
+    return _tested(rows, smallest_effect, rule_of(runs))
 
 
 def settings_of(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -201,10 +228,10 @@ def simple_effects(table: Grid, smallest_effect: float | None = None) -> pd.Data
                     rows.append(
                         {"factor": factor, "baseline": table.levels[factor][0], "level": table.levels[factor][place]}
                         | {"held": {name: table.levels[name][i] for name, i in zip(others, held, strict=True)}}
-                        | {"differences": treated[seeds] - baseline[seeds]}
+                        | _pairs(baseline[seeds], treated[seeds])
                         | {"g_av": float(hedges_g_av(baseline[seeds], treated[seeds]))}
                     )
-    return _tested(rows, smallest_effect)
+    return _tested(rows, smallest_effect, table.rule)
 
 
 def main_effects(table: Grid, smallest_effect: float | None = None, only: str | None = None) -> pd.DataFrame:
@@ -230,14 +257,14 @@ def main_effects(table: Grid, smallest_effect: float | None = None, only: str | 
             rows.append(
                 {"factor": factor, "baseline": table.levels[factor][0], "level": table.levels[factor][place]}
                 | {"averaged": int(used.sum()), "possible": _settings_run(by_level)}
-                | {"differences": np.empty(0), "g_av": np.nan, "lowest": np.nan, "highest": np.nan}
+                | {"differences": np.empty(0), "arms": (), "g_av": np.nan, "lowest": np.nan, "highest": np.nan}
             )
             if seeds.any():
                 baseline, treated = (by_level[i][used][:, seeds] for i in (0, place))
-                by_setting, by_seed = (treated - baseline).mean(1), (treated - baseline).mean(0)
-                rows[-1] |= {"differences": by_seed, "lowest": by_setting.min(), "highest": by_setting.max()}
-                rows[-1] |= {"g_av": float(hedges_g_av(baseline.mean(0), treated.mean(0)))}
-    effects = _tested(rows, smallest_effect)
+                by_setting, by_seed = (treated - baseline).mean(1), (baseline.mean(0), treated.mean(0))
+                rows[-1] |= _pairs(*by_seed) | {"lowest": by_setting.min(), "highest": by_setting.max()}
+                rows[-1] |= {"g_av": float(hedges_g_av(*by_seed))}
+    effects = _tested(rows, smallest_effect, table.rule)
     if rows:
         needed = [
             seeds_needed(row.differences, smallest_effect, ALPHA / len(rows))
@@ -263,12 +290,14 @@ def primary_effects(
         ValueError: the runs do not contain what is to be compared.
     """
     if asked.factor is None or asked.factor not in factors:
-        raise ValueError(f"factor is {printable(asked.factor)}; what varies is {', '.join(factors) or 'nothing'}.")
-    known = {repr(level): level for level in runs[asked.factor]}
-    missing = [level for level in asked.levels if repr(level) not in known]
-    if missing or asked.metric not in runs or runs[asked.metric].isna().any():
-        what = f"{asked.factor} {printable(missing[0])}" if missing else asked.metric
-        raise ValueError(f"there is no {what} in some or all of the completed runs.")
+        near = near_names(str(asked.factor), factors) if factors else "nothing varies."
+        raise ValueError(f"there is no factor {printable(asked.factor)}; {near}")
+    known = {repr(level): str(level) for level in runs[asked.factor]}
+    if missing := [level for level in asked.levels if repr(level) not in known]:
+        near = near_names(printable(missing[0]), map(printable, known.values()))
+        raise ValueError(f"no completed run has {asked.factor} {printable(missing[0])}; {near}")
+    if asked.metric not in runs or runs[asked.metric].isna().any():
+        raise ValueError(f"there is no {asked.metric} in some or all of the completed runs.")
     if asked.levels:
         runs = runs[runs[asked.factor].map(repr).isin(map(repr, asked.levels))]
         baselines = {**(baselines or {}), asked.factor: asked.levels[0]}
@@ -288,16 +317,17 @@ def interactions(table: Grid, smallest_effect: float | None = None) -> pd.DataFr
         cells = np.moveaxis(table.of(first, second), (i, j), (0, 1))
         cells = cells.reshape(*cells.shape[:2], -1, len(table.seeds))
         for a, b in product(range(1, cells.shape[0]), range(1, cells.shape[1])):
-            differences = (cells[a, b] - cells[0, b]) - (cells[a, 0] - cells[0, 0])
-            complete = ~np.isnan(differences).any(0)
+            four = cells[[[0, 0], [a, a]], [[0, b], [0, b]]]
+            complete = ~np.isnan(four).any((0, 1, 2))
             if complete.any():
                 change = (table.levels[first][0], table.levels[first][a])
                 in_presence = (table.levels[second][0], table.levels[second][b])
                 rows.append(
                     {"first": first, "first_change": change, "second": second, "second_change": in_presence}
-                    | {"differences": differences[:, complete].mean(0)}
+                    | _pairs(*(four[1] - four[0])[..., complete].mean(1))
+                    | {"arms": tuple(four[..., complete].mean((2, 3)).flat)}
                 )
-    return _tested(rows, smallest_effect)
+    return _tested(rows, smallest_effect, table.rule)
 
 
 def _settings_run(by_level: NDArray[np.float64]) -> int:
@@ -305,53 +335,73 @@ def _settings_run(by_level: NDArray[np.float64]) -> int:
     return int((~np.isnan(by_level)).any((0, 2)).sum())
 
 
-def _tested(rows: list[dict[str, Any]], smallest_effect: float | None) -> pd.DataFrame:
+def _pairs(baseline: NDArray[np.float64], treated: NDArray[np.float64]) -> dict[str, Any]:
+    """What is compared, ``[n]`` each: the differences over seeds, and the mean of each arm."""
+    arms = (float(baseline.mean()), float(treated.mean())) if len(baseline) else ()
+    return {"differences": treated - baseline, "arms": arms}
+
+
+def _tested(rows: list[dict[str, Any]], smallest_effect: float | None, rule: Rule) -> pd.DataFrame:
     """Comparisons, tested as one family.
 
     Args:
-        rows: each with its ``differences`` over seeds, ``[n]``.
+        rows: each with its ``differences`` over seeds, ``[n]``, and ``arms``, the mean accuracies compared.
         smallest_effect: see ``equivalence_p``.
 
     Returns:
-        The rows and ``n``, ``difference``, ``low``, ``high``, ``p`` (see ``Mean``), ``p_equivalence``, ``wins``,
-        ``wins_low`` and ``wins_high`` (see ``superiority``), all NaN for n = 0; ``p_holm`` and ``p_equivalence_holm``,
-        corrected over all rows; and the ``verdict`` by these two.
+        The rows, ``n``, ``difference``, ``wins``, ``wins_low`` and ``wins_high`` (see ``superiority``) and the columns
+        of ``decided``; all NaN for n = 0.
     """
     if not rows:
         return pd.DataFrame()
     counts = np.array([len(row["differences"]) for row in rows])
     measured = np.full((len(_MEASURED), len(rows)), np.nan)
+    test = _at_every_look if rule.at_every_look else _at_the_end
     for n in set(counts) - {0}:
         differences = np.stack([row["differences"] for row in rows if len(row["differences"]) == n])
-        mean = mean_over_seeds(differences)[1:]
-        measured[:, counts == n] = (*mean, equivalence_p(differences, smallest_effect), *superiority(differences))
-    columns = dict(zip(_MEASURED, measured, strict=True))
-    columns |= {f"{name}_holm": holm(columns[name]) for name in ("p", "p_equivalence")}
-    decided = verdicts(columns["p_holm"], columns["p_equivalence_holm"])
-    return pd.DataFrame(rows, dtype=object).assign(n=counts, **columns, verdict=decided)
+        found = (*test(differences, smallest_effect), differences.mean(-1), *superiority(differences))
+        measured[:, counts == n] = found
+    return decided(
+        pd.DataFrame(rows, dtype=object).assign(n=counts, **dict(zip(_MEASURED, measured, strict=True))), rule
+    )
 
 
-def at_every_look(effects: pd.DataFrame, smallest_effect: float | None) -> pd.DataFrame:
-    """Comparisons with intervals, p-values and verdicts that hold although seeds were added until all was clear.
+def _at_the_end(differences: NDArray[np.float64], smallest_effect: float | None) -> Iterator[NDArray[np.float64]]:
+    """The first six of ``_MEASURED`` for differences ``[k, n]``, by t-tests for a number of seeds that was fixed."""
+    wide, narrow = mean_over_seeds(differences), mean_over_seeds(differences, 1 - 2 * ALPHA)
+    yield from (wide.low, wide.high, narrow.low, narrow.high, wide.p, equivalence_p(differences, smallest_effect))
+
+
+def _at_every_look(differences: NDArray[np.float64], smallest_effect: float | None) -> Iterator[NDArray[np.float64]]:
+    """The same by e-values, which hold although seeds were added until all was clear."""
+    edge = smallest_effect or 0
+    rows = []
+    for row in differences.tolist():
+        edges = [p_value([value + shift for value in row]) for shift in (edge, -edge)]
+        small = decide(row, smallest_effect) == Verdict.EQUIVALENT
+        p_equivalence = (0.0 if np.isnan(edges).any() else max(edges) / 2) if small else np.nan
+        rows.append((*interval(row), *interval(row, 2 * ALPHA), p_value(row), p_equivalence))
+    yield from np.array(rows).T
+
+
+def decided(effects: pd.DataFrame, rule: Rule) -> pd.DataFrame:
+    """Comparisons of one family with their verdicts.
 
     Args:
-        effects: see ``_tested``; the e-values of ``src.sweeps.always_valid`` replace the t-tests.
-        smallest_effect: see ``equivalence_p``.
+        effects: with ``arms``, ``p`` and ``p_equivalence`` (see ``equivalence_p``), and the ends of the 95 % and the
+            90 % interval.
+
+    Returns:
+        With ``p_holm`` and ``p_equivalence_holm``, corrected over all rows, and the ``verdict`` by these two. ``low``
+        and ``high`` are those of the 90 % interval where it is ``equivalent``: two one-sided tests at 5 % ask whether
+        this one lies within the smallest effect.
     """
-    rows = []
-    for differences in (list(map(float, row)) for row in effects.differences):
-        low, high = interval(differences) if differences else (np.nan, np.nan)
-        edges = [
-            p_value([value + edge for value in differences]) for edge in (smallest_effect or 0, -(smallest_effect or 0))
-        ]
-        small = bool(differences) and decide(differences, smallest_effect) == Verdict.EQUIVALENT
-        rows.append({"low": low, "high": high, "p": p_value(differences)})
-        rows[-1]["p_equivalence"] = (0.0 if np.isnan(edges).any() else max(edges) / 2) if small else np.nan
-    valid = pd.DataFrame(rows, index=effects.index)
-    columns = {name: valid[name] for name in valid} | {
-        f"{name}_holm": holm(valid[name]) for name in ("p", "p_equivalence")
-    }
-    return effects.assign(**columns, verdict=verdicts(columns["p_holm"], columns["p_equivalence_holm"]))
+    corrected = {f"{name}_holm": holm(effects[name]) for name in ("p", "p_equivalence")}
+    learned = [max(arms, default=1) > rule.guessing for arms in effects.arms]
+    verdict = verdicts(corrected["p_holm"], corrected["p_equivalence_holm"])
+    verdict = np.where(learned, verdict, Verdict.AT_CHANCE)
+    ends = {end: effects[end].where(verdict != Verdict.EQUIVALENT, effects[f"{end}_90"]) for end in ("low", "high")}
+    return effects.assign(**corrected, **ends, verdict=verdict)
 
 
 # ---- A factor that is tuned, not studied ---------------------------------------------------------------------

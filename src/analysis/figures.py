@@ -147,7 +147,7 @@ def draw_accuracy(runs: pd.DataFrame, factors: Sequence[str], chance: float) -> 
 
 
 def draw_effects(effects: pd.DataFrame, smallest_effect: float | None) -> Figure | None:
-    """The difference that each change makes, with its 95 % interval, and the range of differences that do not matter.
+    """The difference that each change makes, with its interval, and the range of differences that do not matter.
 
     Args:
         effects: see ``src.analysis.effects.main_effects``; of more than 16 those of the largest difference are drawn.
@@ -159,7 +159,7 @@ def draw_effects(effects: pd.DataFrame, smallest_effect: float | None) -> Figure
     if shown.empty:
         return None
     shown = shown.loc[shown.difference.abs().nlargest(16).index].sort_index()
-    colours = {Verdict.DIFFERS: _COLOURS[1], Verdict.EQUIVALENT: _COLOURS[2], Verdict.UNDECIDED: _COLOURS[7]}
+    colours = {Verdict.DIFFERS: _COLOURS[1], Verdict.EQUIVALENT: _COLOURS[2]}
     with _look():
         figure, axes = _figure(6, 0.95 + 0.34 * len(shown))
         ax: Axes = axes[0, 0]
@@ -169,7 +169,7 @@ def draw_effects(effects: pd.DataFrame, smallest_effect: float | None) -> Figure
         names = []
         for place, (_, effect) in enumerate(shown.iterrows()):
             names.append(f"{effect.factor} {level_name(effect.level)} against {level_name(effect.baseline)}")
-            look: dict[str, Any] = {"color": colours[effect.verdict], "linewidth": 2.2}
+            look: dict[str, Any] = {"color": colours.get(effect.verdict, _COLOURS[7]), "linewidth": 2.2}
             ax.plot([100 * effect.low, 100 * effect.high], [place, place], **look)
             ax.plot(100 * effect.difference, place, "o", **look)
             interval = f"{100 * effect.difference:+.2f} points [{100 * effect.low:+.2f}, {100 * effect.high:+.2f}]"

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from src.analysis.effects import Grid
-from src.analysis.statistics import CONFIDENCE, holm, verdicts
+from src.analysis.effects import Grid, decided
+from src.analysis.statistics import ALPHA
 
 
 def mixed_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataFrame:
@@ -22,15 +22,16 @@ def mixed_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataF
 
     Returns:
         ``factor``, ``baseline``, ``level``, ``averaged`` (settings that have both levels, in whatever seeds), ``n``
-        (runs of the model), ``difference``, ``low``, ``high``, ``p``, ``p_holm``, ``p_equivalence_holm`` and
-        ``verdict``. Empty if no seed lacks a setting, or there are too few runs to estimate the variances.
+        (runs of the model), ``difference`` and the columns of ``decided``. Empty if no seed lacks a setting, there are
+        too few runs to estimate the variances, or seeds were added until all was clear, which this does not allow for.
     """
     scores = table.of(*table.levels)
     flat = scores.reshape(-1, len(table.seeds))
     run = np.flatnonzero(~np.isnan(flat).all(1))  # configurations
     cell, seed = np.nonzero(~np.isnan(flat[run]))
     freedom = len(cell) - len(run) - len(set(seed)) + 1
-    if len(cell) == len(run) * len(set(seed)) or freedom < 1 or len(set(seed)) < 2:
+    complete = len(cell) == len(run) * len(set(seed))
+    if complete or freedom < 1 or len(set(seed)) < 2 or table.rule.at_every_look:
         return pd.DataFrame()
     from statsmodels.regression.mixed_linear_model import MixedLM  # takes a second
 
@@ -54,16 +55,14 @@ def mixed_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataF
             contrast = np.zeros(len(run))
             contrast[treated[both]], contrast[by_level[0][both]] = 1 / both.sum(), -1 / both.sum()
             difference, error = contrast @ fit.fe_params / 100, np.sqrt(contrast @ covariance @ contrast) / 100
-            half = stats.t.ppf((1 + CONFIDENCE) / 2, freedom) * error
+            half, half_90 = stats.t.isf([ALPHA / 2, ALPHA], freedom) * error
+            arms = tuple(fit.fe_params[place[both]].mean() / 100 for place in (by_level[0], treated))
             margin = np.nan if smallest_effect is None else smallest_effect
             rows.append(
                 {"factor": factor, "baseline": levels[0], "level": level, "averaged": int(both.sum()), "n": len(cell)}
-                | {"difference": difference, "low": difference - half, "high": difference + half}
+                | {"difference": difference, "low": difference - half, "high": difference + half, "arms": arms}
+                | {"low_90": difference - half_90, "high_90": difference + half_90}
                 | {"p": 2 * stats.t.sf(abs(difference) / error, freedom)}
                 | {"p_equivalence": stats.t.sf((margin - abs(difference)) / error, freedom)}
             )
-    effects = pd.DataFrame(rows, dtype=object)
-    if rows:
-        effects["p_holm"], effects["p_equivalence_holm"] = holm(effects.p), holm(effects.p_equivalence)
-        effects["verdict"] = verdicts(effects.p_holm, effects.p_equivalence_holm)
-    return effects
+    return decided(pd.DataFrame(rows, dtype=object), table.rule) if rows else pd.DataFrame()

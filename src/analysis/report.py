@@ -2,8 +2,9 @@
 figures."""
 
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.analysis.page.contents import page_of
 from src.analysis.page.html import to_html
@@ -14,7 +15,7 @@ from src.analysis.page.tex import to_tex
 from src.analysis.table import load_runs
 from src.runs.escaping import csv_cell, printable
 from src.runs.files import check_stays_within
-from src.runs.question import smallest_effect
+from src.runs.question import question_of
 from src.sweeps.jobs import commands, find_sweep, jobs
 
 
@@ -38,7 +39,8 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
         )
     if not isinstance(cfg.baseline, DictConfig):
         raise ValueError(f"baseline is {cfg.baseline!r}; expected a level by factor, such as +baseline.optim=adam.")
-    smallest = smallest_effect(cfg.smallest_effect)
+    asked: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["question", "primary", "smallest_effect"]))
+    question_of(asked)  # a mistake is told before the runs are read
     sweeps = [find_sweep(str(name)) for name in (cfg.sweep if isinstance(cfg.sweep, ListConfig) else [cfg.sweep])]
     found = {sweep: jobs(sweep) for sweep in sweeps}
     everything = load_runs(*sweeps, found=found)
@@ -51,13 +53,16 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
         tune=cfg.tune if isinstance(cfg.tune, str) else list(cfg.tune or []),
         targets=list(cfg.targets),
         baselines=dict(cfg.baseline),
-        smallest_effect=smallest,
+        asked=asked,
         images=images,
         commands=[command for sweep in sweeps for command in commands(sweep, found[sweep])],
         launched=[command for sweep in sweeps for command in commands(sweep, found[sweep], finish=False)],
+        more_seeds=lambda n: [
+            line for sweep in sweeps for line in commands(sweep, found[sweep], finish=False, seeds=n)
+        ],
     )
     cells = (
-        everything.drop(columns=["by_class", "classes", "settings", "choices", "asked", "curve"])
+        everything.drop(columns=["by_class", "classes", "settings", "choices", "asked", "curve", "launches"])
         .rename(columns=csv_cell)
         .map(csv_cell)
     )

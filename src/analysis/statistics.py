@@ -21,6 +21,7 @@ class Verdict(StrEnum):
     DIFFERS = "differs"
     EQUIVALENT = "equivalent"
     UNDECIDED = "undecided"
+    AT_CHANCE = "at chance"  # no arm learned anything
 
 
 class Mean(NamedTuple):
@@ -36,8 +37,8 @@ class Mean(NamedTuple):
     p: NDArray[np.float64]
 
 
-def mean_over_seeds(values: ArrayLike) -> Mean:
-    """Mean, 95 % interval by Student's t with n - 1 degrees of freedom, and two-sided t-test against zero.
+def mean_over_seeds(values: ArrayLike, confidence: float = CONFIDENCE) -> Mean:
+    """Mean, interval (95 %) by Student's t with n - 1 degrees of freedom, and two-sided t-test against zero.
 
     For differences between runs of equal seed this is the paired t-test.
 
@@ -51,7 +52,7 @@ def mean_over_seeds(values: ArrayLike) -> Mean:
         unknown = np.full_like(mean, np.nan)
         return Mean(n, mean, unknown, unknown, unknown)
     error = stats.sem(values, axis=-1)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error
+    half = stats.t.ppf((1 + confidence) / 2, n - 1) * error
     spread = error > _NO_SPREAD
     t = np.divide(mean, error, out=np.full_like(mean, np.nan), where=spread)
     return Mean(n, mean, mean - half, mean + half, 2 * stats.t.sf(np.abs(t), n - 1))

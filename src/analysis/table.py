@@ -21,9 +21,9 @@ _RECORDED = ("started", "device", "parameters", "flops_per_image", "best_epoch",
              "images_per_second")  # fmt: skip
 
 
-COMPUTED = ("n", "mean", "std", "low", "high", "scores", "seeds", "folders", "verdicts", "target", "reached", "area",
-            "difference", "differences", "p", "p_holm", "p_equivalence", "p_equivalence_holm", "wins", "wins_low",
-            "wins_high")  # fmt: skip
+COMPUTED = ("n", "mean", "std", "low", "high", "low_90", "high_90", "arms", "scores", "seeds", "folders", "verdicts",
+            "target", "reached", "area", "difference", "differences", "p", "p_holm", "p_equivalence",
+            "p_equivalence_holm", "wins", "wins_low", "wins_high")  # fmt: skip
 """Names of columns that are computed from runs."""
 
 
@@ -40,8 +40,9 @@ def load_runs(*sweeps: Path | str, found: Mapping[Path, Sequence[Job]] | None = 
         to 1), ``parameters``, ``flops_per_image`` (forward), ``seconds``, ``images_per_second``, ``epochs_done``,
         ``verdict``, ``classes``, ``by_class`` (test accuracy by class), ``commit``, ``modified``, ``diff``,
         ``revisions`` (how many trained it), ``versions``, ``settings`` and ``choices`` (see ``src.runs.identity``),
-        ``asked`` (a ``Question``), ``until`` (whether seeds were added until it was decided), if known, and
-        ``curve`` (see ``Job``); then every factor by its name, which ``attrs["factors"]`` lists.
+        ``test_images`` (their number), ``asked`` (a ``Question``), ``until`` (whether seeds were added until it was
+        decided), ``tags`` and ``notes`` (text), if known, and ``launches`` and ``curve`` (see ``Job``); then every
+        factor by its name, which ``attrs["factors"]`` lists.
 
     Raises:
         FileNotFoundError: there is no run folder in one of them.
@@ -65,11 +66,14 @@ def load_runs(*sweeps: Path | str, found: Mapping[Path, Sequence[Job]] | None = 
             row |= {key: results.get(key) for key in _RECORDED} | {"curve": job.curve}
             row["verdict"] = (results.get("verdict") or {}).get("kind")
             row |= {"classes": results.get("classes"), "by_class": results.get("test_accuracy_by_class")}
+            row["test_images"] = results.get("images", {}).get("test")
             revision = results.get("revision", {})
             row |= {name: revision.get(name) for name in ("commit", "modified", "diff")}
             row |= {"revisions": len(results.get("revisions", ())), "versions": results.get("versions", {})}
             row |= {"settings": run.settings, "choices": run.choices, "asked": _asked(results)}
-            row["until"] = bool(results.get("config", {}).get("until"))
+            config: Mapping[str, Any] = results.get("config", {})
+            row |= {"until": bool(config.get("until")), "launches": job.launches}
+            row |= {"tags": _words(config.get("tags")), "notes": _words(config.get("notes"))}
             row["fingerprint"] = identity.fingerprint(run.settings) if run.settings else None
             rows.append(row | results.get("metrics", {}))
             runs.append(run)
@@ -86,6 +90,11 @@ def load_runs(*sweeps: Path | str, found: Mapping[Path, Sequence[Job]] | None = 
     everything = pd.DataFrame(table).astype(dict.fromkeys(numbers, float))
     everything.attrs["factors"] = list(found_factors)
     return everything
+
+
+def _words(said: Any) -> str:
+    """Tags or notes on one line; a file may hold anything."""
+    return printable(", ".join(map(str, said)) if isinstance(said, list) else said or "")
 
 
 def _asked(results: Results) -> Question | None:

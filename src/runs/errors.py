@@ -35,8 +35,7 @@ def sentence(error: BaseException) -> str:
 
 
 def near_names(wrong: str, known: Iterable[str]) -> str:
-    """The end of a sentence about a wrong name: the names of ``known`` that are like it, or, if none is, all of them; up
-    to 40, as nobody reads more."""
+    """The end of a sentence about a wrong name: the names of ``known`` that are like it, else all of them, up to 40."""
     names = sorted(set(known))
     if near := get_close_matches(wrong, names):
         return f"did you mean {' or '.join(near)}?"

@@ -34,9 +34,10 @@ def tex(text: object) -> str:
     return "".join(map(shown, printable(text)))
 
 
-def plural(count: int, noun: str) -> str:
-    """``1 epoch``, ``1,200 epochs``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def plural(count: float, noun: str) -> str:
+    """``1 epoch``, ``1,200 epochs``, ``0.5 points``."""
+    number = f"{count:,}" if isinstance(count, int) else f"{count:g}"
+    return f"{number} {noun}{'' if number == '1' else 's'}"
 
 
 def _shows(character: str) -> bool:

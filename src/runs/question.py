@@ -7,7 +7,7 @@ from src.runs.escaping import printable
 
 
 class Question(NamedTuple):
-    text: str = ""  # one sentence
+    question: str = ""  # one sentence
     factor: str | None = None  # of the primary comparison; None if there is none
     levels: tuple[Any, ...] = ()  # the baseline, and those that are compared with it; empty for all
     metric: str = "test/accuracy"
@@ -27,7 +27,7 @@ def question_of(config: Mapping[str, Any]) -> Question:
     if not isinstance(text, str) or not isinstance(primary, Mapping):
         raise ValueError(f"question is {text!r} and primary is {primary!r}; expected a sentence and a mapping.")
     factor, levels = primary.get("factor"), primary.get("levels") or []
-    metric = primary.get("metric", Question().metric)
+    metric = primary.get("metric") or Question().metric
     if not isinstance(factor, str | None) or set(primary) - {"factor", "levels", "metric"}:
         raise ValueError(f"primary is {dict(primary)!r}; expected factor, a name such as optim, levels and metric.")
     if not isinstance(levels, list) or len(levels) == 1:
@@ -36,6 +36,23 @@ def question_of(config: Mapping[str, Any]) -> Question:
         raise ValueError(f"primary.metric is {metric!r}; expected test/accuracy or val/accuracy.")
     smallest = smallest_effect(config.get("smallest_effect"))
     return Question(printable(" ".join(text.split())), factor, tuple(levels), metric, smallest)
+
+
+def restated(asked: Question, config: Mapping[str, Any]) -> Question:
+    """``asked`` with what ``config`` states instead; the levels of another factor are not kept.
+
+    Args:
+        config: as for ``question_of``; what is None or missing stays as it was.
+
+    Raises:
+        ValueError: a value is not of its kind.
+    """
+    stated, primary = question_of(config), config.get("primary") or {}
+    given = {name: config.get(name) for name in ("question", "smallest_effect")} | dict(primary)
+    names = {name for name, value in given.items() if value is not None}
+    if "factor" in names and stated.factor != asked.factor:
+        names.add("levels")
+    return asked._replace(**{name: getattr(stated, name) for name in names})
 
 
 def smallest_effect(points: Any) -> float | None:

@@ -11,7 +11,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -49,6 +49,7 @@ class Job:
     max_epochs: int | None  # of the whole run; None if unknown
     results: Results
     name: str  # of its folder within the sweep
+    launches: tuple[int, ...] = ()  # those of sweep.json that requested it
 
 
 def find_sweep(sweep: str) -> Path:
@@ -98,10 +99,17 @@ def jobs(sweep: Path) -> list[Job]:
     if not sweep.is_dir():
         raise FileNotFoundError(f"There is no sweep {sweep}.")
     known: dict[str, list[str]] = {}
-    for launch in _launches(sweep):
-        known |= launch["jobs"]
+    launches = [launch["jobs"] for launch in _launches(sweep)]
+    for asked in launches:
+        known |= asked
     found = sorted(file.parent.name for file in sweep.glob("[!.]*/results.json"))
-    return [_job(sweep / name, known.get(name, printable(name).split(","))) for name in dict.fromkeys([*known, *found])]
+    return [
+        replace(
+            _job(sweep / name, known.get(name, printable(name).split(","))),
+            launches=tuple(place for place, asked in enumerate(launches) if name in asked),
+        )
+        for name in dict.fromkeys([*known, *found])
+    ]
 
 
 def place(sweep: Path) -> str:
@@ -122,7 +130,7 @@ def overrides_of(words: Sequence[str]) -> list[str]:
     return [word for word in words if not places.match(word.lstrip("+"))]
 
 
-def commands(sweep: Path, found: Sequence[Job] | None = None, *, finish: bool = True) -> list[str]:
+def commands(sweep: Path, found: Sequence[Job] | None = None, *, finish: bool = True, seeds: int = 0) -> list[str]:
     """The commands that finish the sweep: for every job that is not completed, the latest launch that requested it.
     Without ``finish``, those that made it: for every job, likewise.
 
@@ -131,11 +139,26 @@ def commands(sweep: Path, found: Sequence[Job] | None = None, *, finish: bool = 
 
     Args:
         found: its ``jobs``, if they are known.
+        seeds: how many new ones the commands train instead; 0 repeats those of the launches.
     """
+    found = found or jobs(sweep)
     latest = {name: launch["command"] for launch in _launches(sweep) for name in launch["jobs"]}
-    left = [job.name for job in found or jobs(sweep) if job.state != "completed" or not finish]
+    left = [job.name for job in found if job.state != "completed" or not finish]
     wanted = dict.fromkeys(latest[name] for name in left if name in latest)
-    return [launch_command(sweep, overrides) for text in wanted if (overrides := _harmless(text)) is not None]
+    launches = [overrides for text in wanted if (overrides := _harmless(text)) is not None]
+    if seeds:
+        launches = [_with_more_seeds(overrides, found, seeds) for overrides in launches]
+    return list(dict.fromkeys(launch_command(sweep, overrides) for overrides in launches))
+
+
+def _with_more_seeds(overrides: Sequence[str], found: Sequence[Job], seeds: int) -> list[str]:
+    """A launch with the next whole numbers for its seeds; one that adds seeds itself gets a higher limit."""
+    used = {job.results["seed"] for job in found if "seed" in job.results}
+    first = max(used, default=0) + 1
+    new = f"seed={first}" if seeds == 1 else f"seed=range({first},{first + seeds})"
+    if any(override.startswith("until=") for override in overrides):
+        new = f"max_seeds={len(used) + seeds}"
+    return [override for override in overrides if override.split("=")[0] != new.split("=")[0]] + [new]
 
 
 def how_to_finish(sweep: Path) -> str:

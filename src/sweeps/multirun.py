@@ -225,6 +225,6 @@ def _composed(config: DictConfig, grid: list[list[str]]) -> list[DictConfig]:
             composed = loader.load_sweep_config(config, overrides)
             if composed.hydra.sweeper.params != config.hydra.sweeper.params:
                 _split(config, "experiment", "An experiment with a grid of its own is launched by itself", "--multirun")
-            jobs.append(OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"]))
+            jobs.append(OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]))
         seen |= settings
     return jobs

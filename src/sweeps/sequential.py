@@ -1,14 +1,18 @@
 """The batches of a multirun: all jobs at once, or seeds until a comparison is decided (``until=decided``)."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from statistics import mean
 from typing import NamedTuple
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from src.runs.question import question_of
+from src.runs.errors import near_names
+from src.runs.question import Question, question_of
 from src.sweeps.always_valid import FEWEST, decide, interval
 from src.sweeps.design import is_seed, jobs_of, values_of
 from src.sweeps.jobs import jobs
@@ -29,8 +33,10 @@ def batches(config: DictConfig) -> Iterator[list[list[str]]]:
     ``until``, one seed after the other until the comparison is decided.
 
     Raises:
-        ValueError: ``max_seeds`` or ``seed`` is invalid, or it is not clear what is compared.
+        ValueError: ``max_seeds`` or ``seed`` is invalid, ``primary`` names what is not varied, or it is not clear what
+            is compared.
     """
+    _check_primary(config)
     if not config.get("until"):
         yield SweepSummary.current.request(config, jobs_of(config))
         return
@@ -47,10 +53,44 @@ def batches(config: DictConfig) -> Iterator[list[list[str]]]:
         count += 1
 
 
+def _stated(config: DictConfig) -> Question:
+    stated = OmegaConf.masked_copy(config, ["question", "primary", "smallest_effect"])
+    return question_of(OmegaConf.to_container(stated, resolve=True))  # type: ignore[arg-type]
+
+
+def _check_primary(config: DictConfig) -> None:
+    """Refuse a typing error in ``primary``, which no later launch could mend: completed jobs keep their record.
+
+    A factor that is not given may still come with a group that is, and a level with another launch; so a factor is
+    refused if no key has that name, and a level if its group has no such choice, or one that is given is like it.
+
+    Raises:
+        ValueError: there is one, with near names.
+    """
+    question, loader = _stated(config), GlobalHydra.instance().config_loader()
+    values = {key.lstrip("+"): texts for key, texts in values_of(config).items() if not is_seed(key)}
+    keys = [key for key in values if question.factor in (None, key, key.split(".")[-1])]
+    swept = [key for key, texts in values.items() if len(texts) > 1]
+    groups = [key for key in swept if loader.get_group_options(key)]  # those without a node set any key
+    nodes = groups if all(key in config for key in groups) else [str(key) for key in config if key != "hydra"]
+    own = OmegaConf.to_yaml(OmegaConf.masked_copy(config, nodes)) if groups else ""
+    if not keys and question.factor not in re.findall(r"^ *(\w+):", own, re.MULTILINE):
+        near = near_names(str(question.factor), (key.split(".")[-1] for key in swept))
+        raise ValueError(f"primary.factor is {question.factor}, which this multirun does not vary; {near}")
+    if len(keys) != 1 or question.factor is None:
+        return
+    options = loader.get_group_options(keys[0])
+    parser = OverridesParser.create()
+    given = [str(parser.parse_override(f"{keys[0]}={text}").value()) for text in values[keys[0]]]
+    for level in map(str, question.levels):
+        if level not in given and (level not in options if options else get_close_matches(level, given)):
+            near = near_names(level, [*given, *options])
+            raise ValueError(f"primary.levels has {level}, which is no value of {keys[0]} here; {near}")
+
+
 def _comparison(config: DictConfig) -> Comparison:
     """The comparison that ``primary`` states, or the only one that there is."""
-    stated = OmegaConf.masked_copy(config, ["question", "primary", "smallest_effect"])
-    question = question_of(OmegaConf.to_container(stated, resolve=True))  # type: ignore[arg-type]
+    question = _stated(config)
     values = {key: texts for key, texts in values_of(config).items() if len(texts) > 1 and not is_seed(key)}
     parser = OverridesParser.create()
     found = []

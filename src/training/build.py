@@ -101,7 +101,7 @@ def build_network(
         *_, last = traceback.extract_tb(error.__traceback__)
         if Path(torch.__file__).parent not in Path(last.filename).parents:  # a backbone's own check names its settings
             raise
-        values = ", ".join(f"model.{key}={value}" for key, value in model.items() if not str(key).startswith("_"))
+        values = ", ".join(f"model.{key!s}={value}" for key, value in model.items() if not str(key).startswith("_"))
         raise ValueError(
             f"{model._target_} cannot be built with {values or 'its settings'}: in {last.name} torch says "
             f"“{' '.join(str(error).split()).rstrip('.')}”."

@@ -9,6 +9,7 @@ import pytest
 from src.analysis.caveats import caveats
 from src.analysis.effects import without_repetitions
 from src.analysis.page.contents import page_of
+from src.analysis.page.markdown import to_markdown
 from src.analysis.table import load_runs, varying_factors
 from src.sweeps.always_valid import interval, p_value
 from tests.made_up import write_grid, write_run
@@ -20,8 +21,13 @@ def said(sweep: Path) -> str:
     return "\n".join(caveats(everything, completed, varying_factors(completed)))
 
 
-def test_a_complete_sweep_of_three_seeds_needs_none(tmp_path: Path) -> None:
-    assert said(write_grid(tmp_path)) == ""
+def test_a_complete_sweep_of_three_seeds_is_told_to_be_small_and_nothing_else(tmp_path: Path) -> None:
+    told = said(write_grid(tmp_path))
+    assert told.startswith("3 seeds: ") and "spans 4.3 standard errors" in told and "\n" not in told
+    for optim in ("sgd", "adam"):
+        for seed in range(5):
+            write_run(tmp_path / "five", 0.5, optim=optim, seed=seed)
+    assert said(tmp_path / "five") == ""
 
 
 @pytest.mark.parametrize(
@@ -32,7 +38,7 @@ def test_a_complete_sweep_of_three_seeds_needs_none(tmp_path: Path) -> None:
         ({"revisions": 2}, "1 of 13 runs were interrupted and went on with other code than they began with."),
         ({"torch": "2.1"}, "different versions of torch: 12 with 2.0, 1 with 2.1."),
         ({"status": "failed", "error": "boom"}, "The sweep is incomplete: 12 of 13 jobs completed (1 failed)."),
-        ({"seed": 3}, "1 completed jobs repeat others exactly"),
+        ({"seed": 3}, "Completed jobs that repeat others exactly (equal fingerprint): 1."),
         ({}, "Configurations have from 3 to 4 seeds."),
     ],
 )
@@ -48,7 +54,7 @@ def test_few_seeds_are_told(tmp_path: Path) -> None:
     assert "One seed: nothing tells an effect from luck" in said(tmp_path)
     for aug in ("none", "basic"):
         write_run(tmp_path, 0.5, aug=aug, seed=2)
-    assert "Two seeds: their spread is known to one degree of freedom" in said(tmp_path)
+    assert "2 seeds: their spread is known to 1 degree of freedom" in said(tmp_path)
 
 
 def test_images_that_are_not_the_same_are_told(tmp_path: Path) -> None:
@@ -91,3 +97,31 @@ def test_seeds_that_were_added_until_all_was_clear_are_told_with_an_interval_tha
     low, high = interval([0.1, 0.105, 0.11, 0.1, 0.095])
     assert f"+10.2 points [{100 * low:+.1f}, {100 * high:+.1f}] of test accuracy" in finding
     assert f"p = {p_value([0.1, 0.105, 0.11, 0.1, 0.095]):.3f}" in finding or "p < 0.001" in finding
+    text = to_markdown(page)
+    assert "t-test" not in text and f"| [{100 * low:+.1f}, {100 * high:+.1f}] |" in text
+    assert "t-test" not in page.results.caption + page.results.methods
+    assert "Every other configuration differs from it." in page.findings[-1].text
+
+
+def test_by_the_e_value_alone_is_the_highest_compared_with_the_others(tmp_path: Path) -> None:
+    for seed, luck in ((1, 0.0), (2, 0.05), (3, 0.02), (4, 0.04)):  # t-test: p = 0.03
+        for optim, gain in (("sgd", 0.0), ("adam", 0.03 + luck / 2)):
+            write_run(tmp_path, 0.5 + luck + gain, optim=optim, seed=seed, asked={"until": "decided"})
+    page = page_of("decided", load_runs(tmp_path))
+    assert page.findings[0].kind == "undecided" and page.findings[-1].text.endswith("Undecided: optim sgd.")
+
+
+def test_seeds_of_a_later_launch_are_told(tmp_path: Path) -> None:
+    names: dict[int, list[str]] = {}
+    for seed in (1, 2, 3, 4, 5):
+        names[seed] = [write_run(tmp_path, 0.5 + seed / 100, optim=optim, seed=seed).name for optim in ("sgd", "adam")]
+
+    def launched(*launches: tuple[int, ...]) -> str:
+        asked = [{name: [name] for seed in seeds for name in names[seed]} for seeds in launches]
+        content = [{"command": "python -m src.train --multirun", "jobs": jobs} for jobs in asked]
+        (tmp_path / "sweep.json").write_text(json.dumps({"schema": 1, "launches": content}))
+        return said(tmp_path)
+
+    assert launched((1, 2, 3, 4, 5)) == ""
+    assert "asked for the same seeds (1, 2, 3; 4, 5). If some were added because" in launched((1, 2, 3), (4, 5))
+    assert "(1, 2, 3, 4, 5; 1, 2, 3)" in launched((1, 2, 3, 4, 5), (1, 2, 3))

@@ -1,6 +1,8 @@
 """From a real sweep to its report."""
 
+import contextlib
 import csv
+import shlex
 import shutil
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 import src.report
 import src.train
+from src.sweeps.jobs import commands, jobs
 from tests.conftest import TINY, Run, launch
 
 GRID = ("sweep=study", "model=deepcnn", "model.skip=false,true", "model.init=torch,he", "seed=1,2")
@@ -40,7 +43,7 @@ def test_the_page_holds_every_configuration_and_effect(reported: tuple[Path, Run
 def test_the_screen_shows_the_conclusion_and_where_the_report_is(reported: tuple[Path, Run]) -> None:
     folder, run = reported
     assert "skip on against off: " in run.out and "n = 2 seeds" in run.out
-    assert "Two seeds: their spread is known to one degree of freedom" in run.out
+    assert "2 seeds: their spread is known to 1 degree of freedom" in run.out
     last = run.out.splitlines()[-1]
     assert last == "logs/report/study/report.html" and (folder / last).exists()
 
@@ -80,9 +83,36 @@ def test_a_job_that_never_started_is_told_with_the_command_that_runs_it(
         shutil.rmtree(victim)
     run = launch(src.report.main, tmp_path, "sweep=study")
     assert "The sweep is incomplete: 6 of 8 jobs completed (2 missing)." in run.out
-    assert "skip on against off: " in run.out and "with one seed" in run.out
+    assert "skip on against off: " in run.out and "n = 1 seed, " in run.out
     page = (tmp_path / "logs/report/study/report.md").read_text()
     assert page.count("| missing |") == 2 and "To finish: python -m src.train" in page
+
+
+def test_seeds_that_would_decide_come_with_a_command_that_trains_them(
+    reported: tuple[Path, Run], tmp_path: Path
+) -> None:
+    shutil.copytree(reported[0] / "logs", tmp_path / "logs")
+    sweep = Path("logs/train/sweeps/study")
+    with contextlib.chdir(tmp_path):
+        (first,), found = commands(sweep, seeds=2, finish=False), jobs(sweep)
+    assert '"seed=range(3,5)"' in first and "seed=1,2" not in first and first.endswith(" sweep=study")
+    launch(src.train.main, tmp_path, *shlex.split(first)[3:])
+    with contextlib.chdir(tmp_path):
+        assert {job.results["seed"] for job in jobs(sweep)} == {1, 2, 3, 4} and len(jobs(sweep)) == 2 * len(found)
+    run = launch(src.report.main, tmp_path, "sweep=study")
+    assert "Not all launches of study asked for the same seeds (1, 2; 3, 4)." in run.out
+
+
+def test_a_question_may_be_stated_to_the_report(reported: tuple[Path, Run], tmp_path: Path) -> None:
+    shutil.copytree(reported[0] / "logs", tmp_path / "logs")
+    asked = ("question=Why not?", "primary.factor=skip", "primary.levels=[true,false]", "smallest_effect=1")
+    run = launch(src.report.main, tmp_path, "sweep=study", *asked)
+    assert run.code == 0, run.err
+    assert run.out.startswith("Why not?\nskip off against on: ")
+    assert "question is Why not? in this report, and was none when they were started; factor is skip" in run.out
+    wrong = launch(src.report.main, tmp_path, "sweep=study", "primary.factor=skpi")
+    assert wrong.code == 0
+    assert "The primary comparison cannot be made: there is no factor skpi; did you mean skip?" in wrong.out
 
 
 def test_several_sweeps_are_reported_as_one(reported: tuple[Path, Run], tmp_path: Path) -> None:
@@ -92,7 +122,7 @@ def test_several_sweeps_are_reported_as_one(reported: tuple[Path, Run], tmp_path
     shutil.copytree(sweeps / "study", sweeps / "again")
     run = launch(src.report.main, tmp_path, "sweep=[study,again]", "+baseline.skip=true")
     assert run.code == 0, run.err
-    assert "8 completed jobs repeat others exactly" in run.out and "skip off against on: " in run.out
+    assert "repeat others exactly (equal fingerprint): 8." in run.out and "skip off against on: " in run.out
     assert (tmp_path / "logs/report/study+again/report.html").exists()
 
 

@@ -53,7 +53,7 @@ def test_an_experiment_asks_for_what_it_varies(file: Path) -> None:
     if not (grid := config.get("hydra", {}).get("sweeper", {}).get("params")):
         return  # a single run
     asked = question_of(config)
-    assert asked.text.endswith("?") and asked.smallest_effect
+    assert asked.question.endswith("?") and asked.smallest_effect
     values = {key.split(".")[-1]: [str(value) for value in str(choices).split(",")] for key, choices in grid.items()}
     assert {str(level).lower() for level in asked.levels} <= set(values[str(asked.factor)])
 

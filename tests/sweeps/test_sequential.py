@@ -57,3 +57,41 @@ def test_a_job_that_failed_ends_the_adding_of_seeds(tmp_path: Path, capsys: pyte
     comparison = Comparison("optim", ("sgd", "adam"), "test/accuracy", None)
     assert not goes_on(tmp_path, asked_of(tmp_path, "failed"), comparison)
     assert "after 3 seeds" in (told := capsys.readouterr().out) and "undecided" in told
+
+
+@pytest.mark.parametrize(
+    ("primary", "sentence"),
+    [
+        ("primary.factor=optm", "primary.factor is optm, which this multirun does not vary; did you mean optim?"),
+        (
+            "primary.factor=skip",
+            "primary.factor is skip, which this multirun does not vary; choose one of: norm, optim.",
+        ),
+        (
+            "primary={factor:optim,levels:[sgd,adan]}",
+            "primary.levels has adan, which is no value of optim here; did you",
+        ),
+        (
+            "primary={factor:norm,levels:[none,bacth]}",
+            "primary.levels has bacth, which is no value of model.norm here; ",
+        ),
+        (
+            "primary={factor:norm,metric:val/acc}",
+            "primary.metric is 'val/acc'; expected test/accuracy or val/accuracy.",
+        ),
+    ],
+)
+def test_a_mistake_in_the_primary_comparison_is_told_once_at_launch(
+    train: Launch, tmp_path: Path, primary: str, sentence: str
+) -> None:
+    run = train("--multirun", "sweep=s", "optim=sgd,adam", "model.norm=none,batch", primary)
+    assert run.code == 1 and run.err.startswith(sentence) and run.err.count("\n") == 1
+    assert not list(tmp_path.glob("logs/train/sweeps/s/*/results.json"))
+
+
+def test_levels_of_another_launch_and_settings_of_a_choice_may_be_asked_for(train: Launch) -> None:
+    quick = ("data.train_size=50", "trainer.max_epochs=1", "logger=none", "callbacks=none", "data.val_size=0")
+    primary = ("primary={factor:lr,levels:[0.1,0.001]}", "primary={factor:optim,levels:[sgd,lion]}")
+    for number, asked in enumerate(primary):
+        run = train("--multirun", *quick, f"sweep=s{number}", "optim=sgd,adam", asked)
+        assert run.code == 0, run.err

@@ -1,6 +1,6 @@
 """The conclusion in plain words; no statement is stronger than its test."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -20,6 +20,7 @@ def conclusion(
     factors: Sequence[str],
     tuned: str | None,
     smallest_effect: float | None = None,
+    more_seeds: Callable[[int], Sequence[str]] = lambda n: (),
 ) -> list[Finding]:
     """Sentences on the best configuration, on each comparison with a baseline, and on interactions, by ``Verdict``.
 
@@ -30,9 +31,13 @@ def conclusion(
         factors: all that are compared.
         tuned: the factor that is tuned for each configuration, if any.
         smallest_effect: see ``equivalence_p`` in ``src.analysis.statistics``.
+        more_seeds: see ``page_of``.
+
+    Returns:
+        Verdicts first, in the order of ``Verdict``, then what is only measured.
     """
     findings = [_highest(table, against_best, factors, smallest_effect)]
-    findings += compared(effects, factors, tuned, smallest_effect)
+    findings += compared(effects, factors, tuned, smallest_effect, more_seeds)
     if len(interactions) and (interactions.n > 1).any():
         found = interactions[interactions.verdict == Verdict.DIFFERS]
         findings += [_interaction(effect, len(interactions)) for _, effect in found.iterrows()]
@@ -42,7 +47,7 @@ def conclusion(
             findings.append(Finding(Verdict.EQUIVALENT, text))
         if open_:
             findings.append(Finding(Verdict.UNDECIDED, f"{plural(open_, 'interaction')} of two factors: undecided."))
-    return sorted(findings, key=lambda finding: (None, *Verdict).index(finding.kind))
+    return sorted(findings, key=lambda finding: (*Verdict, None).index(finding.kind))
 
 
 def compared(
@@ -50,11 +55,15 @@ def compared(
     factors: Sequence[str],
     tuned: str | None,
     smallest_effect: float | None,
+    more_seeds: Callable[[int], Sequence[str]],
     metric: str = SCORE,
 ) -> list[Finding]:
     """A sentence on each comparison of one family; see ``conclusion``."""
     words = {SCORE: "test accuracy", SELECTION: "validation accuracy"}[metric]
-    return [_compared(effect, len(effects), factors, tuned, smallest_effect, words) for _, effect in effects.iterrows()]
+    return [
+        _compared(effect, len(effects), factors, tuned, smallest_effect, more_seeds, words)
+        for _, effect in effects.iterrows()
+    ]
 
 
 def points(difference: float) -> str:
@@ -83,7 +92,7 @@ def probability(effect: pd.Series) -> str:
 
 
 def _margin(smallest_effect: float | None) -> str:
-    return f"within ±{100 * (smallest_effect or 0):g} points"
+    return f"within ±{plural(100 * (smallest_effect or 0), 'point')}"
 
 
 def _highest(
@@ -91,9 +100,7 @@ def _highest(
 ) -> Finding:
     best = table.loc[table["mean"].astype(float).idxmax()]
     interval = f" (95 % interval {accuracy_span(best.low, best.high)})" if best.n > 1 else ""
-    text = f"{label(best, factors)}: {best['mean']:.1%} test accuracy over {best.n} seeds{interval}"
-    if best.n == 1:
-        text = text.replace("1 seeds", "one seed")
+    text = f"{label(best, factors)}: {best['mean']:.1%} test accuracy over {plural(best.n, 'seed')}{interval}"
     if len(table) == 1:
         return Finding(None, f"{text}.")
     text += f", the highest of {len(table)} configurations, so flattered a little by luck."
@@ -114,15 +121,20 @@ def _compared(
     factors: Sequence[str],
     tuned: str | None,
     smallest_effect: float | None,
+    more_seeds: Callable[[int], Sequence[str]],
     metric: str,
 ) -> Finding:
     level, baseline = level_name(effect.level), level_name(effect.baseline)
     name = f"{effect.factor} {level} against {baseline}"
     how = _averaged(effect, factors) + (f", each at its own best {tuned}" if tuned else "")
-    difference, seeds = points(effect.difference), f"n = {effect.n} seeds"
+    difference, seeds = points(effect.difference), f"n = {plural(effect.n, 'seed')}"
     verdict = Verdict(effect.verdict)
     if effect.n == 0:
         return Finding(verdict, f"{name}: not compared, since no seed has all settings of both. Finish the sweep.")
+    if verdict == Verdict.AT_CHANCE:
+        arms = " and ".join(dict.fromkeys(f"{100 * arm:.1f} %" for arm in effect.arms))
+        why = f"both arms stayed at chance ({arms}): nothing was learned, so this says nothing about the factor"
+        return Finding(verdict, f"{name}: {why}; {difference} points, {seeds}{how}.")
     if effect.n == 1:
         why = "One seed gives no interval, so this is no conclusion; run seed=1,2,3."
         return Finding(verdict, f"{name}: {difference} points with one seed{how}. {why}")
@@ -137,20 +149,22 @@ def _compared(
         tested = f"p {p_value(effect.p_equivalence_holm)} for equivalence{_holm(family)}, {seeds}"
         more = f" It is not zero (p {p_value(effect.p_holm)}), but smaller than what matters."
         more = more if effect.p_holm < ALPHA else ""
+        measured = f"{difference} points, 90 % interval {span(effect.low, effect.high)}"
         return Finding(verdict, f"{name}: equivalent, {_margin(smallest_effect)}: {measured} ({tested}){how}.{more}")
     if verdict == Verdict.UNDECIDED:
         alone = f"; {p_value(effect.p).removeprefix('= ')} alone" if effect.p < ALPHA else ""
         missing = 0 if effect.needed is None else effect.needed - effect.n
-        more = f" About {plural(missing, 'more seed')} would decide." if missing > 0 else ""
+        more = ""
+        if missing > 0:  # no full stop after a command
+            more = f" About {plural(missing, 'more seed')} would decide"
+            more += f": {'; '.join(commands)}" if (commands := more_seeds(missing)) else "."
         return Finding(verdict, f"{name}: undecided: {measured} ({tested}{alone}){how}.{more}")
-    better, worse, sign = (level, baseline, 1) if effect.difference > 0 else (baseline, level, -1)
-    low, high = sorted((sign * effect.low, sign * effect.high))
-    measured = f"{points(sign * effect.difference)} points {span(low, high)} of {metric}"
     varies = ""
     if len(factors) > 1 and effect.lowest * effect.highest < 0:
-        least, most = sorted((sign * effect.lowest, sign * effect.highest))
-        varies = f" But not everywhere: from {points(least)} to {points(most)}, depending on the other factors."
-    return Finding(verdict, f"{effect.factor} {better} differs from {worse} by {measured} ({tested}){how}.{varies}")
+        least, most = points(effect.lowest), points(effect.highest)
+        varies = f" But not everywhere: from {least} to {most}, depending on the other factors."
+    name = f"{effect.factor} {level} differs from {baseline}"
+    return Finding(verdict, f"{name} by {measured} of {metric} ({tested}){how}.{varies}")
 
 
 def _averaged(effect: pd.Series, factors: Sequence[str]) -> str:

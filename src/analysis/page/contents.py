@@ -1,6 +1,7 @@
 """Build the report page of a sweep from its runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -8,7 +9,6 @@ import pandas as pd
 from src.analysis.caveats import asked_of, at_grid_edge, caveats
 from src.analysis.design import design_section, recipe
 from src.analysis.effects import (
-    at_every_look,
     chosen_runs,
     compare_with_best,
     configurations,
@@ -39,7 +39,8 @@ def page_of(
     baselines: Mapping[str, Any] | None = None,
     commands: Sequence[str] = (),
     launched: Sequence[str] = (),
-    smallest_effect: float | None = None,
+    more_seeds: Callable[[int], Sequence[str]] = lambda n: (),
+    asked: Mapping[str, Any] = MappingProxyType({}),
     images: Images | None = None,
 ) -> Page:
     """Build the page.
@@ -53,7 +54,8 @@ def page_of(
         baselines: by factor, the level to compare with; by default the first that was requested.
         commands: commands that finish the sweep, if it is incomplete.
         launched: commands that made it.
-        smallest_effect: differences of accuracy below it do not matter, 0 to 1; None for what the runs stated.
+        more_seeds: from a number of seeds to the commands that add so many.
+        asked: ``question``, ``primary`` and ``smallest_effect``, as in a config, instead of what the runs stated.
         images: of a run's test set, to draw those that changed most often; None draws none.
 
     Raises:
@@ -63,8 +65,8 @@ def page_of(
     alone, spread = variation_section(shares(experiments))
     completed = as_repetitions(experiments)
     factors = varying_factors(completed)
-    asked, doubts = asked_of(experiments, smallest_effect)
-    smallest_effect = asked.smallest_effect
+    question, doubts = asked_of(experiments, asked)
+    smallest_effect = question.smallest_effect
     warnings = [*doubts, *caveats(everything, completed, factors)]
     tuned = _tuned(tune, factors)
     runs, tuning = completed, []
@@ -85,48 +87,46 @@ def page_of(
     center = recipe(table, factors)
     if center is not None:
         baselines = center[factors].to_dict() | dict(baselines or {})
+    primary = pd.DataFrame()
+    if question.factor:
+        try:
+            primary = primary_effects(runs, factors, question, baselines)
+        except ValueError as error:
+            warnings.insert(
+                0,
+                f"The primary comparison cannot be made: {error} State another with primary.factor=… and "
+                "primary.levels=[…] of python -m src.report.",
+            )
+        else:  # in one direction everywhere
+            baselines = {**(baselines or {}), question.factor: primary.baseline.iloc[0]}
     cells = grid(runs, factors, baselines)
     if cells.left_out:
         names = ", ".join(printable(folder.name) for folder in cells.left_out)
         warnings.append(f"No effect is computed from {names}: another run has the same factors and seed.")
-    primary = pd.DataFrame()
-    if asked.factor:
-        try:
-            primary = primary_effects(runs, factors, asked, baselines)
-        except ValueError as error:
-            warnings.insert(0, f"The primary comparison cannot be made: {error}")
     effects, crossed = main_effects(cells, smallest_effect), interactions(cells, smallest_effect)
-    if runs.until.any() and len(primary):
-        primary = at_every_look(primary, smallest_effect)
-    elif runs.until.any():
-        effects = at_every_look(effects, smallest_effect)
     against_best = compare_with_best(runs, factors, smallest_effect)
     for part in (effects, primary) if center is not None else ():
         part["possible"] = part.get("averaged")  # the rest of the grid was not asked for
-    classes = max(len(runs.classes.iloc[0] or []), 2)
     worth = []
     if factors:
-        worth = [
-            sections.effects_section(
-                effects, crossed, mixed_effects(cells, smallest_effect), factors, exploratory=len(primary) > 0
-            )
-        ]
-    worth += [sections.simple_section(simple_effects(cells, smallest_effect))] if len(factors) > 1 else []
+        mixed, exploratory = mixed_effects(cells, smallest_effect), len(primary) > 0
+        worth = [sections.effects_section(effects, crossed, mixed, factors, cells.rule, exploratory=exploratory)]
+    worth += [sections.simple_section(simple_effects(cells, smallest_effect), cells.rule)] if len(factors) > 1 else []
     if center is not None:
         worth = [design_section(worth[-1], center, factors)]
-    methods = sections.methods(runs, table, factors, tuned, smallest_effect, _scale(experiments), launched)
+    methods = sections.methods(runs, table, factors, tuned, smallest_effect, cells.rule, _scale(experiments), launched)
     return Page(
         title,
         _scale(experiments),
-        asked.text,
-        compared(primary, factors, tuned, smallest_effect, asked.metric),
-        [*conclusion(table, against_best, effects, crossed, factors, tuned, smallest_effect), *alone],
+        question.question,
+        compared(primary, factors, tuned, smallest_effect, more_seeds, question.metric),
+        [*conclusion(table, against_best, effects, crossed, factors, tuned, smallest_effect, more_seeds), *alone],
         warnings,
-        sections.results(table, against_best, factors, methods),
+        sections.results(table, against_best, factors, cells.rule, methods),
         sections.overview(primary if len(primary) else effects, smallest_effect),
         [
-            *([sections.primary_section(primary, factors)] if len(primary) else []),
-            sections.accuracy_section(runs, table, factors, classes, tuned),
+            *([sections.primary_section(primary, factors, cells.rule)] if len(primary) else []),
+            sections.accuracy_section(runs, table, factors, tuned),
             *tuning,
             *worth,
             *spread,
@@ -134,7 +134,7 @@ def page_of(
             sections.learning_section(runs, factors, targets),
             sections.cost_section(runs, table, factors),
             *sections.grid_sections(runs, factors),
-            sections.loss_section(runs, factors, classes),
+            sections.loss_section(runs, factors),
             sections.jobs_section(everything, commands),
             sections.reading_section(),
             Section("Methods, for a paper", [methods], folded=True),

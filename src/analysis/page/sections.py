@@ -7,7 +7,7 @@ import pandas as pd
 
 from src.analysis import figures
 from src.analysis.convergence import convergence
-from src.analysis.effects import scores_of
+from src.analysis.effects import Rule, classes_of, scores_of
 from src.analysis.figures import label, level_name
 from src.analysis.page.cells import NONE, arrow, count_cell, level_cell, percent_cell, text_cell
 from src.analysis.page.conclusion import accuracy_span, p_value, points, probability, span
@@ -16,26 +16,40 @@ from src.analysis.statistics import Verdict
 from src.runs.escaping import plural
 
 _MEASURED = ["n", "difference, points", "95 % interval", "p", "p (Holm)", "p (equal)", "P (better)", "verdict"]
-_PAIRED = (
-    "Differences in test accuracy, in percentage points, within pairs of runs that differ in this factor alone and "
-    "have the same seed. Interval and p: paired t-test over n seeds (n - 1 degrees of freedom), two-sided. p (equal): "
-    "two one-sided t-tests against the smallest effect that matters (TOST, Schuirmann 1987); none if no "
-    "smallest_effect is set. Both are corrected for all tests of this table after Holm, the former also shown without. "
-    "Verdict: equivalent or differs if that corrected p is below 0.05, else undecided. P (better): how often the "
-    "change wins within a pair, a tie counting half (Bouthillier et al. 2021), with its 95 % interval (Clopper and "
-    "Pearson, exact). g_av: Hedges' g_av, the difference in units of the standard deviation over seeds, corrected for "
-    "small n (Lakens 2013)."
-)
 
 
-def accuracy_section(
-    runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str], classes: int, tuned: str | None
-) -> Section:
+def _tests(rule: Rule) -> str:
+    """The test of a comparison over seeds, in words."""
+    if rule.at_every_look:
+        return (
+            "e-values of the paired t statistic, which hold at every look (Gönen et al. 2005, Wang and Ramdas 2024), "
+            "two-sided, with the intervals that go with them"
+        )
+    return "two-sided paired t-tests over seeds (n - 1 degrees of freedom) and their intervals"
+
+
+def _paired(rule: Rule) -> str:
+    return (
+        "Differences in test accuracy, in percentage points, within pairs of runs that differ in this factor alone and "
+        f"have the same seed. Interval and p: {_tests(rule)}. p (equal): two one-sided tests of the same kind against "
+        "the smallest effect that matters (TOST, Schuirmann 1987); none if no smallest_effect is set. Both are "
+        "corrected for all tests of this table after Holm, the former also shown without. Verdict: equivalent or "
+        "differs if that corrected p is below 0.05, else undecided; at chance if no arm exceeds guessing by more than "
+        "luck (two standard deviations). An equivalent row has its 90 % interval: two one-sided tests at 5 % ask "
+        "whether this one lies within the smallest effect. P (better): how often the change wins within a pair, a tie "
+        "counting half (Bouthillier et al. 2021), with its 95 % interval (Clopper and Pearson, exact). g_av: Hedges' "
+        "g_av, the difference in units of the standard deviation over seeds, corrected for small n (Lakens 2013)."
+    )
+
+
+def accuracy_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str], tuned: str | None) -> Section:
     """Every configuration: accuracy over seeds."""
     columns: _Columns = {
         "val/accuracy": ("validation, %", percent_cell),
         "train/loss": ("training loss", lambda value: Cell(f"{value:.4f}", value)),
     }
+    if different := _different_losses(runs):
+        del columns["train/loss"]
     known = _known(table, columns)
     verdicts = table.verdicts.map(len).any()
     rows = []
@@ -52,11 +66,11 @@ def accuracy_section(
         "Mean, standard deviation and interval over n seeds; interval by Student's t with n - 1 degrees of freedom, "
         "cut at 0 and 100. "
         f"Test accuracy is that of the epoch of {_best(runs)}, or of the last one where nothing was validated; "
-        "everything else is averaged over seeds."
+        f"everything else is averaged over seeds. {different}"
     )
     drawing = Drawing(
         "accuracy",
-        figures.draw_accuracy(runs, factors, 1 / classes),
+        figures.draw_accuracy(runs, factors, 1 / classes_of(runs)),
         "Test accuracy. A dot is a run, the bar its configuration's mean, the line the mean's 95 % interval (cut off "
         "where it leaves the figure).",
     )
@@ -89,27 +103,35 @@ def overview(effects: pd.DataFrame, smallest_effect: float | None) -> Drawing | 
     if figure is None:
         return None
     caption = (
-        "Difference in accuracy, 95 % interval (uncorrected). Orange differs, green is equivalent, grey undecided."
+        "Difference in accuracy, 95 % interval (uncorrected). Orange differs, green is equivalent, grey undecided or "
+        "at chance. A green line is the 90 % interval, which two one-sided tests at 5 % compare with the green band."
     )
     if smallest_effect:
-        caption += f" Within the green band, ±{100 * smallest_effect:g} points, a difference does not matter."
+        caption += f" Within that band, ±{plural(100 * smallest_effect, 'point')}, a difference does not matter."
     return Drawing("effects", figure, caption)
 
 
-def primary_section(effects: pd.DataFrame, factors: Sequence[str]) -> Section:
+def primary_section(effects: pd.DataFrame, factors: Sequence[str], rule: Rule) -> Section:
     """The comparison that answers the question, see ``primary_effects`` in ``src.analysis.effects``."""
-    return Section("The primary comparison", [_effects_table(effects, factors)])
+    return Section("The primary comparison", [_effects_table(effects, factors, rule)])
 
 
 def effects_section(
-    effects: pd.DataFrame, crossed: pd.DataFrame, mixed: pd.DataFrame, factors: Sequence[str], *, exploratory: bool
+    effects: pd.DataFrame,
+    crossed: pd.DataFrame,
+    mixed: pd.DataFrame,
+    factors: Sequence[str],
+    rule: Rule,
+    *,
+    exploratory: bool,
 ) -> Section:
     """Main effects and interactions, see ``src.analysis.effects``, and ``mixed_effects``.
 
     Args:
+        rule: what they were decided by.
         exploratory: whether something else was to be found out.
     """
-    parts: list[str | Table | Drawing] = [_effects_table(effects, factors)]
+    parts: list[str | Table | Drawing] = [_effects_table(effects, factors, rule)]
     if len(mixed):
         parts.append(_mixed_table(mixed))
     if len(crossed):
@@ -117,7 +139,7 @@ def effects_section(
     return Section("Exploratory: what each factor is worth" if exploratory else "What each factor is worth", parts)
 
 
-def _effects_table(effects: pd.DataFrame, factors: Sequence[str]) -> Table:
+def _effects_table(effects: pd.DataFrame, factors: Sequence[str], rule: Rule) -> Table:
     several = len(factors) > 1
     rows = []
     for _, effect in effects.iterrows():
@@ -129,7 +151,7 @@ def _effects_table(effects: pd.DataFrame, factors: Sequence[str]) -> Table:
         " Differences are averaged over the settings of the other factors within each seed first, so that n is the "
         "number of seeds, not of pairs; a seed counts only if it has all those settings."
     )
-    return Table(columns, rows, _PAIRED + averaged * several)
+    return Table(columns, rows, _paired(rule) + averaged * several)
 
 
 def _mixed_table(effects: pd.DataFrame) -> Table:
@@ -158,19 +180,19 @@ def _interactions_table(crossed: pd.DataFrame) -> Table:
     ]
     note = (
         "Interactions: by how many points the first factor's effect grows when the second one changes, averaged "
-        "over all settings of the rest within each seed. t-tests of these differences over n seeds, as above; "
-        "Holm over this table."
+        "over all settings of the rest within each seed. Tests of these differences over n seeds, as above; Holm over "
+        "this table."
     )
     return Table(["effect of", "change", "while", "goes", *_MEASURED], rows, note)
 
 
-def simple_section(effects: pd.DataFrame) -> Section:
+def simple_section(effects: pd.DataFrame, rule: Rule) -> Section:
     """Simple effects, see ``src.analysis.effects.simple_effects``."""
     rows = []
     for _, effect in effects.iterrows():
         held = text_cell(label(effect.held, list(effect.held)))
         rows.append([text_cell(effect.factor), _change(effect), held, *_measured(effect), _effect_size(effect)])
-    table = Table(["factor", "change", "held fixed", *_MEASURED, "g_av"], rows, _PAIRED)
+    table = Table(["factor", "change", "held fixed", *_MEASURED, "g_av"], rows, _paired(rule))
     return Section("One factor changed, the others held fixed", [table], folded=len(rows) > 12)
 
 
@@ -239,25 +261,29 @@ def grid_sections(runs: pd.DataFrame, factors: Sequence[str]) -> list[Section]:
     return drawn
 
 
-def loss_section(runs: pd.DataFrame, factors: Sequence[str], classes: int) -> Section:
-    """Training loss and, if signals were recorded, gradients by depth."""
+def loss_section(runs: pd.DataFrame, factors: Sequence[str]) -> Section:
+    """Training loss, if it is the same in all runs, and, if signals were recorded, gradients by depth."""
     caption = "Training loss; the mean over seeds, with a band from the lowest to the highest."
-    parts: list[str | Table | Drawing] = [Drawing("loss", figures.draw_loss(runs, factors, classes), caption)]
+    parts: list[str | Table | Drawing] = [_different_losses(runs)]
+    if parts == [""]:
+        parts = [Drawing("loss", figures.draw_loss(runs, factors, classes_of(runs)), caption)]
     if gradients := figures.draw_gradients(runs, factors):
         parts.append(Drawing("gradients", gradients, "Gradient of the weights by depth, before the first update."))
     return Section("Training loss" + (" and signal" if len(parts) > 1 else ""), parts)
 
 
 def jobs_section(everything: pd.DataFrame, commands: Sequence[str]) -> Section:
-    """Every job and its status, unfinished ones first; and the commands that finish the sweep."""
+    """Every job with its status, tags and notes, unfinished ones first; and the commands that finish the sweep."""
+    said = [name for name in ("tags", "notes") if everything[name].any()]
     common = set.intersection(*(set(job.split(", ")) for job in everything["job"]))
     rows = []
     for _, job in everything.sort_values("status", key=lambda status: status == "completed", kind="stable").iterrows():
         name = ", ".join(override for override in job["job"].split(", ") if override not in common)
         accuracy = job.get("test/accuracy", math.nan)
         score = NONE if math.isnan(accuracy) else percent_cell(accuracy)
-        rows.append([text_cell(job.sweep), text_cell(name), text_cell(job.status), score, text_cell(job.error or "")])
-    table = Table(["sweep", "job", "status", "test accuracy, %", "what stopped it"], rows)
+        texts = map(text_cell, (*(job[name] for name in said), job.error or ""))
+        rows.append([text_cell(job.sweep), text_cell(name), text_cell(job.status), score, *texts])
+    table = Table(["sweep", "job", "status", "test accuracy, %", *said, "what stopped it"], rows)
     finish = [f"To finish: {command}" for command in commands]
     return Section("Jobs", [table, *finish], folded=bool((everything.status == "completed").all()))
 
@@ -271,7 +297,9 @@ def reading_section() -> Section:
             "where the mean over many seeds may lie, with these training and test images; it does not speak of others.",
             "With few seeds t-intervals are wide, and rightly so; they assume that accuracies scatter about normally "
             "over seeds. “Undecided” is not “equal”: the interval says which differences remain possible. “Equivalent” "
-            "is: with 95 % confidence the difference is smaller than the smallest effect that matters.",
+            "is: with 95 % confidence the difference is smaller than the smallest effect that matters; its 90 % "
+            "interval, 5 % on either side, lies within that effect. “At chance” says nothing of a factor: no arm "
+            "learned.",
             "What was not asked before the runs is exploratory: of many tables, some show what no other sweep will.",
             "Each table of tests is one family for Holm's correction, which keeps the chance of any false alarm in it "
             "below 5 %. The baseline of a factor is its level asked for first, unless the setting baseline says "
@@ -281,7 +309,9 @@ def reading_section() -> Section:
     )
 
 
-def results(table: pd.DataFrame, against_best: pd.DataFrame, factors: Sequence[str], methods: str) -> Results:
+def results(
+    table: pd.DataFrame, against_best: pd.DataFrame, factors: Sequence[str], rule: Rule, methods: str
+) -> Results:
     """The table of a paper; ``table`` and ``against_best`` are those of ``conclusion``."""
     rows = []
     for _, row in table.iterrows():
@@ -292,7 +322,7 @@ def results(table: pd.DataFrame, against_best: pd.DataFrame, factors: Sequence[s
     best = [repr([row[name] for name in factors]) not in beaten for _, row in table.iterrows()]
     caption = (
         "Test accuracy, mean ± standard deviation over n seeds. Bold: the highest mean, and all that were not found to "
-        "differ from it (paired t-tests over seeds at 5 %, corrected after Holm)."
+        f"differ from it at 5 %, corrected after Holm ({_tests(rule)})."
     )
     return Results(list(factors), rows, best, caption, methods)
 
@@ -303,28 +333,28 @@ def methods(
     factors: Sequence[str],
     tuned: str | None,
     smallest_effect: float | None,
+    rule: Rule,
     scale: str,
     launched: Sequence[str],
 ) -> str:
     """A paragraph on how the runs were made and compared, with versions and the command."""
     counts = sorted(set(table.n))
-    seeds = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(counts[0])
+    seeds = f"{counts[0]} to " * (len(counts) > 1) + plural(int(counts[-1]), "seed")
     versions = {f"{name} {number}" for made_with in runs.versions.dropna() for name, number in made_with.items()}
     text = [
-        f"{plural(len(table), 'configuration')} ({', '.join(factors) or 'nothing'} varied) were trained with {seeds} "
-        f"seed(s) each, {plural(len(runs), 'run')} in all ({scale})."
+        f"{plural(len(table), 'configuration')} ({', '.join(factors) or 'nothing'} varied), {seeds} each, "
+        f"{plural(len(runs), 'run')} in all ({scale})."
     ]
     if tuned:
         text.append(f"{tuned} was chosen for each configuration by the {_best(runs, 'mean ')} over seeds.")
     text.append(
         "Configurations were compared on the test images in pairs of equal seed, averaged over the settings of the "
-        "other factors within each seed: two-sided paired t-tests over seeds and 95 % intervals, p-values corrected "
-        "after Holm."
+        f"other factors within each seed: {_tests(rule)}, p-values corrected after Holm."
     )
     if smallest_effect:
         text.append(
-            f"A difference was called equivalent to none if two one-sided t-tests (TOST, 5 %, after Holm) excluded "
-            f"{100 * smallest_effect:g} points or more."
+            f"A difference was called equivalent to none if two one-sided tests (TOST, 5 %, after Holm) excluded "
+            f"{plural(100 * smallest_effect, 'point')} or more."
         )
     text.append(f"Software: {', '.join(sorted(versions)) or 'unknown'}; code at {_commits(runs)}.")
     return " ".join([*text, *(f"Command: {command}" for command in launched)])
@@ -349,6 +379,13 @@ def _optional(row: pd.Series, columns: _Columns) -> list[Cell]:
     return [NONE if math.isnan(row[name]) else show(row[name]) for name, (_, show) in columns.items()]
 
 
+def _different_losses(runs: pd.DataFrame) -> str:
+    """A sentence, if the training losses of the runs cannot be compared."""
+    keys = [[key for key in settings if key.split(".")[0] in ("loss", "label_smoothing")] for settings in runs.settings]
+    losses = {repr([(key, run[key]) for key in sorted(names)]) for run, names in zip(runs.settings, keys, strict=True)}
+    return "Training losses are not shown: runs were trained with different ones." if len(losses) > 1 else ""
+
+
 def _measured(effect: pd.Series, *, paired: bool = True) -> list[Cell]:
     if effect.n == 0:
         return [
@@ -358,7 +395,8 @@ def _measured(effect: pd.Series, *, paired: bool = True) -> list[Cell]:
             *[NONE] * 4,
             text_cell(effect.verdict),
         ]
-    interval = Cell(span(effect.low, effect.high), effect.low) if effect.n > 1 else _no_interval(effect.n)
+    width = " (90 %)" if effect.verdict == Verdict.EQUIVALENT else ""
+    interval = Cell(span(effect.low, effect.high) + width, effect.low) if effect.n > 1 else _no_interval(effect.n)
     ps = (effect.p, effect.p_holm, effect.p_equivalence_holm)
     tests = [NONE if pd.isna(p) else Cell(p_value(p).removeprefix("= "), p) for p in ps]
     decided = [*([Cell(probability(effect), effect.wins)] if paired else []), text_cell(str(effect.verdict))]

@@ -56,63 +56,97 @@ def two_levels(sweep: Path, differences: list[float]) -> Path:
 
 def test_a_clear_difference_is_told_with_its_interval(tmp_path: Path) -> None:
     found = findings(two_levels(tmp_path, [0.10, 0.11, 0.12]))
-    assert [finding.kind for finding in found] == [None, "differs"]
+    assert [finding.kind for finding in found] == ["differs", None]
     # 0.01 / sqrt(3) is the standard error, 4.3027 Student's t for 95 % and two degrees of freedom.
-    assert found[1].text == (
+    assert found[0].text == (
         "optim adam differs from sgd by +11.0 points [+8.5, +13.5] of test accuracy (p = 0.003, n = 3 seeds)."
     )
 
 
-def test_the_better_one_is_named_first_also_where_it_is_the_baseline(tmp_path: Path) -> None:
-    found = findings(two_levels(tmp_path, [-0.10, -0.11, -0.12]))
-    assert "optim sgd differs from adam by +11.0 points [+8.5, +13.5]" in told(found)
+def test_text_table_and_figure_show_one_direction(tmp_path: Path) -> None:
+    made = page(two_levels(tmp_path, [-0.10, -0.11, -0.12]))
+    assert "optim adam differs from sgd by -11.0 points [-13.5, -8.5]" in told(made.findings)
+    assert "| optim | sgd → adam | 3 | -11.0 | [-13.5, -8.5] |" in to_markdown(made)
+    assert made.overview and made.overview.spots[0][2].startswith("optim adam against sgd: differs, -11.00 points")
+
+
+def test_what_was_asked_has_one_direction_in_all_tables(tmp_path: Path) -> None:
+    text = to_markdown(page(three_optimizers(tmp_path)))  # SGD was run first, and Adam is the baseline
+    assert "| optim | adam → sgd |" in text and "| optim | sgd → adam |" not in text
+    assert "| optim | adam → lion |" in text
+
+
+def test_at_chance_no_verdict_on_the_factor_stands(tmp_path: Path) -> None:
+    for seed in range(4):
+        for optim in ("sgd", "adam"):
+            write_run(tmp_path, 0.1 + 0.0003 * (-1) ** seed * (optim == "sgd"), optim=optim, seed=seed, asked=ASKED)
+    made = page(tmp_path)
+    why = "both arms stayed at chance (10.0 %): nothing was learned, so this says nothing about the factor"
+    for finding in (made.answers[0], made.findings[0]):
+        assert finding.kind == "at chance" and finding.text.startswith(f"optim sgd against adam: {why}")
+    text = to_markdown(made)
+    assert text.count("| at chance |") == 2 and "| equivalent |" not in text and "Equivalent to it" not in text
+    assert made.overview and "at chance" in made.overview.spots[0][2]
+    learned = [to_markdown(page(two_levels(tmp_path / str(low), [low - 0.5] * 4))) for low in (0.1, 0.12)]
+    assert all("| at chance |" not in text for text in learned)
 
 
 def test_a_difference_within_luck_is_not_told_as_one(tmp_path: Path) -> None:
     found = findings(two_levels(tmp_path, [0.02, -0.01, 0.03]))
-    assert found[1].kind == "undecided" and "differs" not in found[1].text
-    assert found[1].text == (
+    assert found[0].kind == "undecided" and "differs" not in found[0].text
+    assert found[0].text == (
         "optim adam against sgd: undecided: +1.3 points [-3.8, +6.5] (p = 0.383, n = 3 seeds). "
         "About 19 more seeds would decide."
     )
+    made = page(tmp_path, more_seeds=lambda seeds: [f"python -m src.train --multirun of {seeds}"])
+    assert made.findings[0].text.endswith("About 19 more seeds would decide: python -m src.train --multirun of 19")
 
 
 def test_no_effect_is_a_finding_where_a_smallest_effect_is_set(tmp_path: Path) -> None:
     sweep = two_levels(tmp_path, [0.001, -0.001, 0.002])
-    assert findings(sweep)[1].kind == "undecided"  # by no test is anything equal
+    assert findings(sweep)[0].kind == "undecided"  # by no test is anything equal
     found = findings(sweep, 0.01)
     # Mean 0.0667 points, standard error 0.0882; t = (1 - 0.0667) / 0.0882 = 10.58, two degrees of freedom.
-    assert (found[1].kind, found[1].text) == (
+    # 2.92 is Student's t for 90 %, the interval that two one-sided tests at 5 % compare with the smallest effect.
+    assert (found[0].kind, found[0].text) == (
         "equivalent",
-        "optim adam against sgd: equivalent, within ±1 points: +0.1 points [-0.3, +0.4] (p = 0.004 for equivalence, "
-        "n = 3 seeds).",
+        "optim adam against sgd: equivalent, within ±1 point: +0.1 points, 90 % interval [-0.2, +0.3] (p = 0.004 for "
+        "equivalence, n = 3 seeds).",
     )
-    assert found[0].text.endswith("Equivalent to it, within ±1 points: optim sgd.")
-    assert "About 7 more seeds would decide." in findings(sweep, 0.002)[1].text
+    assert found[1].text.endswith("Equivalent to it, within ±1 point: optim sgd.")
+    assert "About 7 more seeds would decide." in findings(sweep, 0.002)[0].text
+
+
+def test_an_equivalent_arms_interval_never_leaves_the_band(tmp_path: Path) -> None:
+    sweep = two_levels(tmp_path, [0.005, -0.004, 0.006, -0.003])  # 95 %: [-0.73, +0.93] points, 90 %: [-0.52, +0.72]
+    made = page(sweep, asked={"smallest_effect": 0.75})
+    assert made.findings[0].kind == "equivalent" and "90 % interval [-0.5, +0.7]" in made.findings[0].text
+    assert "| [-0.5, +0.7] (90 %) |" in to_markdown(made)
+    assert made.overview and "[-0.52, +0.72]" in made.overview.spots[0][2] and "90 %" in made.overview.caption
 
 
 def test_a_difference_too_small_to_matter_is_told_as_such(tmp_path: Path) -> None:
-    found = findings(two_levels(tmp_path, [0.0010, 0.0011, 0.0012]), 0.01)[1]
+    found = findings(two_levels(tmp_path, [0.0010, 0.0011, 0.0012]), 0.01)[0]
     assert found.kind == "equivalent"
     assert found.text.endswith("It is not zero (p = 0.003), but smaller than what matters.")
 
 
 def test_runs_that_ignore_a_setting_are_equivalent(tmp_path: Path) -> None:
-    found = findings(two_levels(tmp_path, [0.0, 0.0, 0.0]), 0.01)[1]
+    found = findings(two_levels(tmp_path, [0.0, 0.0, 0.0]), 0.01)[0]
     assert found.kind == "equivalent" and "the same test accuracy in each of n = 3 seeds." in found.text
-    assert findings(two_levels(tmp_path / "shifted", [0.02, 0.02, 0.02]), 0.01)[1].kind == "undecided"
+    assert findings(two_levels(tmp_path / "shifted", [0.02, 0.02, 0.02]), 0.01)[0].kind == "undecided"
 
 
 def test_what_does_not_outlast_the_correction_is_not_told_as_clear(tmp_path: Path) -> None:
     for seed, more in enumerate([0.05, 0.08, 0.06]):
         for optim, score in (("sgd", 0.5), ("adam", 0.5 + more), ("adamw", 0.5 + (-1) ** seed * 0.01)):
             write_run(tmp_path, score + 0.01 * seed, optim=optim, seed=seed)
-    (adam,) = (finding for finding in findings(tmp_path)[1:] if "optim adam " in finding.text)
+    (adam,) = (finding for finding in findings(tmp_path) if "optim adam differs" in finding.text)
     assert adam.kind == "differs" and "p = 0.038 after Holm over 2 comparisons" in adam.text
     for optim in ("rmsprop", "lion"):
         for seed in range(3):
             write_run(tmp_path, 0.5 + (-1) ** seed * 0.01, optim=optim, seed=seed)
-    (adam,) = (finding for finding in findings(tmp_path)[1:] if "optim adam " in finding.text)
+    (adam,) = (finding for finding in findings(tmp_path) if "optim adam against" in finding.text)
     assert adam.kind == "undecided" and "p = 0.075 after Holm over 4 comparisons" in adam.text
     assert "; 0.019 alone)" in adam.text
 
@@ -121,13 +155,13 @@ def test_what_the_highest_is_not_told_from_is_named(tmp_path: Path) -> None:
     for seed, luck in enumerate((0.0, 0.013, 0.021)):
         for optim, score in (("sgd", 0.5), ("adam", 0.6), ("adamw", 0.6 + (-1) ** seed * 0.01)):
             write_run(tmp_path, score + luck + 0.001 * seed * (optim == "adam"), optim=optim, seed=seed)
-    found = findings(tmp_path)[0]
+    found = findings(tmp_path)[-1]
     assert found.text.startswith("optim adamw: 61.5% test accuracy over 3 seeds")
     assert found.text.endswith("Undecided: optim adam.")
 
 
 def test_who_differs_from_all_others_is_told_so(tmp_path: Path) -> None:
-    found = findings(two_levels(tmp_path, [0.10, 0.11, 0.12]))[0]
+    found = findings(two_levels(tmp_path, [0.10, 0.11, 0.12]))[-1]
     assert found.text.endswith("Every other configuration differs from it.")
 
 
@@ -190,6 +224,7 @@ def test_seeds_that_lack_a_setting_count_in_a_mixed_model(tmp_path: Path) -> Non
     assert "| skip | off → on | 2 | 14 | +6." in text and "MixedLM" in text
 
 
+EVIL = "<script>document.title = 'evil'</script>"
 ASKED = {
     "question": "Is Adam another?",
     "primary": {"factor": "optim", "levels": ["adam", "sgd"]},
@@ -222,28 +257,34 @@ def test_another_metric_may_be_asked_for(tmp_path: Path) -> None:
     primary = {"factor": "optim", "levels": None, "metric": "val/accuracy"}
     answers = page(three_optimizers(tmp_path, primary=primary)).answers
     assert [answer.kind for answer in answers] == 3 * ["differs"]
-    assert answers[0].text.startswith("optim sgd differs from adam by") and "of validation accuracy" in answers[0].text
+    assert (
+        answers[0].text.startswith("optim adam differs from sgd by -1.9")
+        and "of validation accuracy" in answers[0].text
+    )
 
 
 @pytest.mark.parametrize(
     ("primary", "sentence"),
     [
-        ({"factor": "lr"}, "The primary comparison cannot be made: factor is lr; what varies is optim."),
+        ({"factor": "optm"}, "The primary comparison cannot be made: there is no factor optm; did you mean optim?"),
         (
             {"factor": "optim", "levels": ["sgd", "adan"]},
-            "there is no optim adan in some or all of",
+            "no completed run has optim adan; did you mean adam or adamw?",
         ),
     ],
 )
 def test_a_question_that_the_runs_cannot_answer_is_told(primary: dict[str, Any], sentence: str, tmp_path: Path) -> None:
     made = page(three_optimizers(tmp_path, primary=primary))
     assert not made.answers and sentence in made.caveats[0] + "\n"
+    mended = page(tmp_path, asked={"primary": {"factor": "optim", "levels": ["sgd", "adam"]}})
+    assert mended.answers[0].text.startswith("optim adam differs from sgd by -1.9")
+    assert mended.caveats[0].startswith("What is asked was changed after the runs: ")
 
 
 def test_a_smallest_effect_that_was_changed_after_the_runs_is_told(tmp_path: Path) -> None:
-    made = page(three_optimizers(tmp_path), smallest_effect=0.03)
+    made = page(three_optimizers(tmp_path), asked={"smallest_effect": 3})
     assert made.answers[0].kind == "equivalent"
-    assert made.caveats[0].startswith("The smallest effect that matters is 3 points in this report, and was 1 points")
+    assert "smallest effect is 3 points in this report, and was 1 point when" in made.caveats[0]
     write_run(tmp_path, 0.5, optim="sgd", seed=9, asked=ASKED | {"smallest_effect": 5})
     made = page(tmp_path)
     assert made.caveats[0].startswith("Question, primary comparison or smallest effect are not the same in all runs: 2")
@@ -262,11 +303,31 @@ def test_optimizers_are_compared_at_their_own_best_rates(tmp_path: Path) -> None
         page(tmp_path, tune="momentum")
 
 
+def test_training_losses_of_different_losses_are_not_put_side_by_side(tmp_path: Path) -> None:
+    for loss in ("bce", "focal"):
+        write_run(tmp_path / "s", 0.5, seed=1, validation=0.5, **{"loss._target_": loss})
+    made = page(tmp_path / "s")
+    assert "loss" not in [drawing.name for drawing in made.drawings()] and "| training loss |" not in to_markdown(made)
+    assert to_markdown(made).count("Training losses are not shown: runs were trained with different ones.") == 2
+    one = page(two_levels(tmp_path / "one", [0.1, 0.11]))
+    assert "| training loss |" in to_markdown(one) and "loss" in [drawing.name for drawing in one.drawings()]
+
+
+def test_tags_and_notes_are_shown_as_text(tmp_path: Path) -> None:
+    assert "| notes |" not in to_markdown(page(write_grid(tmp_path / "plain")))
+    for seed in (1, 2):
+        write_run(
+            tmp_path / "s", 0.5, seed=seed, asked={"tags": ["try", EVIL], "notes": "a|b\n# on the \x1b[2Jold GPU"}
+        )
+    made = page(tmp_path / "s")
+    html, markdown = to_html(made), to_markdown(made)
+    assert "| tags | notes |" in markdown and "| try, &lt;script&gt;" in markdown and "a\\|b" in markdown
+    assert html.count("<script") == 1 and "\x1b" not in html + markdown and "on the" in html
+
+
 # ------------------------------------------------------------------------------------------------------------
 # The file
 # ------------------------------------------------------------------------------------------------------------
-
-EVIL = "<script>document.title = 'evil'</script>"
 
 
 class Elements(HTMLParser):
@@ -298,7 +359,7 @@ def test_what_came_from_a_config_is_text_and_nothing_else(tmp_path: Path) -> Non
 def test_the_table_of_a_paper_has_the_best_and_its_equals_in_bold(tmp_path: Path) -> None:
     text = to_tex(page(three_optimizers(tmp_path), launched=["python -m src.train --multirun optim=sgd,adam"]))
     assert re.search(r"sgd & \$\\mathbf\{5\d\.\d\d \\pm 0\.\d\d\}\$ & 5 ", text) and text.count("mathbf") == 1
-    assert "two one-{}sided t-{}tests (TOST, 5 \\%, after Holm) excluded 1 points" in text
+    assert "two one-{}sided tests (TOST, 5 \\%, after Holm) excluded 1 point " in text
     assert "torch 2.0; code at c0ffee. Command: python -{}m src.train -{}-{}multirun optim=sgd,adam" in text
     alike = to_tex(page(two_levels(tmp_path / "alike", [0.01, -0.01, 0.002])))
     assert alike.count("mathbf") == 2
