@@ -7,6 +7,7 @@ import os
 import sys
 from contextlib import suppress
 from copy import deepcopy
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -215,12 +216,12 @@ def _composed(config: DictConfig, grid: list[list[str]]) -> list[DictConfig]:
     loader = GlobalHydra.instance().config_loader()
     parser = OverridesParser.create()
     seen: set[str] = set()
+
+    builds = cache(lambda key: bool(loader.get_group_options(key) or key.endswith("_target_")))  # slow
+    key_of = cache(lambda override: parser.parse_override(override).key_or_group)
+
     for overrides in grid:
-        settings = {
-            str(override.input_line) if loader.get_group_options(key) or key.endswith("_target_") else key
-            for override in parser.parse_overrides(overrides)
-            for key in [override.key_or_group]
-        }
+        settings = {override if builds(key_of(override)) else key_of(override) for override in overrides}
         if not settings <= seen:
             composed = loader.load_sweep_config(config, overrides)
             if composed.hydra.sweeper.params != config.hydra.sweeper.params:
