@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> None:
     show(sweep, found)
     states = Counter(job.state for job in found)
     print(", ".join(f"{count} {state}" for state, count in states.most_common()) or "no jobs")
-    if finish := how_to_finish(sweep):
+    if finish := how_to_finish(sweep, found):
         print(finish)
     if states["completed"]:
         print(f"To sum it up: {command('src.report', sweep=place(sweep))}")

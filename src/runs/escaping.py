@@ -10,7 +10,10 @@ from typing import Any
 def printable(text: object) -> str:
     """``text`` on one line, with invisible characters escaped: the control character ESC becomes ``\\x1b``,
     a bidirectional override ``\\u202e``, a byte of a file name that is not UTF-8 ``\\udcff``."""
-    return "".join(c if _shows(c) else c.encode("unicode_escape").decode() for c in str(text))
+    text = str(text)
+    if text.isprintable():  # nearly always
+        return text
+    return "".join(c if _shows(c) else c.encode("unicode_escape").decode() for c in text)
 
 
 def distinct(names: Sequence[str], others: Iterable[str]) -> str:

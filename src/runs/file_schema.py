@@ -5,6 +5,7 @@ Values that ``parse`` returns have the types and ranges declared here, whoever w
 
 import json
 import reprlib
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -181,8 +182,7 @@ def parse(kind: Any, value: Any, name: str = "") -> Any:
             return [parse(arguments[0], item, f"{name}[{place}]") for place, item in enumerate(value)]
         expected = "a list" if origin is list else f"a list of {len(arguments)}"
     elif origin is dict or is_typeddict(kind):
-        declared = get_type_hints(kind, include_extras=True) if is_typeddict(kind) else {}
-        needed: frozenset[str] = getattr(kind, "__required_keys__", frozenset())
+        declared, needed = _keys(kind) if is_typeddict(kind) else ({}, frozenset[str]())
         if isinstance(value, dict) and needed <= value.keys():
             kinds = ((key, declared.get(key, arguments[1] if arguments else Any)) for key in value)
             return {printable(key): parse(child, value[key], f"{name}.{key}".strip(".")) for key, child in kinds}
@@ -190,6 +190,12 @@ def parse(kind: Any, value: Any, name: str = "") -> Any:
     elif (kind is Any or type(value) in _TYPES[kind]) and _is_plain(value):
         return printable(value) if kind is str else value
     raise ValueError(printable(f"{name or 'it'} is {reprlib.repr(value)}; expected {expected}"))
+
+
+@cache
+def _keys(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
+    """The kinds of a TypedDict's keys, and the required ones."""
+    return get_type_hints(kind, include_extras=True), kind.__required_keys__
 
 
 def parse_metrics(value: Any, name: str = "") -> dict[str, float]:

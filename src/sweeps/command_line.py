@@ -20,7 +20,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from src.runs.command import setting
 from src.runs.errors import near_names, sentence
 from src.runs.hydra_versions import CONF
-from src.sweeps.jobs import how_to_finish
+from src.sweeps.jobs import how_to_finish, jobs
 from src.sweeps.multirun import SweepSummary  # and, by it, the resolvers that conf/*.yaml use
 
 _PATHS = ("ckpt", "init_from", "resume", "images", "out", "eval", "sweep", "hydra.run.dir", "hydra.sweep.dir")
@@ -64,7 +64,7 @@ def run(main: Callable[[], Any]) -> None:
     except (KeyboardInterrupt, SystemExit) as stopped:
         code = stopped.code if isinstance(stopped, SystemExit) else 128 + signal.SIGINT
         if isinstance(code, int) and code > 128 and _multirun() and SweepSummary.sweep is not None:
-            print(how_to_finish(SweepSummary.sweep))
+            print(how_to_finish(SweepSummary.sweep, jobs(SweepSummary.sweep)))
         if isinstance(code, str):
             print(code, file=sys.stderr)
             code = 1

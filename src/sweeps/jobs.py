@@ -161,9 +161,8 @@ def _with_more_seeds(overrides: Sequence[str], found: Sequence[Job], seeds: int)
     return [override for override in overrides if override.split("=")[0] != new.split("=")[0]] + [new]
 
 
-def how_to_finish(sweep: Path) -> str:
-    """How to finish a sweep, one line per command; empty if all jobs are completed."""
-    found = jobs(sweep)
+def how_to_finish(sweep: Path, found: Sequence[Job]) -> str:
+    """How to finish a sweep, one line per command; empty if all of its jobs, ``found``, are completed."""
     finish = commands(sweep, found)
     if not finish and any(job.state != "completed" for job in found):
         return "To finish the sweep, launch it again as before; it set more than plain values, so how is not repeated."

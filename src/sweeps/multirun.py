@@ -128,7 +128,7 @@ class SweepSummary(Callback):
         done = [job.name for job in found if job.state == "completed"]
         print(f"{len(done)} of {plural(len(found), 'job')} completed.")
         if len(done) < len(found):
-            print(how_to_finish(sweep))
+            print(how_to_finish(sweep, found))
         if done:
             print(f"To sum it up: {command('src.report', sweep=place(sweep))}")
         requested = self.asked or [job.name for job in found]

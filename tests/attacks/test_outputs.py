@@ -173,7 +173,7 @@ def test_names_of_sweeps_are_text(tmp_path: Path) -> None:
         out = io.StringIO()
         with contextlib.chdir(tmp_path), contextlib.redirect_stdout(out):
             show(find_sweep(name), jobs(find_sweep(name)))
-            print(how_to_finish(find_sweep(name)))
+            print(how_to_finish(find_sweep(name), jobs(find_sweep(name))))
             with pytest.raises(FileNotFoundError) as error:
                 find_sweep("none")
         assert_plain(out.getvalue() + sentence(error.value))
