@@ -48,7 +48,7 @@ class Results(TypedDict, total=False):
     """results.json. Keys are added as they become known; a new run has the first four."""
 
     schema: Count
-    status: Literal["running", "completed", "interrupted", "failed"]
+    status: Literal["running", "completed", "interrupted", "failed", "pruned"]
     error: str | None
     process: str
     overrides: list[str]
@@ -83,9 +83,13 @@ class Results(TypedDict, total=False):
     remote_runs: dict[str, str]  # of loggers that keep them on a server: class to the run's name there
 
 
-class Launch(TypedDict):
+class _Requested(TypedDict):
     command: str
     jobs: dict[str, list[str]]
+
+
+class Launch(_Requested, total=False):
+    unfinished: bool  # a search that has yet to choose some of its jobs
 
 
 class Code(TypedDict):

@@ -40,7 +40,8 @@ def run(main: Callable[[], Any]) -> None:
         print("hydra.job.chdir is left out: paths are relative to the folder in which a command is started.")
     # A group called debug would leave no room for debug=true.
     names = {f"debug={file.stem}": f"debugging={file.stem}" for file in (CONF / "debugging").glob("*.yaml")}
-    sys.argv[1:] = [quote_path(names.get(word, word)) for word in words]
+    words = [re.sub(r"=log\(([^(),]+,[^(),]+)\)$", r"=tag(log,interval(\1))", names.get(word, word)) for word in words]
+    sys.argv[1:] = [quote_path(word) for word in words]
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         import rich
 

@@ -4,30 +4,40 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 _RECIPE = {"leave_one_out": 0, "add_one_in": -1}  # the place of the recipe among the values of a key
 
 
-def values_of(config: DictConfig) -> dict[str, list[str]]:
-    """The values that a multirun gives, by key; a repeated key keeps its first position and its last values.
+def given(config: DictConfig) -> dict[str, Override]:
+    """The overrides of a multirun by key; a repeated key keeps its first position and its last value.
 
     Args:
         config: the multirun's, with Hydra's node.
+    """
+    settings = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    overrides = OverridesParser.create().parse_overrides([*settings, *config.hydra.overrides.task])
+    return {override.get_key_element(): override for override in overrides}
+
+
+def values_of(config: DictConfig) -> dict[str, list[str]]:
+    """The values that a multirun gives, by key, see ``given``.
 
     Raises:
         HydraException: an override gives an interval instead of values.
     """
-    settings = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    values: dict[str, list[str]] = {}
-    for override in OverridesParser.create().parse_overrides([*settings, *config.hydra.overrides.task]):
+    values = {}
+    for key, override in given(config).items():
         if not override.is_sweep_override():
-            values[override.get_key_element()] = [override.get_value_element_as_str()]
+            values[key] = [override.get_value_element_as_str()]
         elif override.is_discrete_sweep():
-            values[override.get_key_element()] = list(override.sweep_string_iterator())
+            values[key] = list(override.sweep_string_iterator())
         else:
-            raise HydraException(f"{override.input_line} gives an interval; expected values, as in key=1,2,3.")
+            raise HydraException(
+                f"{override.input_line} gives an interval, for python -m src.tune; expected values, as in key=1,2,3."
+            )
     return values
 
 

@@ -28,6 +28,7 @@ from src.runs.trust import CONF, trusted
 from src.sweeps.naming import LAUNCHERS, SWEEPS
 
 SCHEMA_VERSION = 1
+ENDED = ("completed", "pruned")  # the states of a job that a relaunch need not run
 _MOST_VALUES = 1000  # of one key, in a command that is recommended
 
 
@@ -42,7 +43,7 @@ class Job:
 
     overrides: tuple[str, ...]
     folder: Path | None  # None if it never started
-    state: str  # completed, running, interrupted, failed, missing (never started) or unreadable (a file is damaged)
+    state: str  # completed, pruned, running, interrupted, failed, missing (never started), unreadable (damaged)
     error: str | None  # why it is not completed, in one line
     curve: list[dict[str, float]]  # the rows of metrics.csv
     epochs: int  # finished so far
@@ -71,18 +72,22 @@ def known_sweeps() -> str:
     return f"in {SWEEPS} there are: {', '.join(names) or 'none'}"
 
 
-def record_launch(sweep: Path, overrides: Sequence[str], asked: Mapping[str, Sequence[str]]) -> None:
+def record_launch(
+    sweep: Path, overrides: Sequence[str], asked: Mapping[str, Sequence[str]], module: str = "src.train", **more: bool
+) -> None:
     """Add a launch to sweep.json, unless it is already there.
 
     Args:
         overrides: of its command.
         asked: overrides of its jobs, by folder name.
+        module: of its command, src.train or src.tune.
+        more: ``unfinished``, see ``Launch``.
     """
     sweep.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep / ".sweep.json.lock"):
         launches = _launches(sweep)
         jobs = {name: list(job) for name, job in asked.items()}
-        launch: Launch = {"command": launch_command(sweep, overrides), "jobs": jobs}
+        launch: Launch = {"command": launch_command(sweep, overrides, module), "jobs": jobs, **more}  # type: ignore[typeddict-item]
         if launch not in launches:
             same = [other for other in launches if other["command"] == launch["command"]]
             launch["jobs"] = {name: job for other in [*same, launch] for name, job in other["jobs"].items()}
@@ -118,10 +123,11 @@ def place(sweep: Path) -> str:
     return str(path.relative_to(SWEEPS) if path.is_relative_to(SWEEPS) else path)
 
 
-def launch_command(sweep: Path, overrides: Sequence[str]) -> str:
+def launch_command(sweep: Path, overrides: Sequence[str], module: str = "src.train") -> str:
     """The command that runs the unfinished jobs of a sweep."""
     named = sweep.resolve().is_relative_to(SWEEPS.resolve())
-    return command("src.train", "--multirun", *overrides, **{"sweep" if named else "hydra.sweep.dir": place(sweep)})
+    flag = ["--multirun"] if module == "src.train" else []
+    return command(module, *flag, *overrides, **{"sweep" if named else "hydra.sweep.dir": place(sweep)})
 
 
 def overrides_of(words: Sequence[str]) -> list[str]:
@@ -141,14 +147,14 @@ def commands(sweep: Path, found: Sequence[Job] | None = None, *, finish: bool = 
         found: its ``jobs``, if they are known.
         seeds: how many new ones the commands train instead; 0 repeats those of the launches.
     """
-    found = found or jobs(sweep)
-    latest = {name: launch["command"] for launch in _launches(sweep) for name in launch["jobs"]}
-    left = [job.name for job in found if job.state != "completed" or not finish]
-    wanted = dict.fromkeys(latest[name] for name in left if name in latest)
-    launches = [overrides for text in wanted if (overrides := _harmless(text)) is not None]
-    if seeds:
-        launches = [_with_more_seeds(overrides, found, seeds) for overrides in launches]
-    return list(dict.fromkeys(launch_command(sweep, overrides) for overrides in launches))
+    found, launches = found or jobs(sweep), _launches(sweep)
+    latest = {name: launch["command"] for launch in launches for name in launch["jobs"]}
+    left = [job.name for job in found if job.state not in ENDED or not finish]
+    wanted = [latest[name] for name in left if name in latest]
+    wanted += [launch["command"] for launch in launches if launch.get("unfinished")]
+    harmless = filter(None, map(_harmless, dict.fromkeys(wanted)))
+    again = [(module, _with_more_seeds(words, found, seeds) if seeds else words) for module, words in harmless]
+    return list(dict.fromkeys(launch_command(sweep, words, module) for module, words in again))
 
 
 def _with_more_seeds(overrides: Sequence[str], found: Sequence[Job], seeds: int) -> list[str]:
@@ -156,27 +162,29 @@ def _with_more_seeds(overrides: Sequence[str], found: Sequence[Job], seeds: int)
     used = {job.results["seed"] for job in found if "seed" in job.results}
     first = max(used, default=0) + 1
     new = f"seed={first}" if seeds == 1 else f"seed=range({first},{first + seeds})"
-    if any(override.startswith("until=") for override in overrides):
-        new = f"max_seeds={len(used) + seeds}"
+    for adding, limit in (("until=", "max_seeds"), ("tuner=", "best_seeds")):
+        if any(override.startswith(adding) for override in overrides):
+            new = f"{limit}={len(used) + seeds}"
     return [override for override in overrides if override.split("=")[0] != new.split("=")[0]] + [new]
 
 
 def how_to_finish(sweep: Path, found: Sequence[Job]) -> str:
-    """How to finish a sweep, one line per command; empty if all of its jobs, ``found``, are completed."""
+    """How to finish a sweep, one line per command; empty if its jobs, ``found``, leave nothing to do."""
     finish = commands(sweep, found)
-    if not finish and any(job.state != "completed" for job in found):
+    if not finish and any(job.state not in ENDED for job in found):
         return "To finish the sweep, launch it again as before; it set more than plain values, so how is not repeated."
     return "\n".join(f"To finish the sweep: {line}" for line in finish)
 
 
-def _harmless(text: str) -> list[str] | None:
-    """The overrides of a launch's command; None if they may do more than configure runs."""
+def _harmless(text: str) -> tuple[str, list[str]] | None:
+    """The module and the overrides of a launch's command; None if they may do more than configure runs."""
     try:
         program, words = shlex.split(text)[:3], overrides_of(shlex.split(text)[3:])
         plain = "".join(words).isprintable() and all(map(_is_plain, OverridesParser.create().parse_overrides(words)))
     except (ValueError, HydraException):
         return None
-    return words if plain and program == ["python", "-m", "src.train"] else None
+    known = program in (["python", "-m", "src.train"], ["python", "-m", "src.tune"])
+    return (program[2], words) if plain and known else None
 
 
 def _is_plain(override: Override) -> bool:
@@ -191,7 +199,9 @@ def _is_plain(override: Override) -> bool:
     if key.startswith("hydra"):
         launcher = key == "hydra/launcher" and values[0] in LAUNCHERS
         return launcher or (key.startswith("hydra.launcher.") and isinstance(values[0], int | float | None))
-    if override.is_sweep_override():
+    if override.is_interval_sweep():
+        values = [values[0].start, values[0].end]  # type: ignore[union-attr]
+    elif override.is_sweep_override():
         texts = list(islice(override.sweep_string_iterator(), _MOST_VALUES + 1))
         if len(texts) > _MOST_VALUES:
             return False
@@ -217,7 +227,7 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    styles = {"completed": "green", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
+    styles = {"completed": "green", "pruned": "magenta", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
     table = Table()
     table.add_column("job", overflow="fold")
     table.add_column("status")
@@ -276,7 +286,7 @@ def _job(folder: Path, overrides: Sequence[str]) -> Job:
     except ValueError as damage:
         return Job(tuple(overrides), folder, "unreadable", printable(damage), [], 0, None, {}, folder.name)
     state = results.get("status")
-    if state not in ("completed", "interrupted", "failed"):
+    if state not in (*ENDED, "interrupted", "failed"):
         if run.is_locked():
             state = "running"
         elif run.results_file.exists() or run.last.exists():

@@ -5,6 +5,7 @@ A launcher's processes import this module before they compose a job's configurat
 
 import os
 import sys
+from collections import Counter
 from contextlib import suppress
 from copy import deepcopy
 from functools import cache
@@ -29,7 +30,7 @@ from src.runs.job_output import concurrent_job_name, prefix_output
 from src.runs.trust import check_targets
 from src.sweeps.code import keep_code
 from src.sweeps.design import jobs_of, values_of
-from src.sweeps.jobs import how_to_finish, jobs, overrides_of, place, record_launch, refusal_file, show
+from src.sweeps.jobs import ENDED, how_to_finish, jobs, overrides_of, place, record_launch, refusal_file, show
 from src.sweeps.skip import left_of
 
 _SHARED = ("experiment", "scale", "data", "trainer", "callbacks")  # usually the same for all jobs of a sweep
@@ -71,11 +72,12 @@ class SweepSummary(Callback):
 
         Other overrides stay in the name even with one value, so that a wider grid later finds the same folder.
         """
-        fixed = list(config.hydra.job.config.override_dirname.exclude_keys)
+        fixed = [*config.hydra.job.config.override_dirname.exclude_keys, "tuner.trial"]
+        given = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         fixed += [
-            override.key_or_group
-            for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
-            if not override.is_sweep_override() and _is_shared(override.key_or_group)
+            key
+            for key, override in {override.key_or_group: override for override in given}.items()  # the last of each
+            if not override.is_sweep_override() and _is_shared(key)
         ]
         options = [word for word in sys.argv[1:] if word[0] == "-" or "=" not in word]
         options = [word for word in options if word not in config.hydra.overrides.task]
@@ -108,7 +110,7 @@ class SweepSummary(Callback):
         except ValueError as error:
             stop(error, debug=config.debug)
         try:
-            record_launch(sweep, self.command, self.asked)
+            record_launch(sweep, self.command, self.asked, "src.tune" if config.get("tuner") else "src.train")
             for name in named:
                 refusal_file(sweep / name).unlink(missing_ok=True)
         except OSError as error:  # Hydra would only warn
@@ -125,14 +127,16 @@ class SweepSummary(Callback):
         sweep = Path(config.hydra.sweep.dir)
         found = jobs(sweep)
         show(sweep, found)
-        done = [job.name for job in found if job.state == "completed"]
-        print(f"{len(done)} of {plural(len(found), 'job')} completed.")
-        if len(done) < len(found):
-            print(how_to_finish(sweep, found))
-        if done:
+        states = Counter(job.state for job in found)
+        pruned = f", {states['pruned']} pruned" * bool(states["pruned"])
+        print(f"{states['completed']} of {plural(len(found), 'job')} completed{pruned}.")
+        if finish := how_to_finish(sweep, found):
+            print(finish)
+        if states["completed"]:
             print(f"To sum it up: {command('src.report', sweep=place(sweep))}")
         requested = self.asked or [job.name for job in found]
-        if any(name not in done or refusal_file(sweep / name).exists() for name in requested):
+        ended = [job.name for job in found if job.state in ENDED]
+        if any(name not in ended or refusal_file(sweep / name).exists() for name in requested):
             raise SystemExit(1)
 
 

@@ -80,6 +80,11 @@ def product(*factors: float) -> float:
     return float(f"{math.prod(factors):.12g}")
 
 
+def trial_seed(seed: int, trial: int | None) -> int:
+    """The seed, 0 to 2**32 - 1, of the sampler that chooses a trial; other for every pair of seed and trial."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {trial}".encode()).digest()[:4])
+
+
 def help_text(command: str) -> str:
     """The text of ``--help``: the command's docstring, its settings with comments from conf/, and the choices."""
     docstring = ast.get_docstring(ast.parse((CONF.parent / "src" / f"{command}.py").read_text(encoding="utf-8")))
@@ -104,3 +109,4 @@ register_resolver("folder_name", folder_name, replace=True)
 register_resolver("sweep_name", sweep_name, replace=True)
 register_resolver("help", help_text, replace=True)
 register_resolver("product", product, replace=True)
+register_resolver("trial_seed", trial_seed, replace=True)

@@ -16,17 +16,20 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torchmetrics import Metric
 
 from src.data.datamodule import ImageDataModule
 from src.runs.folder import RunFolder
+from src.runs.study import open_trial
 from src.runs.trust import instantiate
 from src.training.callbacks.checkpoints import CheckpointFiles, Checkpoints
 from src.training.callbacks.history import History
 from src.training.callbacks.interrupt import InterruptCheckpoint
 from src.training.callbacks.progress import ProgressBar
+from src.training.callbacks.pruning import Pruning
 from src.training.classifier import Classifier
 from src.training.initial import head_of, start_from
 from src.training.loggers import build_loggers
@@ -377,6 +380,9 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
             "StochasticWeightAveraging puts its average in place once all epochs are validated and saved, so that no "
             "one would test it: use lightning.pytorch.callbacks.WeightAveraging or EMAWeightAveraging."
         )
+    if cfg.get("pruner") and cfg.get("tuner") and cfg.tuner.trial is not None and not cfg.resume:
+        alone = rank_zero_only(open_trial)(folder.path.parent, cfg.tuner.trial, pruner=cfg.pruner)
+        watchers.append(Pruning(alone, history, cfg.score))
     trainer = build_trainer(
         cfg,
         default_root_dir=folder.path,

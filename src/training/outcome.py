@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> float:
-    """Run ``job`` and record in ``folder`` whether it completed, failed or was interrupted.
+    """Run ``job`` and record in ``folder`` whether it completed, failed, was pruned or interrupted.
 
     If training a completed run longer fails, the run stays completed and keeps its former result.
 
@@ -30,16 +30,21 @@ def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> floa
         debug: whether to show stack traces. They are always in the log file.
 
     Returns:
-        The result of ``job``; NaN for a failed job of a multirun, so that the other jobs run.
+        The result of ``job``; NaN for a pruned trial, and for a failed job of a multirun, so that the other jobs run.
 
     Raises:
         SystemExit: with 1, after an error in a single run.
         KeyboardInterrupt: the user stopped the job.
     """
     from src.training.callbacks.interrupt import Interrupted
+    from src.training.callbacks.pruning import Pruned
 
     try:
         value = job()
+    except Pruned as pruned:
+        folder.update(status="pruned", error=str(pruned))
+        log.info("%s: %s", folder.path.name, pruned)
+        return math.nan
     except (Interrupted, KeyboardInterrupt, SystemExit) as stopped:
         # Only a second Ctrl-C raises KeyboardInterrupt; Lightning turns it into a SystemExit.
         reason = stopped if isinstance(stopped, Interrupted) else Interrupted(signal.SIGINT)
