@@ -86,7 +86,9 @@ def test_and_so_it_is_in_a_multirun(train_as_given: Launch, tmp_path: Path, argu
     assert not list(tmp_path.rglob("results.json")) and not list(tmp_path.rglob("sweep.json"))
 
 
-@pytest.mark.parametrize("command", ["train", "eval", "predict", "explain", "export", "status", "report", "benchmark"])
+@pytest.mark.parametrize(
+    "command", ["train", "eval", "predict", "explain", "export", "status", "report", "benchmark", "tune"]
+)
 def test_every_command_explains_a_mistake(tmp_path: Path, command: str) -> None:
     main = import_module(f"src.{command}").main
     run = launch(main, tmp_path, "debg=true")

@@ -38,9 +38,14 @@ def commands() -> Iterator[tuple[str, str, list[str]]]:
 def jobs(arguments: list[str]) -> Iterator[list[str]]:
     """The arguments of single jobs that make, together, every choice of a multirun's arguments; of other keys, which
     are all set in the same way, the first value."""
-    overrides = OverridesParser.create().parse_overrides([a for a in arguments if a != "--multirun"])
+    words = [re.sub(r"=log\((.*)\)", r"=interval(\1)", word) for word in arguments if word != "--multirun"]
+    overrides = OverridesParser.create().parse_overrides(words)
     values = [
-        [f"{o.key_or_group}={v}" for v in o.sweep_string_iterator()] if o.is_sweep_override() else [o.input_line]
+        [f"{o.key_or_group}={o.value().start}"]
+        if o.is_interval_sweep()
+        else [f"{o.key_or_group}={v}" for v in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [o.input_line]
         for o in overrides
     ]
     choices = [len(v) for o, v in zip(overrides, values, strict=True) if (ROOT / "conf" / o.key_or_group).is_dir()]

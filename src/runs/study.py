@@ -38,6 +38,16 @@ def open_study(sweep: Path, objectives: int = 1) -> "Study":
     return study
 
 
+def read_study(sweep: Path) -> "Study | None":
+    """The study of a sweep; None if there is none, it is damaged, or Optuna is not installed."""
+    if not (sweep / FILE).is_file():
+        return None
+    try:
+        return _optuna().load_study(study_name=_NAME, storage=_storage(sweep))
+    except (ValueError, KeyError, OSError):
+        return None
+
+
 def open_trial(
     sweep: Path, number: int, sampler: DictConfig | None = None, pruner: DictConfig | None = None
 ) -> "Trial":
