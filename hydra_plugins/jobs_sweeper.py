@@ -33,6 +33,11 @@ class JobsSweeper(Sweeper):
         from src.sweeps.sequential import batches
 
         assert self.config is not None and self.launcher is not None and self.hydra_context is not None
+        if self.config.plan:
+            from src.sweeps.plan import plan
+
+            plan(self.hydra_context, self.task_function, self.config, self.launcher)
+            return []
         OmegaConf.save(self.config, Path(self.config.hydra.sweep.dir) / "multirun.yaml")
         done: list[Any] = []
         tuned = self.config.get("tuner")

@@ -30,6 +30,12 @@ def main(cfg: DictConfig) -> float:
 
     hydra_cfg = HydraConfig.get()
     multirun = hydra_cfg.mode == RunMode.MULTIRUN
+    if cfg.plan and not multirun:
+        stop(ValueError("plan=true plans a multirun: add --multirun."), debug=cfg.debug)
+    if cfg.plan:
+        from src.training.probe import probe
+
+        return probe(cfg, RunFolder(hydra_cfg.runtime.output_dir))  # type: ignore[return-value]
     path = Path(cfg.resume or hydra_cfg.runtime.output_dir)
     folder = RunFolder(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
     # In distributed training only rank 0 gets here; it owns the folder.

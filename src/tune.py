@@ -19,7 +19,8 @@ def main() -> None:
     searches = not any(re.match("-[^m]", word) for word in words)  # --help and --cfg do not
     flags = ["--multirun"] if searches and not {"-m", "--multirun"} & set(words) else []
     tuner = [] if any(word.startswith("tuner=") for word in words) else ["tuner=tpe"]
-    sys.argv[1:] = [*flags, *tuner, *words]
+    text = ["hydra.help.template=${help:tune}"] if "--help" in words else []
+    sys.argv[1:] = [*flags, *words, *tuner, *text]
     train()
 
 

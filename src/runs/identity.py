@@ -31,6 +31,7 @@ NEUTRAL = {
     "workers": "as design",
     "best": "as design",
     "best_seeds": "as design",
+    "plan": "nothing is trained",
     "pruner": "when a run is given up, which is then not completed",
     "on_conflict": "what to do about a folder's former run",
     "on_code_change": "what to do about a sweep's former code",

@@ -56,11 +56,11 @@ class SweepSummary(Callback):
         # Under "uv run", Ray would also start its workers with "uv run", in a folder without a project.
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         clear_cache()  # images may have changed since this process read them
-        SweepSummary.sweep, SweepSummary.current = Path(config.hydra.sweep.dir), self
+        SweepSummary.sweep, SweepSummary.current = None if config.plan else Path(config.hydra.sweep.dir), self
         _split(config, "resume", "resume continues one run, without --multirun")
         try:
             check_stays_within(Path(config.hydra.sweep.dir))  # before Hydra writes there
-            told = keep_code(Path(config.hydra.sweep.dir), config.on_code_change)
+            told = "" if config.plan else keep_code(Path(config.hydra.sweep.dir), config.on_code_change)
         except (ValueError, OSError) as error:
             stop(error, debug=config.debug)
         print(told, end="\n" * bool(told))
@@ -89,6 +89,10 @@ class SweepSummary(Callback):
         if config.hydra.runtime.choices["hydra/sweeper"] == "basic":  # others choose jobs during the sweep
             with suppress(HydraException):  # Hydra reports it
                 self.request(config, jobs_of(config))
+
+    def names(self, config: DictConfig, jobs: list[list[str]]) -> list[str]:
+        """The names of the folders of jobs, the overrides of each."""
+        return list(_names(config, jobs, self.fixed))
 
     def request(self, config: DictConfig, jobs: list[list[str]]) -> list[list[str]]:
         """Record jobs, the overrides of each, as requested by this launch.
@@ -122,7 +126,7 @@ class SweepSummary(Callback):
             prefix_output(job)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        if sys.exc_info()[0] is not None:  # Hydra 1.4 also calls this after an error
+        if config.get("plan") or sys.exc_info()[0] is not None:  # Hydra 1.4 also calls this after an error
             return
         sweep = Path(config.hydra.sweep.dir)
         found = jobs(sweep)

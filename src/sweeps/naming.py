@@ -3,13 +3,14 @@
 import ast
 import hashlib
 import math
+import os
 import re
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path, PurePath
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from src.runs.files import links_outside
 from src.runs.hydra_versions import CONF, register_resolver
@@ -80,20 +81,29 @@ def product(*factors: float) -> float:
     return float(f"{math.prod(factors):.12g}")
 
 
+def slots(config: DictConfig) -> int:
+    """How many jobs the launcher of a multirun's configuration runs at a time, as far as it says."""
+    at_once = config.get("workers") or config.hydra.launcher.get("n_jobs") or 1
+    basic = config.hydra.runtime.choices["hydra/launcher"] == "basic"
+    return 1 if basic else at_once if at_once > 0 else os.cpu_count() or 1
+
+
 def trial_seed(seed: int, trial: int | None) -> int:
     """The seed, 0 to 2**32 - 1, of the sampler that chooses a trial; other for every pair of seed and trial."""
     return int.from_bytes(hashlib.sha256(f"{seed} {trial}".encode()).digest()[:4])
 
 
 def help_text(command: str) -> str:
-    """The text of ``--help``: the command's docstring, its settings with comments from conf/, and the choices."""
+    """The text of ``--help``: the command's docstring, its settings with comments from conf/, and the choices.
+    src.tune has those of src.train, and its own."""
     docstring = ast.get_docstring(ast.parse((CONF.parent / "src" / f"{command}.py").read_text(encoding="utf-8")))
-    file = CONF / f"{command}.yaml"
-    settings = file.read_text(encoding="utf-8").partition("\n\n")[2].partition("\nhydra:")[0]
+    file = CONF / f"{'train' if command == 'tune' else command}.yaml"
+    settings = (CONF / "tuner/_base.yaml").read_text(encoding="utf-8").partition("\n")[2] if command == "tune" else ""
+    settings += file.read_text(encoding="utf-8").partition("\n\n")[2].partition("\nhydra:")[0]
     defaults = [entry for entry in OmegaConf.load(file).defaults if entry != "_self_"]
     groups = [group for entry in defaults for group in entry if " " not in group]
     choices = {group: sorted(choice.stem for choice in (CONF / group).glob("[!_]*.yaml")) for group in groups}
-    choices |= {"hydra/launcher": list(LAUNCHERS)} if command == "train" else {}
+    choices |= {"hydra/launcher": list(LAUNCHERS)} if command in ("train", "tune") else {}
     lines = [f"  {group}: {', '.join(names)}" for group, names in choices.items()]
     chosen = ["Choices (group=choice):", *lines, ""] * bool(groups)
     parts = [docstring, "", *chosen, "Settings (key=value), and what they are if not given:", settings]

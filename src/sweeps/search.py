@@ -7,10 +7,10 @@ study.journal      Optuna's study
 .trials/<number>   locked by the process that runs this trial, and free when that has ended, however it ended
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from filelock import FileLock, Timeout
@@ -27,6 +27,7 @@ from src.runs.study import open_study, open_trial
 from src.sweeps.design import given, is_seed
 from src.sweeps.jobs import jobs, record_launch, refusal_file
 from src.sweeps.multirun import SweepSummary
+from src.sweeps.naming import slots
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -48,11 +49,12 @@ def search(context: HydraContext, task: TaskFunction, config: DictConfig) -> lis
         ValueError, HydraException: the configuration describes no search.
     """
     worker = Worker(context, task, config)
+    worker.try_failed_again()
     if config.hydra.runtime.choices["hydra/launcher"] == "basic":
         worker()
     else:
         launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=worker, config=config)
-        places = [f"hydra.sweep.subdir=.workers/{number}" for number in range(worker.at_once)]
+        places = [f"hydra.sweep.subdir=.workers/{number}" for number in range(min(slots(config), config.trials))]
         for job in launcher.launch([[place, "hydra.output_subdir=null"] for place in places], initial_job_idx=0):
             _ = job.return_value  # raises the error of a worker that raised one
     study = open_study(worker.sweep, len(config.objectives))
@@ -79,11 +81,19 @@ class Worker:
         }
         self.having = {key: self._choices_having(key, composed) for key in self.space}
         _check_job(self._compose(self._overrides(lambda key: self.space[key].first())))
-        at_once = config.workers or config.hydra.launcher.get("n_jobs") or 1
-        self.at_once = min(at_once if at_once > 0 else os.cpu_count() or 1, config.trials)
         self.done: set[int] = set()  # trials that this worker has run
+        self.failed = 0  # trials, in former launches
+
+    def try_failed_again(self) -> None:
+        """Have the trials that failed in former launches tried again."""
         with self._lock("all"):
-            self.failed = _enqueue_failed(open_study(self.sweep, len(config.objectives)))
+            self.failed = _enqueue_failed(open_study(self.sweep, len(self.config.objectives)))
+
+    def draws(self) -> list[list[str]]:
+        """The overrides of jobs as the trials may be: with random choices, and the first number of a range."""
+        draw = Random(0)
+        of = {key: may_be.arguments.get("choices", [may_be.first()]) for key, may_be in self.space.items()}
+        return [self._overrides(lambda key: draw.choice(of[key])) for _ in range(self.config.trials)]
 
     def __call__(self, _: DictConfig | None = None) -> None:
         """Run trials until there are enough."""

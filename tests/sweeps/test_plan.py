@@ -1,0 +1,38 @@
+"""The price of a multirun, told before it starts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import src.tune
+from tests.conftest import TINY, launch
+
+Launch = Callable[..., Any]
+SMALL = ("sweep=s", "trainer.max_epochs=1", "logger=none", "callbacks=none")
+
+
+def test_a_plan_counts_what_is_left_and_leaves_nothing_behind(train: Launch, tmp_path: Path) -> None:
+    grid = ("--multirun", *SMALL, "aug=none,basic", "seed=1,2")
+    plan = train(*grid, "plan=true")
+    assert plan.code == 0, plan.err
+    assert "4 jobs to do, 0 done before:" in plan.out and "Nothing was recorded." in plan.out
+    kinds = [line.split("│")[1:3] for line in plan.out.splitlines() if "│ aug=" in line]
+    assert [[cell.strip() for cell in kind] for kind in kinds] == [["aug=none", "2"], ["aug=basic", "2"]]
+    assert not list(tmp_path.iterdir())
+    assert train("--multirun", *SMALL, "aug=none", "seed=1").code == 0
+    kept = sorted(tmp_path.rglob("*"))
+    assert "3 jobs to do, 1 done before:" in train(*grid, "plan=true").out and sorted(tmp_path.rglob("*")) == kept
+
+
+def test_a_search_is_planned_too(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    search = (*TINY, *SMALL, "optim=sgd,adamw", "optim.lr=log(1e-3,1)", "trials=9", "plan=true")
+    plan = launch(src.tune.main, tmp_path, *search)
+    assert plan.code == 0 and "9 jobs to do, 0 done before:" in plan.out and not list(tmp_path.iterdir())
+
+
+def test_one_run_is_not_planned(train: Launch) -> None:
+    run = train("plan=true")
+    assert run.code == 1 and run.err == "plan=true plans a multirun: add --multirun.\n"
