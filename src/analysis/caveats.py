@@ -15,6 +15,7 @@ from src.analysis.variation import never_varied
 from src.runs.escaping import plural, printable
 from src.runs.identity import CONTENT
 from src.runs.question import Question, restated
+from src.sweeps.jobs import ENDED
 
 
 def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -81,11 +82,13 @@ def _in_words(value: Any) -> str:
 
 
 def _incomplete(everything: pd.DataFrame) -> Iterator[str]:
-    left = everything[everything.status != "completed"]
+    done = int((everything.status == "completed").sum())
+    left = everything[~everything.status.isin(ENDED)]
     if len(left):
-        counts = ", ".join(f"{count} {status}" for status, count in left.status.value_counts().items())
+        others = everything[everything.status != "completed"]
+        counts = ", ".join(f"{count} {status}" for status, count in others.status.value_counts().items())
         yield (
-            f"The sweep is incomplete: {len(everything) - len(left)} of {len(everything)} jobs completed ({counts}). "
+            f"The sweep is incomplete: {done} of {len(everything)} jobs completed ({counts}). "
             "Jobs that are not completed are in no figure and no average; they are listed under “Jobs”."
         )
 

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from src.analysis.effects import SELECTION, configurations, settings_of
+from src.analysis.search import expected_best
 from src.analysis.statistics import Verdict
 from src.analysis.table import SCORE, load_curves
 from src.runs.escaping import printable
@@ -181,6 +182,24 @@ def draw_effects(effects: pd.DataFrame, smallest_effect: float | None) -> Figure
         ax.set_yticks(range(len(shown)), names)
         ax.set_xlabel("difference, points")
         ax.grid(axis="y", visible=False)
+    return figure
+
+
+def draw_budget(spent: pd.DataFrame, arms: Sequence[str]) -> Figure:
+    """The expected best validation accuracy by the number of trials, one line per arm.
+
+    Args:
+        spent: see ``src.analysis.search.efforts``.
+    """
+    with _look():
+        figure, axes = _figure(8, 3.6)
+        for place, (_, arm) in enumerate(spent.iterrows()):
+            curve = 100 * expected_best(arm.scores)
+            axes[0, 0].plot(range(1, len(curve) + 1), curve, label=label(arm, arms), **_line(place))
+        axes[0, 0].set_xlabel("trials")
+        axes[0, 0].set_ylabel("expected best validation accuracy, %")
+        axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes[0, 0].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

@@ -55,6 +55,7 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
         baselines=dict(cfg.baseline),
         asked=asked,
         images=images,
+        sweeps=sweeps,
         commands=[command for sweep in sweeps for command in commands(sweep, found[sweep])],
         launched=[command for sweep in sweeps for command in commands(sweep, found[sweep], finish=False)],
         more_seeds=lambda n: [

@@ -42,7 +42,6 @@ class Config(TypedDict, total=False):
     trainer: TrainerConfig
     data: dict[str, Any]
     callbacks: dict[str, Any] | None
-    tuner: dict[str, Any] | None
 
 
 class Results(TypedDict, total=False):

@@ -1,6 +1,7 @@
 """Build the report page of a sweep from its runs."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -24,7 +25,9 @@ from src.analysis.mixed import mixed_effects
 from src.analysis.page import sections
 from src.analysis.page.conclusion import compared, conclusion
 from src.analysis.page.page import Page, Section
+from src.analysis.page.search import search_section
 from src.analysis.page.test_set import Images, test_set_sections
+from src.analysis.search import arms_of, best_of_arms, trials_of
 from src.analysis.table import varying_factors
 from src.analysis.variation import as_repetitions, shares, variation_section
 from src.runs.escaping import printable
@@ -42,6 +45,7 @@ def page_of(
     more_seeds: Callable[[int], Sequence[str]] = lambda n: (),
     asked: Mapping[str, Any] = MappingProxyType({}),
     images: Images | None = None,
+    sweeps: Sequence[Path] = (),
 ) -> Page:
     """Build the page.
 
@@ -57,11 +61,17 @@ def page_of(
         more_seeds: from a number of seeds to the commands that add so many.
         asked: ``question``, ``primary`` and ``smallest_effect``, as in a config, instead of what the runs stated.
         images: of a run's test set, to draw those that changed most often; None draws none.
+        sweeps: their folders, for figures of a search.
 
     Raises:
         ValueError: ``tune`` or a baseline names something that does not exist, or there is no score to tune by.
     """
     experiments = without_repetitions(everything[everything.status == "completed"])
+    searched = []
+    if len(trials_of(everything)):
+        arms = arms_of(experiments)
+        searched = [search_section(everything, arms, sweeps)]
+        experiments = best_of_arms(experiments, arms)
     alone, spread = variation_section(shares(experiments))
     completed = as_repetitions(experiments)
     factors = varying_factors(completed)
@@ -127,6 +137,7 @@ def page_of(
         [
             *([sections.primary_section(primary, factors, cells.rule)] if len(primary) else []),
             sections.accuracy_section(runs, table, factors, tuned),
+            *searched,
             *tuning,
             *worth,
             *spread,
