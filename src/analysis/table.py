@@ -126,15 +126,16 @@ def varying_factors(runs: pd.DataFrame) -> list[str]:
 def confounders(runs: pd.DataFrame, factor: str) -> list[str]:
     """The settings that change along with ``factor``, so that its effect is theirs as well.
 
-    A setting of the factor's own group that only some of its choices have, or that bears the choice's name, is part of
-    that choice.
+    A setting of the factor's own group is part of that choice if only some of its choices have it, if it bears the
+    choice's name, or if it is a list (the transforms of an augmentation).
     """
     levels, group = runs[factor].tolist(), _group(runs, factor)
     found = []
     for name in factors_of(runs):
         values = runs[name].tolist()
         same = [str(value).lower() for value in values] == [str(level).lower() for level in levels]
-        part = _group(runs, name) == group and (same or ABSENT in values)
+        listed = any(isinstance(value, list) for value in values)
+        part = _group(runs, name) == group and (same or listed or ABSENT in values)
         if name != factor and not part and follows(values, levels):
             found.append(name)
     return found

@@ -74,3 +74,9 @@ def test_a_setting_may_be_called_like_a_computed_column(tmp_path: Path) -> None:
     for mean in (1, 2):
         write_run(tmp_path, 0.5, seed=1, **{"data.mean": mean})
     assert varying_factors(load_runs(tmp_path)) == ["data.mean"]
+
+
+def test_the_transforms_of_an_augmentation_are_the_choice_itself(tmp_path: Path) -> None:
+    for aug, transforms in (("none", []), ("basic", [{"_target_": "crop"}])):
+        write_run(tmp_path, 0.5, aug=aug, seed=1, **{"aug.transforms": transforms, "aug.strength": len(transforms)})
+    assert confounders(load_runs(tmp_path), "aug") == ["strength"]
