@@ -22,12 +22,13 @@ def area(curve: pd.DataFrame) -> float:
 
 
 def convergence(runs: pd.DataFrame, factors: Sequence[str], targets: Sequence[float]) -> pd.DataFrame:
-    """One row per configuration and target: all targets that some run of it reaches, and the next one.
+    """One row per configuration: how fast it learned.
 
     Returns:
-        ``factors``, ``n``, ``area`` (mean over seeds), ``target``, ``reached`` (number of seeds), and the means of
-        ``epochs``, ``steps`` and ``seconds`` until then. The means are NaN unless all seeds reached the target: without
-        its slow seeds a configuration would look better. Empty if there was no validation.
+        ``factors``, ``n``, ``area`` (mean over seeds) and, by target that some run reaches: ``reached`` (number of
+        seeds) and ``times`` (means of ``epoch``, ``step`` and ``seconds`` until then). The latter is None unless all
+        seeds reached the target: without its slow seeds a configuration would look better. Empty if there was no
+        validation.
     """
     curves = load_curves(runs, factors)
     if SELECTION not in curves:
@@ -37,17 +38,18 @@ def convergence(runs: pd.DataFrame, factors: Sequence[str], targets: Sequence[fl
     rows = []
     for levels, group in settings_of(curves, factors):
         by_run = [curve for _, curve in group.groupby("folder", sort=False)]
-        summary = levels | {"n": len(by_run), "area": float(np.mean([area(curve) for curve in by_run]))}
-        for target in targets:
-            first = [row for curve in by_run if (row := reached(curve, target)) is not None]
-            everyone = len(first) == len(by_run)
-            means = {
-                name: float(np.mean([row[column] for row in first])) if everyone else np.nan
-                for name, column in (("epochs", "epoch"), ("steps", "step"), ("seconds", "seconds"))
+        first = {target: [row for curve in by_run if (row := reached(curve, target)) is not None] for target in targets}
+        rows.append(
+            levels
+            | {"n": len(by_run), "area": float(np.mean([area(curve) for curve in by_run]))}
+            | {"reached": {target: len(there) for target, there in first.items()}}
+            | {
+                "times": {
+                    target: pd.DataFrame(there)[["epoch", "step", "seconds"]].mean()
+                    if len(there) == len(by_run)
+                    else None
+                    for target, there in first.items()
+                }
             }
-            rows.append(summary | {"target": target, "reached": len(first)} | means)
-            if not first:
-                break
-        if not targets:
-            rows.append(summary | {"target": None, "reached": 0, "epochs": np.nan, "steps": np.nan, "seconds": np.nan})
+        )
     return pd.DataFrame(rows, dtype=object)

@@ -7,11 +7,9 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.analysis.page.contents import page_of
-from src.analysis.page.html import to_html
-from src.analysis.page.markdown import to_markdown
 from src.analysis.page.page import Page
 from src.analysis.page.test_set import Images
-from src.analysis.page.tex import to_tex
+from src.analysis.page.written import to_html, to_markdown, to_tex
 from src.analysis.table import load_runs
 from src.runs.escaping import csv_cell, printable
 from src.runs.files import check_stays_within

@@ -123,18 +123,6 @@ def verdicts(p: ArrayLike, p_equivalence: ArrayLike, alpha: float = ALPHA) -> ND
     return np.select([equivalent, different], [Verdict.EQUIVALENT, Verdict.DIFFERS], Verdict.UNDECIDED)
 
 
-def verdicts_on(differences: ArrayLike, smallest_effect: float | None, alpha: float = ALPHA) -> NDArray[np.str_]:
-    """The ``Verdict`` on paired differences ``[..., n]``, each a comparison by itself; ``[...]``.
-
-    Without an effect the verdict is ``differs`` at most in a share ``alpha`` of experiments; with an effect of
-    ``smallest_effect`` or more it is ``equivalent`` at most in a share ``alpha``.
-
-    Args:
-        smallest_effect: see ``equivalence_p``.
-    """
-    return verdicts(mean_over_seeds(differences).p, equivalence_p(differences, smallest_effect), alpha)
-
-
 def superiority(differences: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """P(A > B): how often a run beats its partner of the same seed, a tie counting half; and its 95 % interval.
 

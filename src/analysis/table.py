@@ -22,7 +22,7 @@ _RECORDED = ("started", "device", "parameters", "flops_per_image", "best_epoch",
 
 
 COMPUTED = ("n", "mean", "std", "low", "high", "low_90", "high_90", "arms", "scores", "seeds", "folders", "verdicts",
-            "target", "reached", "area", "difference", "differences", "p", "p_holm", "p_equivalence",
+            "times", "reached", "area", "difference", "differences", "p", "p_holm", "p_equivalence",
             "p_equivalence_holm", "wins", "wins_low", "wins_high")  # fmt: skip
 """Names of columns that are computed from runs."""
 

@@ -9,7 +9,7 @@ import pytest
 from src.analysis.caveats import caveats
 from src.analysis.effects import without_repetitions
 from src.analysis.page.contents import page_of
-from src.analysis.page.markdown import to_markdown
+from src.analysis.page.written import to_markdown
 from src.analysis.table import load_runs, varying_factors
 from src.sweeps.always_valid import interval, p_value
 from tests.made_up import write_grid, write_run

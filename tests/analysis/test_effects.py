@@ -17,7 +17,7 @@ from src.analysis.effects import (
     without_repetitions,
 )
 from src.analysis.page.contents import page_of
-from src.analysis.page.markdown import to_markdown
+from src.analysis.page.written import to_markdown
 from src.analysis.table import load_runs, varying_factors
 from tests.made_up import write_grid, write_run, write_tuned
 

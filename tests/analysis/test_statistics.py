@@ -1,6 +1,7 @@
 """Intervals that cover as often as they say, tests that err as seldom as they say, formulas against their source."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,15 @@ from src.analysis.statistics import (
     mean_over_seeds,
     seeds_needed,
     superiority,
-    verdicts_on,
+    verdicts,
 )
 
 SWEEPS = 4000
+
+
+def verdicts_on(differences: Any, smallest_effect: float | None) -> Any:
+    """On paired differences ``[..., n]``, each a comparison by itself."""
+    return verdicts(mean_over_seeds(differences).p, equivalence_p(differences, smallest_effect))
 
 
 def simulated(seeds: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from src.analysis.effects import grid
-from src.analysis.page.markdown import to_markdown
+from src.analysis.page.written import to_markdown
 from src.analysis.report import page_of
 from src.analysis.table import load_runs, varying_factors
 from src.analysis.test_set import (

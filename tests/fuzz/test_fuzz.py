@@ -23,8 +23,7 @@ from PIL import Image
 
 from src.analysis.figures import draw_gradients
 from src.analysis.page.contents import page_of
-from src.analysis.page.html import to_html
-from src.analysis.page.markdown import to_markdown
+from src.analysis.page.written import to_html, to_markdown
 from src.analysis.table import load_curves, load_runs
 from src.analysis.test_set import load_all_outcomes
 from src.data.decode import decode

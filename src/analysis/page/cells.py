@@ -1,12 +1,36 @@
 """Cells of tables: a value in words, with its sort key."""
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import pandas as pd
+
 from src.analysis.figures import level_name
-from src.analysis.page.page import Cell
+from src.analysis.page.page import Cell, Table
 
 NONE = Cell("–", -math.inf)
+Column = tuple[str, Callable[[Any], Cell]]
+"""A header, and the cell of a row of a frame."""
+
+
+def table(frame: pd.DataFrame, columns: Sequence[Column], note: str = "") -> Table:
+    """A row for each row of ``frame``; columns without any value are left out."""
+    rows = [[cell(row) for _, cell in columns] for _, row in frame.iterrows()]
+    filled = [not rows or any(row[place] != NONE for row in rows) for place in range(len(columns))]
+    heads = [head for (head, _), there in zip(columns, filled, strict=True) if there]
+    return Table(heads, [[cell for cell, there in zip(row, filled, strict=True) if there] for row in rows], note)
+
+
+def column(head: str, name: str, cell: Callable[[Any], Cell] | str) -> Column:
+    """A column of a frame: a cell of its value, or its value as a number in this format; – where it is unknown."""
+    show = cell if callable(cell) else lambda value: Cell(cell.format(value), value)
+    return head, lambda row: NONE if name not in row or pd.isna(row[name]) or row[name] == "" else show(row[name])
+
+
+def level_columns(factors: Sequence[str]) -> list[Column]:
+    """The levels of factors."""
+    return [(name, lambda row, name=name: level_cell(row[name])) for name in factors]  # type: ignore[misc]
 
 
 def arrow(change: tuple[Any, Any]) -> str:

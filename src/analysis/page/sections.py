@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -9,13 +11,13 @@ from src.analysis import figures
 from src.analysis.convergence import convergence
 from src.analysis.effects import Rule, classes_of, scores_of
 from src.analysis.figures import label, level_name
-from src.analysis.page.cells import NONE, arrow, count_cell, level_cell, percent_cell, text_cell
+from src.analysis.page import cells
+from src.analysis.page.cells import NONE, arrow, column, count_cell, level_cell, level_columns, percent_cell, text_cell
 from src.analysis.page.conclusion import accuracy_span, p_value, points, probability, span
 from src.analysis.page.page import Cell, Drawing, Results, Section, Table
 from src.analysis.statistics import Verdict
+from src.analysis.table import SCORE
 from src.runs.escaping import plural
-
-_MEASURED = ["n", "difference, points", "95 % interval", "p", "p (Holm)", "p (equal)", "P (better)", "verdict"]
 
 
 def _tests(rule: Rule) -> str:
@@ -44,24 +46,17 @@ def _paired(rule: Rule) -> str:
 
 def accuracy_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str], tuned: str | None) -> Section:
     """Every configuration: accuracy over seeds."""
-    columns: _Columns = {
-        "val/accuracy": ("validation, %", percent_cell),
-        "train/loss": ("training loss", lambda value: Cell(f"{value:.4f}", value)),
-    }
-    if different := _different_losses(runs):
-        del columns["train/loss"]
-    known = _known(table, columns)
-    verdicts = table.verdicts.map(len).any()
-    rows = []
-    for _, row in table.iterrows():
-        cells = [level_cell(row[name]) for name in factors]
-        if tuned:
-            cells.append(level_cell(runs[runs.folder.isin(row.folders)][tuned].iloc[0]))
-        cells += [count_cell(row.n), percent_cell(row["mean"]), percent_cell(row["std"]) if row.n > 1 else NONE]
-        cells.append(Cell(accuracy_span(row.low, row.high), row.low) if row.n > 1 else _no_interval(1))
-        rows.append([*cells, *_optional(row, known), *([text_cell(", ".join(row.verdicts))] if verdicts else [])])
-    heads = [*factors, *([tuned] if tuned else []), "n", "test accuracy, %", "std", "95 % interval, %"]
-    heads += [head for head, _ in known.values()] + (["verdict"] if verdicts else [])
+    columns = [
+        *level_columns(factors),
+        *([(tuned, lambda row: level_cell(runs[runs.folder.isin(row.folders)][tuned].iloc[0]))] if tuned else []),
+        column("n", "n", count_cell),
+        column("test accuracy, %", "mean", percent_cell),
+        column("std", "std", percent_cell),
+        ("95 % interval, %", _interval(lambda row: accuracy_span(row.low, row.high))),
+        column("validation, %", "val/accuracy", percent_cell),
+        *([] if (different := _different_losses(runs)) else [column("training loss", "train/loss", "{:.4f}")]),
+        ("verdict", lambda row: text_cell(", ".join(row.verdicts)) if row.verdicts else NONE),
+    ]
     note = (
         "Mean, standard deviation and interval over n seeds; interval by Student's t with n - 1 degrees of freedom, "
         "cut at 0 and 100. "
@@ -74,17 +69,20 @@ def accuracy_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[
         "Test accuracy. A dot is a run, the bar its configuration's mean, the line the mean's 95 % interval (cut off "
         "where it leaves the figure).",
     )
-    return Section("Accuracy of each configuration", [drawing, Table(heads, rows, note)])
+    return Section("Accuracy of each configuration", [drawing, cells.table(table, columns, note)])
 
 
 def tuning_section(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Section:
     """The chosen levels of a tuned factor; ``tried`` is the result of ``src.analysis.effects.trials``."""
-    score, rows = tried.attrs["score"], []
-    for _, row in tried.iterrows():
-        validation = percent_cell(row.validation) if score.is_share else Cell(f"{row.validation:.4f}", row.validation)
-        levels = [*(level_cell(row[name]) for name in others), level_cell(row[tuned])]
-        scores = [count_cell(row.n), validation, percent_cell(row.test)]
-        rows.append([*levels, *scores, text_cell("chosen" if row.chosen else "")])
+    score = tried.attrs["score"]
+    head, cell = ("validation, %", percent_cell) if score.is_share else (score.words, "{:.4f}")
+    columns = [
+        *level_columns([*others, tuned]),
+        column("n", "n", count_cell),
+        column(head, "validation", cell),
+        column("test, %", "test", percent_cell),
+        ("choice", lambda row: text_cell("chosen" if row.chosen else "")),
+    ]
     caption = f"Mean {score.words} by {tuned}; the chosen one is ringed."
     note = (
         f"For {'each combination of the other factors' if others else 'all runs'}, {tuned} is chosen by the "
@@ -92,9 +90,7 @@ def tuning_section(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Se
         "say. All else on this page is about the runs at the chosen levels."
     )
     drawing = Drawing("tuning", figures.draw_tuning(tried, others, tuned), caption)
-    measured = "validation, %" if score.is_share else score.words
-    table = Table([*others, tuned, "n", measured, "test, %", "choice"], rows, note)
-    return Section(f"The best {tuned} for each", [drawing, table])
+    return Section(f"The best {tuned} for each", [drawing, cells.table(tried, columns, note)])
 
 
 def overview(effects: pd.DataFrame, smallest_effect: float | None) -> Drawing | None:
@@ -141,59 +137,49 @@ def effects_section(
 
 def _effects_table(effects: pd.DataFrame, factors: Sequence[str], rule: Rule) -> Table:
     several = len(factors) > 1
-    rows = []
-    for _, effect in effects.iterrows():
+
+    def settings(effect: pd.Series) -> Cell:
         part = f" of {effect.possible}" if effect.averaged < effect.possible else ""
-        settings = [Cell(f"{effect.averaged}{part}", effect.averaged)] if several else []
-        rows.append([text_cell(effect.factor), _change(effect), *settings, *_measured(effect), _effect_size(effect)])
-    columns = ["factor", "change", *(["settings"] if several else []), *_MEASURED, "g_av"]
+        return Cell(f"{effect.averaged}{part}", effect.averaged)
+
+    columns = [*_CHANGE, *([("settings", settings)] if several else []), *_MEASURED, _EFFECT_SIZE]
     averaged = (
         " Differences are averaged over the settings of the other factors within each seed first, so that n is the "
         "number of seeds, not of pairs; a seed counts only if it has all those settings."
     )
-    return Table(columns, rows, _paired(rule) + averaged * several)
+    return cells.table(effects, columns, _paired(rule) + averaged * several)
 
 
 def _mixed_table(effects: pd.DataFrame) -> Table:
-    rows = [
-        [text_cell(effect.factor), _change(effect), count_cell(effect.averaged), *_measured(effect, paired=False)]
-        for _, effect in effects.iterrows()
-    ]
     note = (
         "Some seeds lack some settings. The paired tests above leave such seeds out; this table uses all n runs: a "
         "linear mixed model by REML (statsmodels' MixedLM), a fixed effect for each configuration, a random intercept "
         "for each seed. Interval and tests by Student's t with n - configurations - seeds + 1 degrees of freedom. It "
         "assumes the same spread in all configurations, and that runs are not missing because of their result."
     )
-    columns = [name for name in _MEASURED if name != "P (better)"]
-    return Table(["factor", "change", "settings", *columns], rows, note)
+    return cells.table(effects, [*_CHANGE, column("settings", "averaged", count_cell), *_MEASURED], note)
 
 
 def _interactions_table(crossed: pd.DataFrame) -> Table:
-    rows = [
-        [
-            *(text_cell(effect["first"]), text_cell(arrow(effect.first_change))),
-            *(text_cell(effect.second), text_cell(arrow(effect.second_change))),
-            *_measured(effect),
-        ]
-        for _, effect in crossed.iterrows()
+    columns = [
+        ("effect of", lambda effect: text_cell(effect["first"])),
+        ("change", lambda effect: text_cell(arrow(effect.first_change))),
+        ("while", lambda effect: text_cell(effect.second)),
+        ("goes", lambda effect: text_cell(arrow(effect.second_change))),
     ]
     note = (
         "Interactions: by how many points the first factor's effect grows when the second one changes, averaged "
         "over all settings of the rest within each seed. Tests of these differences over n seeds, as above; Holm over "
         "this table."
     )
-    return Table(["effect of", "change", "while", "goes", *_MEASURED], rows, note)
+    return cells.table(crossed, [*columns, *_MEASURED], note)
 
 
 def simple_section(effects: pd.DataFrame, rule: Rule) -> Section:
     """Simple effects, see ``src.analysis.effects.simple_effects``."""
-    rows = []
-    for _, effect in effects.iterrows():
-        held = text_cell(label(effect.held, list(effect.held)))
-        rows.append([text_cell(effect.factor), _change(effect), held, *_measured(effect), _effect_size(effect)])
-    table = Table(["factor", "change", "held fixed", *_MEASURED, "g_av"], rows, _paired(rule))
-    return Section("One factor changed, the others held fixed", [table], folded=len(rows) > 12)
+    held = ("held fixed", lambda effect: text_cell(label(effect.held, list(effect.held))))
+    table = cells.table(effects, [*_CHANGE, held, *_MEASURED, _EFFECT_SIZE], _paired(rule))
+    return Section("One factor changed, the others held fixed", [table], folded=len(effects) > 12)
 
 
 def learning_section(runs: pd.DataFrame, factors: Sequence[str], targets: Sequence[float]) -> Section:
@@ -204,23 +190,27 @@ def learning_section(runs: pd.DataFrame, factors: Sequence[str], targets: Sequen
     if table.empty:
         parts.append("Nothing was validated (data.val_size=0), so there is no telling when an accuracy was reached.")
         return Section("How fast they learn", parts)
-    rows = []
-    for _, row in table.iterrows():
-        cells = [*(level_cell(row[name]) for name in factors), percent_cell(row.area)]
-        cells.append(NONE if row.target is None else Cell(f"{row.target:.0%}", row.target))
-        cells.append(Cell(f"{row.reached} of {row.n}", row.reached))
-        for name in ("epochs", "steps", "seconds"):
-            cells.append(NONE if math.isnan(row[name]) else Cell(f"{row[name]:,.1f}", row[name]))
-        rows.append(cells)
+    targets = list(table.reached.iloc[0])
+    columns = [
+        *level_columns(factors),
+        column("validation accuracy, mean over epochs, %", "area", percent_cell),
+        *((f"epochs (and seconds) to {target:.0%}", partial(_time, target)) for target in targets),
+    ]
     note = (
-        "Until the end of the first epoch with at least that validation accuracy, on average over seeds; no average "
-        "where a seed never got there, since it would favour those of which only the fast seeds did. Nothing is listed "
-        "beyond the first target that none of its seeds reached. Area: under validation accuracy by epoch (trapezoidal "
-        "rule), divided by the epochs it spans; who learns faster has more of it. Seconds depend on the machine and on "
-        "what else it was doing."
+        "One row for each configuration. Validation accuracy, averaged over all epochs (trapezoidal rule): who learns "
+        "faster has more of it. Then, for each accuracy that was to be reached: the epochs and, in brackets, the "
+        "seconds until the end of the first epoch that validated at least so well, averaged over seeds; where only "
+        "some seeds got there, how many did, as an average of the fast ones would flatter. Seconds depend on the "
+        "machine and on what else it was doing."
     )
-    columns = [*factors, "area, %", "target", "reached", "epochs", "steps", "seconds"]
-    return Section("How fast they learn", [*parts, Table(columns, rows, note)])
+    return Section("How fast they learn", [*parts, cells.table(table, columns, note)])
+
+
+def _time(target: float, row: pd.Series) -> Cell:
+    reached, times = row.reached[target], row.times[target]
+    if times is None:
+        return Cell(f"{reached} of {plural(row.n, 'seed')}", -math.inf) if reached else NONE
+    return Cell(f"{times.epoch:.1f} ({times.seconds:,.1f} s)", times.epoch)
 
 
 def cost_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str]) -> Section:
@@ -230,24 +220,20 @@ def cost_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str]
         "runs from the fastest to the slowest. Operations do not: through them goes the Pareto front; whatever is off "
         "it is beaten in both by something on it, as far as means can tell."
     )
-    columns: _Columns = {
-        "parameters": ("parameters", lambda value: Cell(f"{value:,.0f}", value)),
-        "flops_per_image": ("MFLOP/image", lambda value: Cell(f"{value / 1e6:,.1f}", value)),
-        "seconds": ("seconds", lambda value: Cell(f"{value:,.1f}", value)),
-        "images_per_second": ("images/s", lambda value: Cell(f"{value:,.0f}", value)),
-    }
-    known = _known(table, columns)
-    rows = [
-        [*(level_cell(row[name]) for name in factors), percent_cell(row["mean"]), *_optional(row, known)]
-        for _, row in table.iterrows()
+    columns = [
+        *level_columns(factors),
+        column("test accuracy, %", "mean", percent_cell),
+        column("parameters", "parameters", "{:,.0f}"),
+        ("MFLOP/image", lambda row: Cell(f"{row.flops_per_image / 1e6:,.1f}", row.flops_per_image)),
+        column("seconds", "seconds", "{:,.1f}"),
+        column("images/s", "images_per_second", "{:,.0f}"),
     ]
     note = (
         "Averages over seeds. MFLOP: forward pass of one image, twice the multiply-adds; seconds: training and "
         "validation."
     )
-    heads = [*factors, "test accuracy, %", *(head for head, _ in known.values())]
     drawing = Drawing("cost", figures.draw_cost(runs, factors), caption)
-    return Section("Accuracy against cost", [drawing, Table(heads, rows, note)])
+    return Section("Accuracy against cost", [drawing, cells.table(table, columns, note)])
 
 
 def grid_sections(runs: pd.DataFrame, factors: Sequence[str]) -> list[Section]:
@@ -274,16 +260,16 @@ def loss_section(runs: pd.DataFrame, factors: Sequence[str]) -> Section:
 
 def jobs_section(everything: pd.DataFrame, commands: Sequence[str]) -> Section:
     """Every job with its status, tags and notes, unfinished ones first; and the commands that finish the sweep."""
-    said = [name for name in ("tags", "notes") if everything[name].any()]
     common = set.intersection(*(set(job.split(", ")) for job in everything["job"]))
-    rows = []
-    for _, job in everything.sort_values("status", key=lambda status: status == "completed", kind="stable").iterrows():
-        name = ", ".join(override for override in job["job"].split(", ") if override not in common)
-        accuracy = job.get("test/accuracy", math.nan)
-        score = NONE if math.isnan(accuracy) else percent_cell(accuracy)
-        texts = map(text_cell, (*(job[name] for name in said), job.error or ""))
-        rows.append([text_cell(job.sweep), text_cell(name), text_cell(job.status), score, *texts])
-    table = Table(["sweep", "job", "status", "test accuracy, %", *said, "what stopped it"], rows)
+    unfinished_first = everything.sort_values("status", key=lambda status: status == "completed", kind="stable")
+    columns = [
+        column("sweep", "sweep", text_cell),
+        ("job", lambda job: text_cell(", ".join(part for part in job["job"].split(", ") if part not in common))),
+        column("status", "status", text_cell),
+        column("test accuracy, %", SCORE, percent_cell),
+        *(column(name, name, text_cell) for name in ("tags", "notes", "error")),
+    ]
+    table = cells.table(unfinished_first, columns)
     finish = [f"To finish: {command}" for command in commands]
     return Section("Jobs", [table, *finish], folded=bool((everything.status == "completed").all()))
 
@@ -367,16 +353,40 @@ def _commits(runs: pd.DataFrame) -> str:
 # ---- Cells ---------------------------------------------------------------------------------------------------
 
 
-_Columns = dict[str, tuple[str, Callable[[float], Cell]]]  # by column: its header, and a value's formatter
+def _interval(span: Callable[[Any], str]) -> Callable[[Any], Cell]:
+    """The cell of an interval, if there is one."""
+
+    def cell(row: pd.Series) -> Cell:
+        if row.n < 2:
+            return Cell(f"n = {row.n}: no interval" if row.n else "no seed has all settings", -math.inf)
+        return Cell(span(row), row.low)
+
+    return cell
 
 
-def _known(table: pd.DataFrame, columns: _Columns) -> _Columns:
-    """The columns that contain a value."""
-    return {name: column for name, column in columns.items() if name in table and table[name].notna().any()}
+def _effect_span(effect: pd.Series) -> str:
+    return span(effect.low, effect.high) + (" (90 %)" if effect.verdict == Verdict.EQUIVALENT else "")
 
 
-def _optional(row: pd.Series, columns: _Columns) -> list[Cell]:
-    return [NONE if math.isnan(row[name]) else show(row[name]) for name, (_, show) in columns.items()]
+def _p_cell(p: float) -> Cell:
+    return Cell(p_value(p).removeprefix("= "), p)
+
+
+_CHANGE = [
+    column("factor", "factor", text_cell),
+    ("change", lambda effect: text_cell(arrow((effect.baseline, effect.level)))),
+]
+_MEASURED = [
+    column("n", "n", count_cell),
+    column("difference, points", "difference", lambda difference: Cell(points(difference), difference)),
+    ("95 % interval", _interval(_effect_span)),
+    column("p", "p", _p_cell),
+    column("p (Holm)", "p_holm", _p_cell),
+    column("p (equal)", "p_equivalence_holm", _p_cell),
+    ("P (better)", lambda effect: Cell(probability(effect), effect.wins) if effect.get("wins", -1) >= 0 else NONE),
+    ("verdict", lambda effect: text_cell(str(effect.verdict))),
+]
+_EFFECT_SIZE = column("g_av", "g_av", "{:+.1f}")
 
 
 def _different_losses(runs: pd.DataFrame) -> str:
@@ -384,35 +394,6 @@ def _different_losses(runs: pd.DataFrame) -> str:
     keys = [[key for key in settings if key.split(".")[0] in ("loss", "label_smoothing")] for settings in runs.settings]
     losses = {repr([(key, run[key]) for key in sorted(names)]) for run, names in zip(runs.settings, keys, strict=True)}
     return "Training losses are not shown: runs were trained with different ones." if len(losses) > 1 else ""
-
-
-def _measured(effect: pd.Series, *, paired: bool = True) -> list[Cell]:
-    if effect.n == 0:
-        return [
-            count_cell(0),
-            NONE,
-            Cell("no seed has all settings", -math.inf),
-            *[NONE] * 4,
-            text_cell(effect.verdict),
-        ]
-    width = " (90 %)" if effect.verdict == Verdict.EQUIVALENT else ""
-    interval = Cell(span(effect.low, effect.high) + width, effect.low) if effect.n > 1 else _no_interval(effect.n)
-    ps = (effect.p, effect.p_holm, effect.p_equivalence_holm)
-    tests = [NONE if pd.isna(p) else Cell(p_value(p).removeprefix("= "), p) for p in ps]
-    decided = [*([Cell(probability(effect), effect.wins)] if paired else []), text_cell(str(effect.verdict))]
-    return [count_cell(effect.n), Cell(points(effect.difference), effect.difference), interval, *tests, *decided]
-
-
-def _effect_size(effect: pd.Series) -> Cell:
-    return NONE if pd.isna(effect.g_av) else Cell(f"{effect.g_av:+.1f}", effect.g_av)
-
-
-def _no_interval(n: int) -> Cell:
-    return Cell(f"n = {n}: no interval", -math.inf)
-
-
-def _change(effect: pd.Series) -> Cell:
-    return text_cell(arrow((effect.baseline, effect.level)))
 
 
 def _best(runs: pd.DataFrame, of: str = "") -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from src.analysis.page.contents import page_of
-from src.analysis.page.html import to_html
+from src.analysis.page.written import to_html
 from src.analysis.table import load_runs
 from tests.made_up import write_run, write_tuned
 

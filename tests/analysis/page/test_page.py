@@ -16,10 +16,8 @@ from src.analysis.effects import compare_with_best, configurations, grid, intera
 from src.analysis.figures import for_page, level_name
 from src.analysis.page.conclusion import conclusion
 from src.analysis.page.contents import page_of
-from src.analysis.page.html import to_html
-from src.analysis.page.markdown import to_markdown
 from src.analysis.page.page import Finding, Page
-from src.analysis.page.tex import to_tex
+from src.analysis.page.written import to_html, to_markdown, to_tex
 from src.analysis.table import load_runs, varying_factors
 from tests.made_up import write_grid, write_run, write_tuned
 
@@ -422,4 +420,5 @@ def test_the_page_has_everything(tmp_path: Path) -> None:
     text = to_markdown(made)
     assert "| sgd | 0.1 | 3 | 58.15 | 1.58 |" in text  # mean and standard deviation over seeds
     assert "| optim | sgd → adam | 3 | +14.9 | [+13.6, +16.3] |" in text
-    assert "| sgd | 47.54 | 50% | 3 of 3 | 2.0 | 20.0 | 4.0 |" in text
+    assert "| optim | validation accuracy, mean over epochs, % | epochs (and seconds) to 50% |" in text
+    assert "| sgd | 47.54 | 2.0 (4.0 s) |" in text

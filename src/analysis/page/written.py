@@ -1,0 +1,58 @@
+"""A page as one self-contained HTML file, as Markdown, and as LaTeX. Text from runs is escaped in each."""
+
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from src.analysis.figures import for_page
+from src.analysis.page.page import Drawing, Page, Table
+from src.runs.escaping import markdown, tex
+
+_HERE = Path(__file__).parent
+
+
+def to_html(page: Page) -> str:
+    """The whole page, with styles, scripts and figures."""
+    style, script = ((_HERE / f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    return _written("page.html", None, page=page, style=style, script=script)
+
+
+def to_markdown(page: Page) -> str:
+    """The whole page; figures are ``figures/<name>.png``."""
+    return _written("page.md.jinja", markdown, page=page)
+
+
+def to_tex(page: Page) -> str:
+    """A document to copy from: configurations, figures, which are ``figures/<name>.pdf``, and methods."""
+    return _written("page.tex.jinja", tex, page=page)
+
+
+def _written(template: str, escape: Callable[[object], str] | None, **values: Any) -> str:
+    """Fill a template; ``escape`` makes text of a value, HTML's own if None."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def escaped(value: object) -> object:
+        return value if escape is None or isinstance(value, Markup) else Markup(escape(value))
+
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        finalize=escaped,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=escape is not None,
+    )
+    environment.tests |= {
+        kind.__name__.lower(): lambda part, kind=kind: isinstance(part, kind) for kind in (Table, Drawing)
+    }
+    environment.filters |= {"source": _source, "number": lambda cell: not isinstance(cell.value, str)}
+    environment.filters["score"] = lambda score: Markup(tex(score).replace("±", r"\pm"))
+    return environment.get_template(template).render(values)
+
+
+def _source(drawing: Drawing) -> str:
+    """The figure as a data URI for an image, which can neither run scripts nor load anything."""
+    return "data:image/svg+xml;base64," + b64encode(for_page(drawing.svg).encode()).decode()
