@@ -1,6 +1,5 @@
 """Reasons to doubt a conclusion: missing jobs, changed code, different package versions, mixed settings."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -138,9 +137,9 @@ def _other_images(runs: pd.DataFrame) -> Iterator[str]:
     contents = pd.Series([settings.get(CONTENT) for settings in runs.settings], dtype=object).map(
         str, na_action="ignore"
     )
-    if "images" in runs and (counts := contents.value_counts()).size > 1:
-        parts = ", ".join(f"{count} on {printable(content)[:8]}" for content, count in counts.items())
-        yield f"The images, labels or classes are not the same in all runs, though their names are: {parts}."
+    if "images" in runs:
+        what = "The images, labels or classes are not the same in all runs, though their names are"
+        yield from _mixture(what, "on", contents.dropna().map(lambda content: printable(content)[:8]))
     if unknown := int(contents.isna().sum()):
         yield (
             f"{unknown} of {len(runs)} runs did not record the content of their images: that they saw the same as the "
@@ -174,9 +173,7 @@ def _code(runs: pd.DataFrame) -> Iterator[str]:
         (commit or "unknown")[:10] + (f" with code-{diff}.diff" if isinstance(diff, str) else "")
         for commit, diff in zip(runs.get("commit", ()), diffs, strict=False)
     ]
-    if len(set(names)) > 1:
-        parts = ", ".join(f"{count} at {name}" for name, count in Counter(names).most_common())
-        yield f"The runs were made with different revisions of the code: {parts}."
+    yield from _mixture("The runs were made with different revisions of the code", "at", pd.Series(names, dtype=object))
     if "modified" in runs and (modified := int((runs.modified == True).sum())):  # noqa: E712  (it may be None)
         yield f"{modified} of {len(runs)} runs were made with files changed since the commit they name."
     if "revisions" in runs and (changed := int((runs.revisions > 1).sum())):
@@ -186,10 +183,8 @@ def _code(runs: pd.DataFrame) -> Iterator[str]:
 def _packages(runs: pd.DataFrame) -> Iterator[str]:
     names = dict.fromkeys(name for versions in runs.versions.dropna() for name in versions)
     for name in names:
-        counts = runs.versions.map(lambda versions: (versions or {}).get(name, "unknown")).value_counts()  # noqa: B023
-        if len(counts) > 1:
-            parts = ", ".join(f"{count} with {version}" for version, count in counts.items())
-            yield f"The runs were made with different versions of {name}: {parts}."
+        found = runs.versions.map(lambda versions: (versions or {}).get(name, "unknown"))  # noqa: B023
+        yield from _mixture(f"The runs were made with different versions of {name}", "with", found)
 
 
 def _repeated(completed: pd.DataFrame) -> Iterator[str]:
@@ -207,10 +202,14 @@ def _stopped_early(runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _devices(runs: pd.DataFrame) -> Iterator[str]:
-    counts = runs.device.dropna().value_counts()
+    yield from _mixture("Seconds and images/s are not comparable", "on", runs.device.dropna())
+
+
+def _mixture(what: str, preposition: str, values: pd.Series) -> Iterator[str]:
+    """A sentence with the number of runs by value, if there are several."""
+    counts = values.value_counts()
     if len(counts) > 1:
-        parts = ", ".join(f"{count} on {device}" for device, count in counts.items())
-        yield f"Seconds and images/s are not comparable: {parts}."
+        yield f"{what}: {', '.join(f'{count} {preposition} {value}' for value, count in counts.items())}."
 
 
 def at_grid_edge(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list[str]:

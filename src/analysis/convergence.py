@@ -26,8 +26,8 @@ def convergence(runs: pd.DataFrame, factors: Sequence[str], targets: Sequence[fl
 
     Returns:
         ``factors``, ``n``, ``area`` (mean over seeds) and, by target that some run reaches: ``reached`` (number of
-        seeds) and ``times`` (means of ``epoch``, ``step`` and ``seconds`` until then). The latter is None unless all
-        seeds reached the target: without its slow seeds a configuration would look better. Empty if there was no
+        seeds) and ``times`` (means of ``epoch``, ``step`` and ``seconds`` until then). The latter is there if all seeds
+        reached the target: without its slow seeds a configuration would look better. Empty if there was no
         validation.
     """
     curves = load_curves(runs, factors)
@@ -39,17 +39,11 @@ def convergence(runs: pd.DataFrame, factors: Sequence[str], targets: Sequence[fl
     for levels, group in settings_of(curves, factors):
         by_run = [curve for _, curve in group.groupby("folder", sort=False)]
         first = {target: [row for curve in by_run if (row := reached(curve, target)) is not None] for target in targets}
-        rows.append(
-            levels
-            | {"n": len(by_run), "area": float(np.mean([area(curve) for curve in by_run]))}
-            | {"reached": {target: len(there) for target, there in first.items()}}
-            | {
-                "times": {
-                    target: pd.DataFrame(there)[["epoch", "step", "seconds"]].mean()
-                    if len(there) == len(by_run)
-                    else None
-                    for target, there in first.items()
-                }
-            }
-        )
+        times = {
+            target: pd.DataFrame(there)[["epoch", "step", "seconds"]].mean()
+            for target, there in first.items()
+            if len(there) == len(by_run)
+        }
+        row = {"n": len(by_run), "area": float(np.mean([area(curve) for curve in by_run])), "times": times}
+        rows.append(levels | row | {"reached": {target: len(there) for target, there in first.items()}})
     return pd.DataFrame(rows, dtype=object)

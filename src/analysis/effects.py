@@ -256,7 +256,7 @@ def main_effects(table: Grid, smallest_effect: float | None = None, only: str | 
             seeds = ~np.isnan(differences[used]).any(0) & used.any()
             rows.append(
                 {"factor": factor, "baseline": table.levels[factor][0], "level": table.levels[factor][place]}
-                | {"averaged": int(used.sum()), "possible": _settings_run(by_level)}
+                | {"averaged": int(used.sum()), "possible": int((~np.isnan(by_level)).any((0, 2)).sum())}
                 | {"differences": np.empty(0), "arms": (), "g_av": np.nan, "lowest": np.nan, "highest": np.nan}
             )
             if seeds.any():
@@ -328,11 +328,6 @@ def interactions(table: Grid, smallest_effect: float | None = None) -> pd.DataFr
                     | {"arms": tuple(four[..., complete].mean((2, 3)).flat)}
                 )
     return _tested(rows, smallest_effect, table.rule)
-
-
-def _settings_run(by_level: NDArray[np.float64]) -> int:
-    """The number of settings of the other factors that were run; ``by_level`` is ``[levels, settings, seeds]``."""
-    return int((~np.isnan(by_level)).any((0, 2)).sum())
 
 
 def _pairs(baseline: NDArray[np.float64], treated: NDArray[np.float64]) -> dict[str, Any]:
@@ -424,20 +419,15 @@ def trials(runs: pd.DataFrame, factors: Sequence[str], tuned: str) -> pd.DataFra
         ValueError: the runs have different scores, some have none, or a level is not a number.
     """
     score, *other = scores_of(runs)
+    problem = ""
     if other:
-        raise ValueError(
-            f"{tuned} cannot be chosen: some runs have the score {score.metric}, others {other[0].metric}. Report it "
-            "as a factor with tune=[]."
-        )
-    if "/" not in score.metric or score.metric not in runs or runs[score.metric].isna().any():
-        raise ValueError(
-            f"{tuned} cannot be chosen: some runs have no {score.words} (data.val_size=0), and the test set is "
-            "for judging. Report it as a factor with tune=[]."
-        )
-    if not all(isinstance(level, int | float) for level in runs[tuned]):
-        raise ValueError(
-            f"{tuned} cannot be chosen: some of its levels are no numbers. Report it as a factor with tune=[]."
-        )
+        problem = f"some runs have the score {score.metric}, others {other[0].metric}"
+    elif "/" not in score.metric or score.metric not in runs or runs[score.metric].isna().any():
+        problem = f"some runs have no {score.words} (data.val_size=0), and the test set is for judging"
+    elif not all(isinstance(level, int | float) for level in runs[tuned]):
+        problem = "some of its levels are no numbers"
+    if problem:
+        raise ValueError(f"{tuned} cannot be chosen: {problem}. Report it as a factor with tune=[].")
     better = max if score.best == "highest" else min
     others = [name for name in factors if name != tuned]
     rows = []

@@ -220,19 +220,14 @@ def draw_tuning(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Figur
             ax.scatter(x[chosen], y[chosen], s=110, facecolors="none", edgecolors=_INK, linewidths=1.2, zorder=4)
         if (tried[tuned].astype(float) > 0).all():
             ax.set_xscale("log")
-        _label_few(ax, sorted(set(tried[tuned].astype(float))))
+        if len(values := sorted(set(tried[tuned].astype(float)))) <= 10:  # ticks at the values themselves
+            ax.xaxis.set_major_locator(FixedLocator(values))
+            ax.xaxis.set_minor_locator(NullLocator())
+            ax.set_xticks(values, [f"{value:g}" for value in values])
         ax.set_xlabel(tuned)
         ax.set_ylabel(score.words + (", %" if score.is_share else ""))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
-
-
-def _label_few(axes: Axes, values: Sequence[float]) -> None:
-    """Put ticks at the values themselves, if they are few."""
-    if len(values) <= 10:
-        axes.xaxis.set_major_locator(FixedLocator(list(values)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticks(list(values), [f"{value:g}" for value in values])
 
 
 def draw_heatmap(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
@@ -249,13 +244,11 @@ def draw_heatmap(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
     rows = [levels for levels, _ in settings_of(runs, down)]
     if len(rows) > 40 or len(columns) > 20:
         return None
-    values = np.full((len(rows), len(columns)), np.nan)
-    counts = np.zeros(values.shape, int)
-    places = {repr(level): place for place, level in enumerate(columns)}
-    for i, (_, group) in enumerate(settings_of(runs, down)):
-        for levels, seeds in settings_of(group, [across]):
-            j = places[repr(levels[across])]
-            values[i, j], counts[i, j] = 100 * seeds[SCORE].mean(), len(seeds)
+    keys = [["|".join(repr(run[name]) for name in names) for _, run in runs.iterrows()] for names in (down, [across])]
+    found = (100 * runs[SCORE]).groupby(keys, sort=False).agg(["mean", "size"]).unstack()
+    order = {"index": dict.fromkeys(keys[0]), "columns": dict.fromkeys(keys[1])}
+    values = found["mean"].reindex(**order).to_numpy(float)
+    counts = found["size"].reindex(**order).fillna(0).to_numpy(int)
     with _look():
         names = [label(levels, down) for levels in rows]
         figure, axes = _figure(1 + 0.075 * max(map(len, names)) + 0.95 * len(columns), 1.1 + 0.36 * len(rows))

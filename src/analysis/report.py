@@ -54,11 +54,7 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
         asked=asked,
         images=images,
         sweeps=sweeps,
-        commands=[command for sweep in sweeps for command in commands(sweep, found[sweep])],
-        launched=[command for sweep in sweeps for command in commands(sweep, found[sweep], finish=False)],
-        more_seeds=lambda n: [
-            line for sweep in sweeps for line in commands(sweep, found[sweep], finish=False, seeds=n)
-        ],
+        commands=lambda **what: [line for sweep in sweeps for line in commands(sweep, found[sweep], **what)],
     )
     cells = (
         everything.drop(columns=["by_class", "classes", "settings", "choices", "asked", "curve", "launches"])

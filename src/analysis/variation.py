@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from src.analysis.page.page import Cell, Finding, Section, Table
+from src.analysis.page.cells import column, note, percent_cell, table_of, text_cell
+from src.analysis.page.page import Finding, Section
 from src.analysis.statistics import CONFIDENCE
 from src.analysis.table import SCORE
+from src.runs.escaping import plural
 from src.runs.identity import fingerprint
 
 # In words, by key. A key that is null follows the seed.
@@ -118,26 +120,26 @@ def ratio_interval(ratio: Any, freedom: int, rest: int) -> tuple[Any, Any]:
 
 def variation_section(table: pd.DataFrame) -> tuple[list[Finding], list[Section]]:
     """A sentence per source, and the section with their table; ``table`` is the result of ``shares``."""
-    findings, rows = [], []
+    if table.empty:
+        return [], []
+    findings = []
     for _, row in table.iterrows():
         text = f"{row.source[0].upper()}{row.source[1:]} alone: standard deviation {100 * row.sd:.2f} points"
-        share = Cell("–", -1.0)
-        if known := not np.isnan(row.share):
-            share = Cell(f"{row.share:.0%} [{row.low:.0%}, {row.high:.0%}]", row.share)
-            text += f", {row.share:.0%} of the variance of {row.of} (95 % interval {row.low:.0%} to {row.high:.0%})"
-        else:
+        if np.isnan(row.share):
             text += "; its share is unknown without runs in which all sources vary, such as seed=1,2,3,4,5"
-        findings.append(Finding(None, f"{text}, {row.n} runs."))
-        cells = [Cell(row.source, row.source), Cell(str(row.n), row.n), Cell(f"{100 * row.sd:.2f}", row.sd), share]
-        rows.append([*cells, Cell(row.of if known else "–", row.of)])
-    note = (
-        "Variance of the test accuracy among runs that differ in the seed of one source alone, pooled over all else "
-        "that varies, as a share of the variance among runs in which all sources follow the seed (Bouthillier et al. "
-        "2021, arXiv:2103.03098). Interval of a ratio of variances by the F distribution. Shares need not add up to "
-        "100 %: sources interact."
-    )
-    heads = ["source", "runs", "standard deviation, points", "share of variance, 95 % interval", "of the variance of"]
-    return findings, [Section("Where the spread comes from", [Table(heads, rows, note)])] * bool(rows)
+        else:
+            text += f", {row.share:.0%} of the variance of {row.of} (95 % interval {row.low:.0%} to {row.high:.0%})"
+        findings.append(Finding(None, f"{text}, {plural(row.n, 'run')}."))
+    columns = [
+        column("source", "source", text_cell),
+        column("runs", "n", "{}"),
+        column("standard deviation, points", "sd", percent_cell),
+        column("share of variance", "share", "{:.0%}"),
+        column("from, 95 %", "low", "{:.0%}"),
+        column("to", "high", "{:.0%}"),
+        column("of the variance of", "of", text_cell),
+    ]
+    return findings, [Section("Where the spread comes from", [table_of(table, columns, note("variation"))])]
 
 
 def _seeds(runs: pd.DataFrame) -> pd.DataFrame:

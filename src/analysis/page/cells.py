@@ -1,7 +1,9 @@
-"""Cells of tables: a value in words, with its sort key."""
+"""Cells of tables: a value in words, with its sort key; and the notes under tables and figures."""
 
 import math
+import tomllib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -10,11 +12,17 @@ from src.analysis.figures import level_name
 from src.analysis.page.page import Cell, Table
 
 NONE = Cell("–", -math.inf)
+_NOTES = tomllib.loads(Path(__file__).with_name("notes.toml").read_text("utf-8"))
 Column = tuple[str, Callable[[Any], Cell]]
 """A header, and the cell of a row of a frame."""
 
 
-def table(frame: pd.DataFrame, columns: Sequence[Column], note: str = "") -> Table:
+def note(name: str, **words: str) -> str:
+    """A paragraph of notes.toml."""
+    return " ".join(_NOTES[name].format(**words).split())
+
+
+def table_of(frame: pd.DataFrame, columns: Sequence[Column], note: str = "") -> Table:
     """A row for each row of ``frame``; columns without any value are left out."""
     rows = [[cell(row) for _, cell in columns] for _, row in frame.iterrows()]
     filled = [not rows or any(row[place] != NONE for row in rows) for place in range(len(columns))]
@@ -46,10 +54,6 @@ def level_cell(level: Any) -> Cell:
 
 def text_cell(text: str) -> Cell:
     return Cell(text, text)
-
-
-def count_cell(n: int) -> Cell:
-    return Cell(str(n), n)
 
 
 def percent_cell(fraction: float) -> Cell:

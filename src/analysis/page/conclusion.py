@@ -20,7 +20,7 @@ def conclusion(
     factors: Sequence[str],
     tuned: str | None,
     smallest_effect: float | None = None,
-    more_seeds: Callable[[int], Sequence[str]] = lambda n: (),
+    commands: Callable[..., Sequence[str]] = lambda **what: (),
 ) -> list[Finding]:
     """Sentences on the best configuration, on each comparison with a baseline, and on interactions, by ``Verdict``.
 
@@ -31,13 +31,13 @@ def conclusion(
         factors: all that are compared.
         tuned: the factor that is tuned for each configuration, if any.
         smallest_effect: see ``equivalence_p`` in ``src.analysis.statistics``.
-        more_seeds: see ``page_of``.
+        commands: see ``page_of``.
 
     Returns:
         Verdicts first, in the order of ``Verdict``, then what is only measured.
     """
     findings = [_highest(table, against_best, factors, smallest_effect)]
-    findings += compared(effects, factors, tuned, smallest_effect, more_seeds)
+    findings += compared(effects, factors, tuned, smallest_effect, commands)
     if len(interactions) and (interactions.n > 1).any():
         found = interactions[interactions.verdict == Verdict.DIFFERS]
         findings += [_interaction(effect, len(interactions)) for _, effect in found.iterrows()]
@@ -55,13 +55,13 @@ def compared(
     factors: Sequence[str],
     tuned: str | None,
     smallest_effect: float | None,
-    more_seeds: Callable[[int], Sequence[str]],
+    commands: Callable[..., Sequence[str]],
     metric: str = SCORE,
 ) -> list[Finding]:
     """A sentence on each comparison of one family; see ``conclusion``."""
     words = {SCORE: "test accuracy", SELECTION: "validation accuracy"}[metric]
     return [
-        _compared(effect, len(effects), factors, tuned, smallest_effect, more_seeds, words)
+        _compared(effect, len(effects), factors, tuned, smallest_effect, commands, words)
         for _, effect in effects.iterrows()
     ]
 
@@ -121,7 +121,7 @@ def _compared(
     factors: Sequence[str],
     tuned: str | None,
     smallest_effect: float | None,
-    more_seeds: Callable[[int], Sequence[str]],
+    commands: Callable[..., Sequence[str]],
     metric: str,
 ) -> Finding:
     level, baseline = level_name(effect.level), level_name(effect.baseline)
@@ -157,7 +157,7 @@ def _compared(
         more = ""
         if missing > 0:  # no full stop after a command
             more = f" About {plural(missing, 'more seed')} would decide"
-            more += f": {'; '.join(commands)}" if (commands := more_seeds(missing)) else "."
+            more += f": {'; '.join(lines)}" if (lines := commands(finish=False, seeds=missing)) else "."
         return Finding(verdict, f"{name}: undecided: {measured} ({tested}{alone}){how}.{more}")
     varies = ""
     if len(factors) > 1 and effect.lowest * effect.highest < 0:

@@ -40,9 +40,7 @@ def page_of(
     tune: str | Sequence[str] = "auto",
     targets: Sequence[float] = (),
     baselines: Mapping[str, Any] | None = None,
-    commands: Sequence[str] = (),
-    launched: Sequence[str] = (),
-    more_seeds: Callable[[int], Sequence[str]] = lambda n: (),
+    commands: Callable[..., Sequence[str]] = lambda **what: (),
     asked: Mapping[str, Any] = MappingProxyType({}),
     images: Images | None = None,
     sweeps: Sequence[Path] = (),
@@ -56,9 +54,7 @@ def page_of(
             name, an empty list for none, or ``auto``, which tunes the learning rate if the optimiser varies too.
         targets: validation accuracies, 0 to 1, for the table of convergence.
         baselines: by factor, the level to compare with; by default the first that was requested.
-        commands: commands that finish the sweep, if it is incomplete.
-        launched: commands that made it.
-        more_seeds: from a number of seeds to the commands that add so many.
+        commands: gives those that finish the sweep, with ``finish`` and ``seeds`` as in ``src.sweeps.jobs.commands``.
         asked: ``question``, ``primary`` and ``smallest_effect``, as in a config, instead of what the runs stated.
         images: of a run's test set, to draw those that changed most often; None draws none.
         sweeps: their folders, for figures of a search.
@@ -124,13 +120,14 @@ def page_of(
     worth += [sections.simple_section(simple_effects(cells, smallest_effect), cells.rule)] if len(factors) > 1 else []
     if center is not None:
         worth = [design_section(worth[-1], center, factors)]
-    methods = sections.methods(runs, table, factors, tuned, smallest_effect, cells.rule, _scale(experiments), launched)
+    scale, launched = _scale(experiments), commands(finish=False)
+    methods = sections.methods(runs, table, factors, tuned, smallest_effect, cells.rule, scale, launched)
     return Page(
         title,
-        _scale(experiments),
+        scale,
         question.question,
-        compared(primary, factors, tuned, smallest_effect, more_seeds, question.metric),
-        [*conclusion(table, against_best, effects, crossed, factors, tuned, smallest_effect, more_seeds), *alone],
+        compared(primary, factors, tuned, smallest_effect, commands, question.metric),
+        [*conclusion(table, against_best, effects, crossed, factors, tuned, smallest_effect, commands), *alone],
         warnings,
         sections.results(table, against_best, factors, cells.rule, methods),
         sections.overview(primary if len(primary) else effects, smallest_effect),
@@ -146,7 +143,7 @@ def page_of(
             sections.cost_section(runs, table, factors),
             *sections.grid_sections(runs, factors),
             sections.loss_section(runs, factors),
-            sections.jobs_section(everything, commands),
+            sections.jobs_section(everything, commands()),
             sections.reading_section(),
             Section("Methods, for a paper", [methods], folded=True),
         ],

@@ -1,15 +1,17 @@
 """The section on a search: trials spent on each arm, and the best that was to be expected of so many."""
 
+import math
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot, rc_context
 
 from src.analysis import figures
-from src.analysis.page.cells import count_cell, level_cell, percent_cell
-from src.analysis.page.page import Drawing, Section, Table
+from src.analysis.page.cells import Column, column, level_columns, note, percent_cell, table_of
+from src.analysis.page.page import Cell, Drawing, Section
 from src.analysis.search import efforts, expected_best
 from src.runs.study import read_study
 
@@ -29,43 +31,22 @@ def search_section(everything: pd.DataFrame, arms: Sequence[str], sweeps: Sequen
         arms: see ``src.analysis.search``.
     """
     spent = efforts(everything, arms)
-    rows = []
-    for _, arm in spent.iterrows():
-        counts = [count_cell(arm[name]) for name in ("trials", "completed", "pruned", "failed", "epochs")]
-        curve = expected_best(arm.scores)
-        best = [percent_cell(curve[n - 1] if len(curve) >= n else float("nan")) for n in (1, 5, 20)]
-        rows.append(
-            [
-                *(level_cell(arm[name]) for name in arms),
-                *counts,
-                *best,
-                percent_cell(max(arm.scores, default=float("nan"))),
-            ]
-        )
-    heads = [
-        *arms,
-        "trials",
-        "completed",
-        "pruned",
-        "failed",
-        "epochs",
-        "best of 1, %",
-        "of 5, %",
-        "of 20, %",
-        "of all, %",
+    columns: list[Column] = [
+        *level_columns(arms),
+        *(column(name, name, "{}") for name in ("trials", "completed", "pruned", "failed", "epochs")),
+        *((f"best of {n}, %", partial(_best_of, n)) for n in (1, 5, 20)),
+        ("best of all, %", lambda arm: percent_cell(max(arm.scores, default=math.nan))),
     ]
-    note = (
-        "Best of n: the expected highest validation accuracy of n trials, an unbiased estimate from all of the arm's "
-        "(Dodge et al. 2019; Tang et al. 2020), exact for independent trials (tuner=random). A pruned trial counts "
-        "with the best epoch that it had, so that its arm may be a little better. Arms are to be compared at an equal "
-        "number of trials. Each arm was tuned on validation images; all else on this page is about its best trial, "
-        "whose validation accuracy is optimistic; the test set had no say."
-    )
     drawing = Drawing(
         "budget", figures.draw_budget(spent, arms), "Expected best validation accuracy by the number of trials."
     )
     optuna = [drawing for number, sweep in enumerate(sweeps, start=1) for drawing in _study_figures(sweep, number)]
-    return Section("The search", [drawing, Table(heads, rows, note), *optuna])
+    return Section("The search", [drawing, table_of(spent, columns, note("search")), *optuna])
+
+
+def _best_of(n: int, arm: pd.Series) -> Cell:
+    curve = expected_best(arm.scores)
+    return percent_cell(curve[n - 1] if len(curve) >= n else math.nan)
 
 
 def _study_figures(sweep: Path, number: int) -> list[Drawing]:

@@ -11,8 +11,18 @@ from src.analysis import figures
 from src.analysis.convergence import convergence
 from src.analysis.effects import Rule, classes_of, scores_of
 from src.analysis.figures import label, level_name
-from src.analysis.page import cells
-from src.analysis.page.cells import NONE, arrow, column, count_cell, level_cell, level_columns, percent_cell, text_cell
+from src.analysis.page.cells import (
+    NONE,
+    Column,
+    arrow,
+    column,
+    level_cell,
+    level_columns,
+    note,
+    percent_cell,
+    table_of,
+    text_cell,
+)
 from src.analysis.page.conclusion import accuracy_span, p_value, points, probability, span
 from src.analysis.page.page import Cell, Drawing, Results, Section, Table
 from src.analysis.statistics import Verdict
@@ -22,26 +32,7 @@ from src.runs.escaping import plural
 
 def _tests(rule: Rule) -> str:
     """The test of a comparison over seeds, in words."""
-    if rule.at_every_look:
-        return (
-            "e-values of the paired t statistic, which hold at every look (Gönen et al. 2005, Wang and Ramdas 2024), "
-            "two-sided, with the intervals that go with them"
-        )
-    return "two-sided paired t-tests over seeds (n - 1 degrees of freedom) and their intervals"
-
-
-def _paired(rule: Rule) -> str:
-    return (
-        "Differences in test accuracy, in percentage points, within pairs of runs that differ in this factor alone and "
-        f"have the same seed. Interval and p: {_tests(rule)}. p (equal): two one-sided tests of the same kind against "
-        "the smallest effect that matters (TOST, Schuirmann 1987); none if no smallest_effect is set. Both are "
-        "corrected for all tests of this table after Holm, the former also shown without. Verdict: equivalent or "
-        "differs if that corrected p is below 0.05, else undecided; at chance if no arm exceeds guessing by more than "
-        "luck (two standard deviations). An equivalent row has its 90 % interval: two one-sided tests at 5 % ask "
-        "whether this one lies within the smallest effect. P (better): how often the change wins within a pair, a tie "
-        "counting half (Bouthillier et al. 2021), with its 95 % interval (Clopper and Pearson, exact). g_av: Hedges' "
-        "g_av, the difference in units of the standard deviation over seeds, corrected for small n (Lakens 2013)."
-    )
+    return note("e_values" if rule.at_every_look else "t_tests")
 
 
 def accuracy_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str], tuned: str | None) -> Section:
@@ -49,7 +40,7 @@ def accuracy_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[
     columns = [
         *level_columns(factors),
         *([(tuned, lambda row: level_cell(runs[runs.folder.isin(row.folders)][tuned].iloc[0]))] if tuned else []),
-        column("n", "n", count_cell),
+        column("n", "n", "{}"),
         column("test accuracy, %", "mean", percent_cell),
         column("std", "std", percent_cell),
         ("95 % interval, %", _interval(lambda row: accuracy_span(row.low, row.high))),
@@ -57,19 +48,9 @@ def accuracy_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[
         *([] if (different := _different_losses(runs)) else [column("training loss", "train/loss", "{:.4f}")]),
         ("verdict", lambda row: text_cell(", ".join(row.verdicts)) if row.verdicts else NONE),
     ]
-    note = (
-        "Mean, standard deviation and interval over n seeds; interval by Student's t with n - 1 degrees of freedom, "
-        "cut at 0 and 100. "
-        f"Test accuracy is that of the epoch of {_best(runs)}, or of the last one where nothing was validated; "
-        f"everything else is averaged over seeds. {different}"
-    )
-    drawing = Drawing(
-        "accuracy",
-        figures.draw_accuracy(runs, factors, 1 / classes_of(runs)),
-        "Test accuracy. A dot is a run, the bar its configuration's mean, the line the mean's 95 % interval (cut off "
-        "where it leaves the figure).",
-    )
-    return Section("Accuracy of each configuration", [drawing, cells.table(table, columns, note)])
+    drawing = Drawing("accuracy", figures.draw_accuracy(runs, factors, 1 / classes_of(runs)), note("accuracy_figure"))
+    text = note("accuracy", best=_best(runs), losses=different)
+    return Section("Accuracy of each configuration", [drawing, table_of(table, columns, text)])
 
 
 def tuning_section(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Section:
@@ -78,19 +59,16 @@ def tuning_section(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Se
     head, cell = ("validation, %", percent_cell) if score.is_share else (score.words, "{:.4f}")
     columns = [
         *level_columns([*others, tuned]),
-        column("n", "n", count_cell),
+        column("n", "n", "{}"),
         column(head, "validation", cell),
         column("test, %", "test", percent_cell),
         ("choice", lambda row: text_cell("chosen" if row.chosen else "")),
     ]
     caption = f"Mean {score.words} by {tuned}; the chosen one is ringed."
-    note = (
-        f"For {'each combination of the other factors' if others else 'all runs'}, {tuned} is chosen by the "
-        f"{score.best} mean {score.words} over seeds, among the levels that completed most seeds; test accuracy has no "
-        "say. All else on this page is about the runs at the chosen levels."
-    )
+    everyone = "each combination of the other factors" if others else "all runs"
+    text = note("tuning", all=everyone, tuned=tuned, best=score.best, score=score.words)
     drawing = Drawing("tuning", figures.draw_tuning(tried, others, tuned), caption)
-    return Section(f"The best {tuned} for each", [drawing, cells.table(tried, columns, note)])
+    return Section(f"The best {tuned} for each", [drawing, table_of(tried, columns, text)])
 
 
 def overview(effects: pd.DataFrame, smallest_effect: float | None) -> Drawing | None:
@@ -98,12 +76,9 @@ def overview(effects: pd.DataFrame, smallest_effect: float | None) -> Drawing | 
     figure = figures.draw_effects(effects, smallest_effect)
     if figure is None:
         return None
-    caption = (
-        "Difference in accuracy, 95 % interval (uncorrected). Orange differs, green is equivalent, grey undecided or "
-        "at chance. A green line is the 90 % interval, which two one-sided tests at 5 % compare with the green band."
-    )
+    caption = note("overview")
     if smallest_effect:
-        caption += f" Within that band, ±{plural(100 * smallest_effect, 'point')}, a difference does not matter."
+        caption += " " + note("band", effect=plural(100 * smallest_effect, "point"))
     return Drawing("effects", figure, caption)
 
 
@@ -129,7 +104,8 @@ def effects_section(
     """
     parts: list[str | Table | Drawing] = [_effects_table(effects, factors, rule)]
     if len(mixed):
-        parts.append(_mixed_table(mixed))
+        columns = [*_CHANGE, column("settings", "averaged", "{}"), *_MEASURED]
+        parts.append(table_of(mixed, columns, note("mixed")))
     if len(crossed):
         parts.append(_interactions_table(crossed))
     return Section("Exploratory: what each factor is worth" if exploratory else "What each factor is worth", parts)
@@ -143,42 +119,23 @@ def _effects_table(effects: pd.DataFrame, factors: Sequence[str], rule: Rule) ->
         return Cell(f"{effect.averaged}{part}", effect.averaged)
 
     columns = [*_CHANGE, *([("settings", settings)] if several else []), *_MEASURED, _EFFECT_SIZE]
-    averaged = (
-        " Differences are averaged over the settings of the other factors within each seed first, so that n is the "
-        "number of seeds, not of pairs; a seed counts only if it has all those settings."
-    )
-    return cells.table(effects, columns, _paired(rule) + averaged * several)
-
-
-def _mixed_table(effects: pd.DataFrame) -> Table:
-    note = (
-        "Some seeds lack some settings. The paired tests above leave such seeds out; this table uses all n runs: a "
-        "linear mixed model by REML (statsmodels' MixedLM), a fixed effect for each configuration, a random intercept "
-        "for each seed. Interval and tests by Student's t with n - configurations - seeds + 1 degrees of freedom. It "
-        "assumes the same spread in all configurations, and that runs are not missing because of their result."
-    )
-    return cells.table(effects, [*_CHANGE, column("settings", "averaged", count_cell), *_MEASURED], note)
+    return table_of(effects, columns, note("paired", tests=_tests(rule)) + f" {note('averaged')}" * several)
 
 
 def _interactions_table(crossed: pd.DataFrame) -> Table:
-    columns = [
+    columns: list[Column] = [
         ("effect of", lambda effect: text_cell(effect["first"])),
         ("change", lambda effect: text_cell(arrow(effect.first_change))),
         ("while", lambda effect: text_cell(effect.second)),
         ("goes", lambda effect: text_cell(arrow(effect.second_change))),
     ]
-    note = (
-        "Interactions: by how many points the first factor's effect grows when the second one changes, averaged "
-        "over all settings of the rest within each seed. Tests of these differences over n seeds, as above; Holm over "
-        "this table."
-    )
-    return cells.table(crossed, [*columns, *_MEASURED], note)
+    return table_of(crossed, [*columns, *_MEASURED], note("interactions"))
 
 
 def simple_section(effects: pd.DataFrame, rule: Rule) -> Section:
     """Simple effects, see ``src.analysis.effects.simple_effects``."""
     held = ("held fixed", lambda effect: text_cell(label(effect.held, list(effect.held))))
-    table = cells.table(effects, [*_CHANGE, held, *_MEASURED, _EFFECT_SIZE], _paired(rule))
+    table = table_of(effects, [*_CHANGE, held, *_MEASURED, _EFFECT_SIZE], note("paired", tests=_tests(rule)))
     return Section("One factor changed, the others held fixed", [table], folded=len(effects) > 12)
 
 
@@ -191,49 +148,33 @@ def learning_section(runs: pd.DataFrame, factors: Sequence[str], targets: Sequen
         parts.append("Nothing was validated (data.val_size=0), so there is no telling when an accuracy was reached.")
         return Section("How fast they learn", parts)
     targets = list(table.reached.iloc[0])
-    columns = [
+    columns: list[Column] = [
         *level_columns(factors),
         column("validation accuracy, mean over epochs, %", "area", percent_cell),
         *((f"epochs (and seconds) to {target:.0%}", partial(_time, target)) for target in targets),
     ]
-    note = (
-        "One row for each configuration. Validation accuracy, averaged over all epochs (trapezoidal rule): who learns "
-        "faster has more of it. Then, for each accuracy that was to be reached: the epochs and, in brackets, the "
-        "seconds until the end of the first epoch that validated at least so well, averaged over seeds; where only "
-        "some seeds got there, how many did, as an average of the fast ones would flatter. Seconds depend on the "
-        "machine and on what else it was doing."
-    )
-    return Section("How fast they learn", [*parts, cells.table(table, columns, note)])
+    return Section("How fast they learn", [*parts, table_of(table, columns, note("learning"))])
 
 
 def _time(target: float, row: pd.Series) -> Cell:
-    reached, times = row.reached[target], row.times[target]
-    if times is None:
+    if target not in row.times:
+        reached = row.reached[target]
         return Cell(f"{reached} of {plural(row.n, 'seed')}", -math.inf) if reached else NONE
-    return Cell(f"{times.epoch:.1f} ({times.seconds:,.1f} s)", times.epoch)
+    return Cell(f"{row.times[target].epoch:.1f} ({row.times[target].seconds:,.1f} s)", row.times[target].epoch)
 
 
 def cost_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str]) -> Section:
     """Accuracy against seconds and FLOPs; ``table`` is the result of ``configurations``."""
-    caption = (
-        "Mean test accuracy against cost. Seconds depend on the machine and on what else it did: their line spans the "
-        "runs from the fastest to the slowest. Operations do not: through them goes the Pareto front; whatever is off "
-        "it is beaten in both by something on it, as far as means can tell."
-    )
     columns = [
         *level_columns(factors),
         column("test accuracy, %", "mean", percent_cell),
         column("parameters", "parameters", "{:,.0f}"),
-        ("MFLOP/image", lambda row: Cell(f"{row.flops_per_image / 1e6:,.1f}", row.flops_per_image)),
+        column("MFLOP/image", "flops_per_image", lambda count: Cell(f"{count / 1e6:,.1f}", count)),
         column("seconds", "seconds", "{:,.1f}"),
         column("images/s", "images_per_second", "{:,.0f}"),
     ]
-    note = (
-        "Averages over seeds. MFLOP: forward pass of one image, twice the multiply-adds; seconds: training and "
-        "validation."
-    )
-    drawing = Drawing("cost", figures.draw_cost(runs, factors), caption)
-    return Section("Accuracy against cost", [drawing, cells.table(table, columns, note)])
+    drawing = Drawing("cost", figures.draw_cost(runs, factors), note("cost_figure"))
+    return Section("Accuracy against cost", [drawing, table_of(table, columns, note("cost"))])
 
 
 def grid_sections(runs: pd.DataFrame, factors: Sequence[str]) -> list[Section]:
@@ -269,30 +210,17 @@ def jobs_section(everything: pd.DataFrame, commands: Sequence[str]) -> Section:
         column("test accuracy, %", SCORE, percent_cell),
         *(column(name, name, text_cell) for name in ("tags", "notes", "error")),
     ]
-    table = cells.table(unfinished_first, columns)
+    table = table_of(unfinished_first, columns)
     finish = [f"To finish: {command}" for command in commands]
     return Section("Jobs", [table, *finish], folded=bool((everything.status == "completed").all()))
 
 
 def reading_section() -> Section:
     """What the statistics can and cannot say."""
-    return Section(
-        "How to read this",
-        [
-            "Everything here is over seeds: initial weights, order of the images, augmentation. An interval says "
-            "where the mean over many seeds may lie, with these training and test images; it does not speak of others.",
-            "With few seeds t-intervals are wide, and rightly so; they assume that accuracies scatter about normally "
-            "over seeds. “Undecided” is not “equal”: the interval says which differences remain possible. “Equivalent” "
-            "is: with 95 % confidence the difference is smaller than the smallest effect that matters; its 90 % "
-            "interval, 5 % on either side, lies within that effect. “At chance” says nothing of a factor: no arm "
-            "learned.",
-            "What was not asked before the runs is exploratory: of many tables, some show what no other sweep will.",
-            "Each table of tests is one family for Holm's correction, which keeps the chance of any false alarm in it "
-            "below 5 %. The baseline of a factor is its level asked for first, unless the setting baseline says "
-            "otherwise.",
-        ],
-        folded=True,
-    )
+    parts: list[str | Table | Drawing] = [
+        note(f"reading_{what}") for what in ("seeds", "verdicts", "exploratory", "families")
+    ]
+    return Section("How to read this", parts, folded=True)
 
 
 def results(
@@ -306,11 +234,7 @@ def results(
     worse = against_best[against_best.verdict == Verdict.DIFFERS] if len(against_best) else against_best
     beaten = {repr([row[name] for name in factors]) for _, row in worse.iterrows()}
     best = [repr([row[name] for name in factors]) not in beaten for _, row in table.iterrows()]
-    caption = (
-        "Test accuracy, mean ± standard deviation over n seeds. Bold: the highest mean, and all that were not found to "
-        f"differ from it at 5 %, corrected after Holm ({_tests(rule)})."
-    )
-    return Results(list(factors), rows, best, caption, methods)
+    return Results(list(factors), rows, best, note("paper", tests=_tests(rule)), methods)
 
 
 def methods(
@@ -333,21 +257,12 @@ def methods(
     ]
     if tuned:
         text.append(f"{tuned} was chosen for each configuration by the {_best(runs, 'mean ')} over seeds.")
-    text.append(
-        "Configurations were compared on the test images in pairs of equal seed, averaged over the settings of the "
-        f"other factors within each seed: {_tests(rule)}, p-values corrected after Holm."
-    )
+    text.append(note("compared", tests=_tests(rule)))
     if smallest_effect:
-        text.append(
-            f"A difference was called equivalent to none if two one-sided tests (TOST, 5 %, after Holm) excluded "
-            f"{plural(100 * smallest_effect, 'point')} or more."
-        )
-    text.append(f"Software: {', '.join(sorted(versions)) or 'unknown'}; code at {_commits(runs)}.")
+        text.append(note("equivalent", effect=plural(100 * smallest_effect, "point")))
+    commits = dict.fromkeys(str(commit or "unknown")[:10] for commit in runs.get("commit", ()))
+    text.append(f"Software: {', '.join(sorted(versions)) or 'unknown'}; code at {', '.join(commits) or 'unknown'}.")
     return " ".join([*text, *(f"Command: {command}" for command in launched)])
-
-
-def _commits(runs: pd.DataFrame) -> str:
-    return ", ".join(dict.fromkeys(str(commit or "unknown")[:10] for commit in runs.get("commit", ()))) or "unknown"
 
 
 # ---- Cells ---------------------------------------------------------------------------------------------------
@@ -377,7 +292,7 @@ _CHANGE = [
     ("change", lambda effect: text_cell(arrow((effect.baseline, effect.level)))),
 ]
 _MEASURED = [
-    column("n", "n", count_cell),
+    column("n", "n", "{}"),
     column("difference, points", "difference", lambda difference: Cell(points(difference), difference)),
     ("95 % interval", _interval(_effect_span)),
     column("p", "p", _p_cell),

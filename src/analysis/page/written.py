@@ -48,7 +48,8 @@ def _written(template: str, escape: Callable[[object], str] | None, **values: An
     environment.tests |= {
         kind.__name__.lower(): lambda part, kind=kind: isinstance(part, kind) for kind in (Table, Drawing)
     }
-    environment.filters |= {"source": _source, "number": lambda cell: not isinstance(cell.value, str)}
+    environment.filters["source"] = _source
+    environment.filters["number"] = lambda cell: not isinstance(cell.value, str)
     environment.filters["score"] = lambda score: Markup(tex(score).replace("±", r"\pm"))
     return environment.get_template(template).render(values)
 

@@ -85,6 +85,16 @@ def test_a_click_or_a_key_on_a_head_sorts_numbers_as_numbers(browser: Any) -> No
     assert column(browser, 1, "optim") == sorted(column(browser, 1, "optim"))
 
 
+@pytest.mark.parametrize("width", [1920, 1366, 400])
+def test_no_link_to_a_section_is_cut_off(browser: Any, width: int) -> None:
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    script = "return [...document.querySelectorAll('nav a')].map(link => link.getBoundingClientRect().right)"
+    ends = browser.execute_script(script)
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert len(ends) > 8 and max(ends) <= width
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_is_legible_in_light_and_dark_wide_and_narrow(browser: Any, width: int) -> None:
     lightness = {}

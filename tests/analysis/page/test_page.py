@@ -96,7 +96,7 @@ def test_a_difference_within_luck_is_not_told_as_one(tmp_path: Path) -> None:
         "optim adam against sgd: undecided: +1.3 points [-3.8, +6.5] (p = 0.383, n = 3 seeds). "
         "About 19 more seeds would decide."
     )
-    made = page(tmp_path, more_seeds=lambda seeds: [f"python -m src.train --multirun of {seeds}"])
+    made = page(tmp_path, commands=lambda seeds=0, **_: [f"python -m src.train --multirun of {seeds}"])
     assert made.findings[0].text.endswith("About 19 more seeds would decide: python -m src.train --multirun of 19")
 
 
@@ -355,7 +355,9 @@ def test_what_came_from_a_config_is_text_and_nothing_else(tmp_path: Path) -> Non
 
 
 def test_the_table_of_a_paper_has_the_best_and_its_equals_in_bold(tmp_path: Path) -> None:
-    text = to_tex(page(three_optimizers(tmp_path), launched=["python -m src.train --multirun optim=sgd,adam"]))
+    text = to_tex(
+        page(three_optimizers(tmp_path), commands=lambda **_: ["python -m src.train --multirun optim=sgd,adam"])
+    )
     assert re.search(r"sgd & \$\\mathbf\{5\d\.\d\d \\pm 0\.\d\d\}\$ & 5 ", text) and text.count("mathbf") == 1
     assert "two one-{}sided tests (TOST, 5 \\%, after Holm) excluded 1 point " in text
     assert "torch 2.0; code at c0ffee. Command: python -{}m src.train -{}-{}multirun optim=sgd,adam" in text
@@ -368,7 +370,7 @@ def test_latex_takes_what_came_from_a_config_for_text(tmp_path: Path) -> None:
     for aug in evil:
         for seed in (1, 2):
             write_run(tmp_path / "sweep", 0.5 + 0.01 * seed, aug=aug, seed=seed)
-    made = page(tmp_path / "sweep", launched=[f"python {' '.join(evil)}"])
+    made = page(tmp_path / "sweep", commands=lambda **_: [f"python {' '.join(evil)}"])
     made = replace(made, sections=made.sections[:1])  # figures take their time
     text = to_tex(made)
     assert "\\input" not in text and text.count("\\end{document}") == 1 and "\\toprule" in text
