@@ -34,8 +34,8 @@ def search_section(everything: pd.DataFrame, arms: Sequence[str], sweeps: Sequen
     columns: list[Column] = [
         *level_columns(arms),
         *(column(name, name, "{}") for name in ("trials", "completed", "pruned", "failed", "epochs")),
-        *((f"best of {n}, %", partial(_best_of, n)) for n in (1, 5, 20)),
-        ("best of all, %", lambda arm: percent_cell(max(arm.scores, default=math.nan))),
+        *((f"{'best ' * (n == 1)}of {n}, %", partial(_best_of, n)) for n in (1, 5, 20)),
+        ("of all, %", lambda arm: percent_cell(max(arm.scores, default=math.nan))),
     ]
     drawing = Drawing(
         "budget", figures.draw_budget(spent, arms), "Expected best validation accuracy by the number of trials."
