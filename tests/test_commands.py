@@ -48,12 +48,8 @@ def paste(text: str, cwd: Path) -> Run:
 EPOCH = ("trainer.max_epochs=1", "logger=none", "callbacks=none", "data.train_size=50")
 SWEEPS: dict[str, tuple[str, ...]] = {
     "a number": ("sweep=2024_11_25",),
-    "null": ("sweep='null'",),
-    "a power": ("sweep=1e3",),
-    "a folder in a folder": ("sweep=lr/first",),
-    "spaces": ("sweep=my first sweep",),
-    "a quote": ("sweep='it\\'s'",),
-    "commas": ("sweep='a,b=c'",),
+    "a folder in a folder": ("sweep=lr/null",),
+    "spaces, a quote and commas": ("sweep='it\\'s a,b=c'",),
     "another place": ("hydra.sweep.dir=else where/x=1",),
     "a folder of its own": ("hydra.job.chdir=true",),
     "a new folder each time": ("sweep=s-${now:%f}",),

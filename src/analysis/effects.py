@@ -173,7 +173,7 @@ def configurations(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
             | {"n": mean.n, "mean": float(mean.mean), "low": float(mean.low), "high": float(mean.high)}
             | {"std": float(group[SCORE].std()), "seeds": group.seed.tolist()}
             | {"scores": group[SCORE].tolist(), "folders": group.folder.tolist()}
-            | {"all_seconds": group.seconds.tolist()}
+            | {"all_seconds": group.seconds.dropna().tolist()}
             | {name: group[name].astype(float).mean() for name in also if name in group}
             | {"verdicts": list(dict.fromkeys(group.verdict.dropna()))}
         )

@@ -334,7 +334,7 @@ def draw_cost(runs: pd.DataFrame, factors: Sequence[str]) -> Figure:
                 ax.plot(x[place], y[place], **look | {"linestyle": "none", "markersize": 6}, label=name)
                 tip = f"{label(row, factors)}: {y[place]:.2f} %, {x[place]:,.3g} {title}"
                 figure.tips.append((ax, x[place], y[place], tip))
-                if title.startswith("seconds"):
+                if title.startswith("seconds") and row.all_seconds:
                     ax.hlines(y[place], min(row.all_seconds), max(row.all_seconds), color=look["color"])
             if not title.startswith("seconds"):
                 front = pareto_front(x.to_numpy(), y.to_numpy())

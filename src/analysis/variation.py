@@ -78,7 +78,7 @@ def shares(runs: pd.DataFrame) -> pd.DataFrame:
         ``high`` (NaN if there are no runs in which all sources vary), ``of`` (what varies among those).
     """
     seeds, configurations = _seeds(runs), _configurations(runs)
-    everything = pd.concat([configurations.rename("configuration"), runs.seed, seeds], axis=1).astype(str)
+    everything = pd.concat([configurations.rename("configuration"), runs.seed, seeds], axis=1).map(str)
     runs = runs[~everything.duplicated()]
     everything, configurations, seeds = (table.loc[runs.index] for table in (everything, configurations, seeds))
     scores, follow = runs[SCORE].astype(float), _follow(runs)

@@ -124,6 +124,7 @@ def test_the_median_of_the_ratios_decides_whether_a_goal_is_met() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,18 +136,21 @@ def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_has_it(
     assert cells(never)[1] == "not reached"
 
 
+@pytest.mark.slow
 def test_the_start_is_measured() -> None:
     ticks: list[None] = []
     helped, stepped = start("cpu", repeats=1, tick=lambda: ticks.append(None))
     assert len(helped.ours) == 1 and 0 < helped.ours[0] < stepped.ours[0] and len(ticks) == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_is_measured() -> None:
     ticks: list[None] = []
     share, further = sweep("cpu", repeats=1, jobs=2, tick=lambda: ticks.append(None))
     assert len(share.ours) == len(further.ours) == 1 and share.ours[0] > 0 and len(ticks) == 1  # a busy machine's times
 
 
+@pytest.mark.slow
 def test_mixing_is_measured(tmp_path: Path) -> None:
     run = launch(src.benchmark.main, tmp_path, "rows=[mixing]", "repeats=1")
     assert run.code == 0, run.err
@@ -155,6 +159,7 @@ def test_mixing_is_measured(tmp_path: Path) -> None:
     assert all(0 < row["ours"][0] < row["against"][0] for row in rows)
 
 
+@pytest.mark.slow
 def test_a_gpus_rows_run_on_the_cpu(tmp_path: Path) -> None:
     run = launch(src.benchmark.main, tmp_path, "rows=[trivialaugment]", "repeats=1")
     assert run.code == 0, run.err
@@ -166,6 +171,7 @@ def test_a_gpus_rows_run_on_the_cpu(tmp_path: Path) -> None:
     assert row.ours[0] > 0 and row.against[0] > 0 and len(ticks) == 2
 
 
+@pytest.mark.slow
 def test_memory_is_measured() -> None:
     with initialize(version_base="1.3", config_path="../../conf"):
         few, more = (

@@ -53,7 +53,10 @@ def test_joblib(train: Launch, tmp_path: Path) -> None:
     assert_two_jobs(run, tmp_path)
     assert results(tmp_path) == before
 
-    # Within a job, a run in two processes.
+
+@pytest.mark.slow
+def test_a_job_of_joblib_may_be_a_run_of_two_processes(train: Launch, tmp_path: Path) -> None:
+    skip_without("JoblibLauncher")
     run = train(
         "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.devices=2", "seed=3", "sweep=two", "--multirun"
     )
@@ -62,6 +65,7 @@ def test_joblib(train: Launch, tmp_path: Path) -> None:
     assert result["status"] == "completed" and result["processes"] == 2 and "test/accuracy" in result["metrics"]
 
 
+@pytest.mark.slow
 def test_submitit_queues_a_job_again_that_was_told_to_stop(train: Launch, tmp_path: Path) -> None:
     skip_without("LocalLauncher")
     sweep = tmp_path / "logs" / "train" / "sweeps" / "mine"
@@ -85,6 +89,7 @@ def test_submitit_queues_a_job_again_that_was_told_to_stop(train: Launch, tmp_pa
         assert epochs == list(range(1, 21))
 
 
+@pytest.mark.slow
 def test_ray(train: Launch, tmp_path: Path) -> None:
     skip_without("RayLauncher")
     import ray

@@ -173,6 +173,7 @@ HELPERS = ("resource_tracker", "forkserver")
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+@pytest.mark.slow
 def test_whichever_process_dies_the_run_ends_in_seconds_and_goes_on_when_it_is_launched_again(
     train: Launch, tmp_path: Path
 ) -> None:

@@ -226,7 +226,15 @@ def test_gradients_are_clipped_in_mixed_precision(train: Launch, optim: str) -> 
     assert run.code == 0, run.err
 
 
-@pytest.mark.parametrize("precision", ["bf16-true", "16-true", "64-true", "bf16-mixed"])
+@pytest.mark.parametrize(
+    "precision",
+    [
+        "bf16-mixed",
+        "64-true",
+        pytest.param("bf16-true", marks=pytest.mark.slow),
+        pytest.param("16-true", marks=pytest.mark.slow),
+    ],
+)
 def test_every_precision_trains_and_its_checkpoint_is_used(
     train: Launch, evaluate: Launch, resume: Launch, precision: str
 ) -> None:

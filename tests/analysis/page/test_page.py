@@ -1,5 +1,6 @@
 """The page: what it concludes, and that nothing in it can run or load anything."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -363,6 +364,20 @@ def test_the_table_of_a_paper_has_the_best_and_its_equals_in_bold(tmp_path: Path
     assert "torch 2.0; code at c0ffee. Command: python -{}m src.train -{}-{}multirun optim=sgd,adam" in text
     alike = to_tex(page(two_levels(tmp_path / "alike", [0.01, -0.01, 0.002])))
     assert alike.count("mathbf") == 2
+
+
+@pytest.mark.parametrize("runs", [1, 4])
+def test_whatever_a_run_has_not_recorded_the_others_are_shown(tmp_path: Path, runs: int) -> None:
+    files = sorted(two_levels(tmp_path, [0.10, 0.11]).glob("*/results.json"))
+    whole = {file: json.loads(file.read_text()) for file in files}
+    for missing in whole[files[0]].keys() - {"status", "seed", "metrics"}:
+        for file in files[:runs]:
+            file.write_text(json.dumps({key: value for key, value in whole[file].items() if key != missing}))
+        made = page(tmp_path)
+        assert all(drawing.svg for drawing in made.drawings()), missing
+        assert "test accuracy" in to_markdown(made), missing
+        for file in files[:runs]:
+            file.write_text(json.dumps(whole[file]))
 
 
 def test_latex_takes_what_came_from_a_config_for_text(tmp_path: Path) -> None:

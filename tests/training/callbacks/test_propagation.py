@@ -123,6 +123,7 @@ def test_the_published_network_is_found_to_have_a_vanishing_gradient(vanished: R
 
 
 @pytest.mark.parametrize("cure", ["model.init=he", "model.norm=batch"])
+@pytest.mark.slow
 def test_its_cures_are_healthy(cure: str, launch_in: Callable[..., Run]) -> None:
     run = launch_in(*STUDY, "model=deepcnn", cure)
     assert run.results["verdict"]["kind"] == "healthy"
@@ -152,6 +153,7 @@ def test_the_skip_alone_brings_the_gradient_to_the_first_layer(vanished: Run, la
     assert plain < residual / 100
 
 
+@pytest.mark.slow
 def test_an_exploding_gradient_is_told_although_the_run_fails(launch_in: Callable[..., Run]) -> None:
     run = launch_in(*STUDY, "model=resnet56", "model.norm=none", "trainer.max_epochs=1")
     assert run.results["verdict"]["kind"] == "exploding gradient"
@@ -173,6 +175,7 @@ def test_dying_relus_are_found(launch_in: Callable[..., Run]) -> None:
     assert "100% of the units of relu2" in run.results["verdict"]["text"]
 
 
+@pytest.mark.slow
 def test_a_hopeless_run_is_stopped_if_asked(launch_in: Callable[..., Run]) -> None:
     run = launch_in(*STUDY, "model=deepcnn", "callbacks.signals.stop_hopeless=true", "trainer.max_epochs=20")
     results = run.results
