@@ -48,6 +48,8 @@ def run(main: Callable[[], Any]) -> None:
         rich.reconfigure(width=200)  # do not wrap lines in a log file
     logging.raiseExceptions = False  # no stack traces if the output, such as /dev/full, cannot be written
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise its errors instead of printing them
+    # A process that only waits for others, such as joblib's, ends them, too. A run has handlers of its own.
+    former = signal.signal(signal.SIGTERM, _terminate)
     try:
         with warnings.catch_warnings():
             # Hydra 1.3: conf/hydra/launcher/ray.yaml has the name of the plugin's own node on purpose.
@@ -70,6 +72,12 @@ def run(main: Callable[[], Any]) -> None:
             print(code, file=sys.stderr)
             code = 1
         raise SystemExit(code) from None
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _terminate(number: int, _: Any) -> None:
+    raise SystemExit(128 + number)
 
 
 def _multirun() -> bool:

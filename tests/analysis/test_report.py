@@ -88,6 +88,7 @@ def test_a_job_that_never_started_is_told_with_the_command_that_runs_it(
     assert page.count("| missing |") == 2 and "To finish: python -m src.train" in page
 
 
+@pytest.mark.slow
 def test_seeds_that_would_decide_come_with_a_command_that_trains_them(
     reported: tuple[Path, Run], tmp_path: Path
 ) -> None:

@@ -3,9 +3,11 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import hydra
 import pytest
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
+from joblib.externals.loky import get_reusable_executor
+
+from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +48,14 @@ def assert_two_jobs(run: Any, cwd: Path) -> None:
     assert all("test/accuracy" in job["metrics"] and job["device"].endswith("CPU, 1 thread") for job in results(cwd))
 
 
+@pytest.fixture
+def own_workers() -> Iterator[None]:
+    """joblib keeps its processes for the next call, in the folder in which they were started."""
+    yield
+    get_reusable_executor().shutdown()
+
+
+@pytest.mark.usefixtures("own_workers")
 def test_joblib(train: Launch, tmp_path: Path) -> None:
     skip_without("JoblibLauncher")
     run = train("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2", "--multirun")
@@ -55,6 +68,7 @@ def test_joblib(train: Launch, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_workers")
 def test_a_job_of_joblib_may_be_a_run_of_two_processes(train: Launch, tmp_path: Path) -> None:
     skip_without("JoblibLauncher")
     run = train(
@@ -99,3 +113,23 @@ def test_ray(train: Launch, tmp_path: Path) -> None:
     finally:
         ray.shutdown()
     assert_two_jobs(run, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_a_sweep_that_is_told_to_stop_leaves_no_process_of_joblibs_behind(tmp_path: Path) -> None:
+    skip_without("JoblibLauncher")
+    joblib = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    command = [sys.executable, "-m", "src.train", *TINY, "trainer.max_epochs=200", *joblib, "seed=1,2", "--multirun"]
+    main = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    while len(list(tmp_path.glob("logs/train/sweeps/*/*/metrics.csv"))) < 2:
+        assert main.poll() is None
+        time.sleep(0.1)
+    children = [int(child) for child in Path(f"/proc/{main.pid}/task/{main.pid}/children").read_text().split()]
+    main.terminate()
+    out, _ = main.communicate(timeout=60)
+    assert main.returncode == 128 + signal.SIGTERM and "To finish the sweep: python -m src.train" in out
+    until = time.monotonic() + 60
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < until, "a worker trains on"
+        time.sleep(0.1)

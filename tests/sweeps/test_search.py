@@ -25,7 +25,7 @@ Launch = Callable[..., Any]
 PLACE = Path("logs/train/sweeps/s")
 COMMON = (*TINY, "sweep=s", "trainer.max_epochs=1", "logger=none", "callbacks=none")
 RANGES = ("optim=sgd,adamw", "optim.lr=log(1e-3,1e-1)", "optim.momentum=interval(0.5,0.9)")
-KILLS = int(os.environ.get("KILLS", "3"))  # KILLS=20 python -m pytest -n 0 tests/sweeps/test_search.py tries longer
+KILLS = int(os.environ.get("KILLS", "2"))  # KILLS=20 python -m pytest -n 0 tests/sweeps/test_search.py tries longer
 
 
 def params(cwd: Path) -> list[dict[str, Any]]:

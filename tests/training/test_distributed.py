@@ -95,6 +95,7 @@ def meanwhile(event: Callable[[], bool], do: Callable[[], None]) -> threading.Th
     return thread
 
 
+@pytest.mark.slow
 def test_a_multirun_of_two_processes_each_ends_as_one_process_would(alone: Any, train: Launch, tmp_path: Path) -> None:
     sweep = train("trainer.devices=2", "seed=1,2", "sweep=both", "--multirun")
     assert sweep.code == 0 and "2 of 2 jobs completed." in sweep.out
