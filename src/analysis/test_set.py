@@ -1,7 +1,6 @@
 """What the test set hides: from the outcome of every test image, see ``src.runs.outcomes``."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,20 +90,26 @@ def spread_over_seeds(groups: Sequence[ArrayLike]) -> Spread | None:
     return Spread(observed**0.5, test_set**0.5, *map(float, beyond))
 
 
+def votes_of(outcomes: Sequence[Outcomes]) -> NDArray[np.int64]:
+    """How many of several runs predict each class: ``[N, classes]``."""
+    classes = 1 + max(int(max(each.label.max(), each.predicted.max())) for each in outcomes)
+    votes = np.zeros((len(outcomes[0].label), classes), dtype=np.int64)
+    for each in outcomes:
+        votes[np.arange(len(votes)), each.predicted] += 1
+    return votes
+
+
 def majority_accuracy(outcomes: Sequence[Outcomes]) -> float:
     """The accuracy, 0 to 1, of the vote of several runs; a tie counts as the share of its classes that are right."""
-    label = outcomes[0].label
-    classes = 1 + max(int(max(each.label.max(), each.predicted.max())) for each in outcomes)
-    votes = np.zeros((len(label), classes), dtype=np.int32)
-    for each in outcomes:
-        votes[np.arange(len(label)), each.predicted] += 1
+    votes, label = votes_of(outcomes), outcomes[0].label
     winners = votes == votes.max(1, keepdims=True)
     return float((winners[np.arange(len(label)), label] / winners.sum(1)).mean())
 
 
-def agreement(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> float:
-    """The share of images for which two runs predict the same class, averaged over pairs; NaN without any."""
-    return float(np.mean([(a.predicted == b.predicted).mean() for a, b in pairs])) if pairs else np.nan
+def agreement(outcomes: Sequence[Outcomes]) -> float:
+    """The share of images for which two runs predict the same class, averaged over all pairs of runs; NaN for one."""
+    votes, runs = votes_of(outcomes), len(outcomes)
+    return float((votes * (votes - 1)).sum(1).mean() / (runs * (runs - 1))) if runs > 1 else np.nan
 
 
 def configurations_on_images(
@@ -118,8 +123,11 @@ def configurations_on_images(
         spread = spread_over_seeds([[each.correct for each in seeds]])
         rows.append(
             levels
-            | {"n": len(seeds), "spread": spread, "agreement": agreement(list(combinations(seeds, 2)))}
-            | {"vote": majority_accuracy(seeds), "mean": float(np.mean([each.correct.mean() for each in seeds]))}
+            | {"n": len(seeds), "spread": spread, "agreement": agreement(seeds)}
+            | {
+                "vote": majority_accuracy(seeds),
+                "mean": float(np.mean([each.correct.mean() for each in seeds])),
+            }
         )
     return pd.DataFrame(rows, dtype=object)
 
@@ -131,7 +139,7 @@ class Churn(NamedTuple):
         factor, levels: the change; the baseline first.
         pairs: their number.
         fixed, broken: shares of the images, 0 to 1; the effect is ``fixed - broken``.
-        agreement: see ``agreement``.
+        agreement: the share of images for which both runs of a pair predict the same class.
         flips: int ``[N]``, in how many pairs an image is fixed, minus in how many it is broken.
     """
 
@@ -167,4 +175,5 @@ def churn(
             if pairs:
                 changes = np.array([b.correct.astype(int) - a.correct for a, b in pairs])
                 fixed, broken = float((changes > 0).mean()), float((changes < 0).mean())
-                yield Churn(factor, (baseline, level), len(pairs), fixed, broken, agreement(pairs), changes.sum(0))
+                same = float(np.mean([a.predicted == b.predicted for a, b in pairs]))
+                yield Churn(factor, (baseline, level), len(pairs), fixed, broken, same, changes.sum(0))

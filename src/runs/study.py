@@ -83,9 +83,10 @@ def _storage(sweep: Path) -> "JournalStorage":
     ends; Optuna's own locks would stay."""
     from optuna.storages.journal import JournalFileBackend, JournalStorage
 
-    file, lock = sweep / FILE, FileLock(sweep / f".{FILE}.lock")
+    file = sweep / FILE
+    lock: Any = FileLock(sweep / f".{FILE}.lock")
     with lock:
         whole = file.read_bytes() if file.exists() else b""
         if not whole.endswith(b"\n"):
             file.write_bytes(whole[: whole.rfind(b"\n") + 1])
-    return JournalStorage(JournalFileBackend(str(file), lock_obj=lock))  # type: ignore[arg-type]
+    return JournalStorage(JournalFileBackend(str(file), lock_obj=lock))

@@ -194,9 +194,9 @@ class Worker:
         if state is None:
             return
         measures: Any = {**results, **results.get("metrics", {})}
-        values = [signed(measures, objective) for objective in self.config.objectives]
+        values: Any = [signed(measures, objective) for objective in self.config.objectives]
         try:
-            trial.study.tell(trial, values if state == TrialState.COMPLETE else None, state)  # type: ignore[arg-type]
+            trial.study.tell(trial, values if state == TrialState.COMPLETE else None, state)
         except RuntimeError:  # a sampler that has tried everything stops the study
             trial.study.set_user_attr("exhausted", True)
 
