@@ -146,7 +146,8 @@ def _seeds(runs: pd.DataFrame) -> pd.DataFrame:
     """The seed of each source in each run."""
 
     def seed(settings: Mapping[str, Any], key: str) -> Any:
-        return settings.get("seed") if settings.get(key) is None else settings[key]
+        value = settings.get("seed") if settings.get(key) is None else settings[key]
+        return value if isinstance(value, int) else str(value)  # a stranger's file may have a list
 
     return pd.DataFrame({key: [seed(settings, key) for settings in runs.settings] for key in SOURCES}, runs.index)
 

@@ -69,3 +69,13 @@ def test_intervals_of_shares_cover_the_truth_as_often_as_they_say() -> None:
     everything, alone = others + own[:, :5], others[:, :1] + own[:, [0, 5, 6, 7, 8]]
     low, high = ratio_interval(alone.var(1, ddof=1) / everything.var(1, ddof=1), 4, 4)
     assert 0.94 < np.mean((low < 0.3) & (high > 0.3)) < 0.97
+
+
+def test_what_is_no_seed_is_only_shown(tmp_path: Path) -> None:
+    for init in ([], {"a": 1}, 1):
+        write_run(tmp_path, 0.5, seed=1, **{"seeds.init": init})
+    assert set(as_repetitions(load_runs(tmp_path)).seed) == {
+        "seed 1, init []",
+        "seed 1, init {'a': 1}",
+        "seed 1, init 1",
+    }
