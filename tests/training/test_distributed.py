@@ -136,7 +136,7 @@ def test_a_process_that_dies_ends_the_run_in_a_sentence(train: Launch, tmp_path:
     folder = tmp_path / "run"
 
     def kill() -> None:
-        worker = max(multiprocessing.active_children(), key=lambda child: child.name)
+        worker = max(multiprocessing.active_children(), key=lambda child: (len(child.name), child.name))
         os.kill(worker.pid or 0, signal.SIGKILL)
 
     meanwhile((folder / "metrics.csv").exists, kill)
