@@ -103,7 +103,8 @@ def _until_decided(runs: pd.DataFrame) -> Iterator[str]:
 
 def _seeds_added(runs: pd.DataFrame) -> Iterator[str]:
     for sweep, group in runs.explode("launches").dropna(subset="launches").groupby("sweep"):
-        asked = {", ".join(map(str, sorted(set(seeds), key=str))): 0 for _, seeds in group.groupby("launches").seed}
+        seeds = [sorted(set(of_launch), key=str) for _, of_launch in group.groupby("launches").seed]
+        asked = list(dict.fromkeys(", ".join(map(str, of_launch)) for of_launch in seeds))
         if len(asked) > 1 and not runs.until.any():
             yield (
                 f"Not all launches of {sweep} asked for the same seeds ({'; '.join(asked)}). If some were added "

@@ -26,7 +26,7 @@ from src.analysis.table import SCORE
 from src.runs.errors import near_names
 from src.runs.escaping import printable
 from src.runs.identity import ABSENT
-from src.runs.question import Question
+from src.runs.question import Question, guessing
 from src.sweeps.always_valid import decide, interval, p_value
 
 SELECTION = "val/accuracy"
@@ -72,9 +72,7 @@ class Rule(NamedTuple):
 
 def rule_of(runs: pd.DataFrame) -> Rule:
     """The rule for completed runs, see ``load_runs``."""
-    chance, images = 1 / classes_of(runs), runs.test_images.dropna().min()
-    luck = 2 * math.sqrt(chance * (1 - chance) / images) if images > 0 else 1e-9
-    return Rule(bool(runs.until.any()), chance + luck)
+    return Rule(bool(runs.until.any()), guessing(classes_of(runs), runs.test_images.dropna().min()))
 
 
 def classes_of(runs: pd.DataFrame) -> int:

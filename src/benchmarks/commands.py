@@ -17,7 +17,8 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from src.benchmarks.augmentation import batches
-from src.benchmarks.measure import Contender, Row, Tick, own_process, peak_memory
+from src.benchmarks.measure import Contender, Row, Tick, own_process
+from src.runs.provenance import peak_memory
 from src.training.build import build_data
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,6 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from statistics import median
 from timeit import timeit
 from typing import Any, Literal
@@ -60,19 +59,6 @@ def machine(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         **{name: version for name, version in versions().items() if name in ("python", "torch", "lightning")},
     }
-
-
-def peak_memory() -> int:
-    """The peak resident memory of this process, in bytes.
-
-    Linux's ``ru_maxrss`` would include that of the parent process.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
-    import resource  # Windows has neither
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def timed(step: Callable[[], Any]) -> Contender:

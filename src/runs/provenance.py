@@ -1,8 +1,9 @@
-"""Provenance of a run: the code's revision, package versions, the device."""
+"""Provenance of a run: the code's revision, package versions, the device, its memory."""
 
 import hashlib
 import platform
 import subprocess
+import sys
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,3 +85,18 @@ def device_name(device: "torch.device") -> str:
     if device.type == "cpu":
         return f"{platform.processor() or platform.machine()} CPU, {plural(torch.get_num_threads(), 'thread')}"
     return device.type
+
+
+def peak_memory() -> int:
+    """The peak resident memory of this process, in bytes; 0 under Windows, where it is unknown.
+
+    Linux's ``ru_maxrss`` would include that of the parent process; macOS's is in bytes.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(status.read_text().partition("VmHWM:")[2].split()[0])
+    if sys.platform == "win32":
+        return 0
+    import resource  # Windows has neither
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

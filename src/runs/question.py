@@ -1,5 +1,6 @@
 """What runs are to find out, as stated before they start: ``question``, ``primary`` and ``smallest_effect``."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -66,3 +67,13 @@ def smallest_effect(points: Any) -> float | None:
     if isinstance(points, bool) or not isinstance(points, int | float) or not 0 < points <= 100:
         raise ValueError(f"smallest_effect is {points!r}; expected percentage points above 0, up to 100, such as 0.5.")
     return points / 100
+
+
+def guessing(classes: int, images: float) -> float:
+    """The accuracy, 0 to 1, that guessing exceeds only by luck: that of chance, and two binomial standard deviations.
+
+    Args:
+        images: of the test set; 0 or NaN if unknown, which leaves luck out.
+    """
+    chance = 1 / classes
+    return chance + (2 * math.sqrt(chance * (1 - chance) / images) if images > 0 else 1e-9)

@@ -4,12 +4,18 @@ Sampler and pruner are not in the file; they are built from the configuration.
 """
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from omegaconf import DictConfig
 
+from src.runs.errors import sentence
+from src.runs.escaping import plural, printable
+from src.runs.files import read_regular
 from src.runs.trust import instantiate
 
 if TYPE_CHECKING:
@@ -24,28 +30,35 @@ def open_study(sweep: Path, objectives: int = 1) -> "Study":
     """The study of a sweep, which is created if there is none; every objective is to be highest.
 
     Raises:
-        ValueError: Optuna is not installed, or the study has another number of objectives.
+        ValueError: Optuna is not installed, the file cannot be read, or the study has another number of objectives.
     """
     optuna = _optuna()
-    study = optuna.create_study(
-        storage=_storage(sweep), study_name=_NAME, directions=["maximize"] * objectives, load_if_exists=True
-    )
+    with _reading(sweep):
+        study = optuna.create_study(
+            storage=_storage(sweep), study_name=_NAME, directions=["maximize"] * objectives, load_if_exists=True
+        )
     if len(study.directions) != objectives:
         raise ValueError(
-            f"The search in {sweep} has {len(study.directions)} objective(s), and now {objectives} are given: choose "
-            "another sweep=NAME."
+            f"The search in {sweep} has {plural(len(study.directions), 'objective')}, not {objectives}: choose another "
+            "sweep=NAME."
         )
     return study
 
 
-def read_study(sweep: Path) -> "Study | None":
-    """The study of a sweep; None if there is none, it is damaged, or Optuna is not installed."""
-    if not (sweep / FILE).is_file():
-        return None
-    try:
-        return _optuna().load_study(study_name=_NAME, storage=_storage(sweep))
-    except (ValueError, KeyError, OSError):
-        return None
+def read_study(sweep: Path) -> "Study":
+    """The study of a sweep, in memory: nothing is written beside a file that may be a stranger's.
+
+    Raises:
+        ValueError: Optuna is not installed, or the file cannot be read.
+    """
+    optuna = _optuna()
+    memory = optuna.storages.InMemoryStorage()
+    with _reading(sweep), TemporaryDirectory() as place:
+        Path(place, FILE).write_bytes(read_regular(sweep / FILE))
+        optuna.copy_study(
+            from_study_name=_NAME, from_storage=_storage(Path(place)), to_storage=memory, to_study_name=_NAME
+        )
+    return optuna.load_study(study_name=_NAME, storage=memory)
 
 
 def open_trial(
@@ -68,6 +81,15 @@ def open_trial(
     return optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))
 
 
+@contextmanager
+def _reading(sweep: Path) -> Iterator[None]:
+    """Say in a sentence that the file is damaged: Optuna takes what is in it for its own, and raises anything."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{printable(sweep / FILE)} cannot be read: {sentence(error).rstrip('.')}.") from None
+
+
 def _optuna() -> Any:
     try:
         import optuna
@@ -86,7 +108,7 @@ def _storage(sweep: Path) -> "JournalStorage":
     file = sweep / FILE
     lock: Any = FileLock(sweep / f".{FILE}.lock")
     with lock:
-        whole = file.read_bytes() if file.exists() else b""
+        whole = read_regular(file) if file.exists() else b""
         if not whole.endswith(b"\n"):
             file.write_bytes(whole[: whole.rfind(b"\n") + 1])
     return JournalStorage(JournalFileBackend(str(file), lock_obj=lock))

@@ -73,7 +73,12 @@ def known_sweeps() -> str:
 
 
 def record_launch(
-    sweep: Path, overrides: Sequence[str], asked: Mapping[str, Sequence[str]], module: str = "src.train", **more: bool
+    sweep: Path,
+    overrides: Sequence[str],
+    asked: Mapping[str, Sequence[str]],
+    module: str = "src.train",
+    *,
+    unfinished: bool = False,
 ) -> None:
     """Add a launch to sweep.json, unless it is already there.
 
@@ -81,13 +86,15 @@ def record_launch(
         overrides: of its command.
         asked: overrides of its jobs, by folder name.
         module: of its command, src.train or src.tune.
-        more: ``unfinished``, see ``Launch``.
+        unfinished: see ``Launch``.
     """
     sweep.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep / ".sweep.json.lock"):
         launches = _launches(sweep)
         jobs = {name: list(job) for name, job in asked.items()}
-        launch: Launch = {"command": launch_command(sweep, overrides, module), "jobs": jobs, **more}  # type: ignore[typeddict-item]
+        launch: Launch = {"command": launch_command(sweep, overrides, module), "jobs": jobs}
+        if unfinished:
+            launch["unfinished"] = True
         if launch not in launches:
             same = [other for other in launches if other["command"] == launch["command"]]
             launch["jobs"] = {name: job for other in [*same, launch] for name, job in other["jobs"].items()}

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from src.runs.errors import near_names
-from src.runs.question import Question, question_of
+from src.runs.question import Question, guessing, question_of
 from src.sweeps.always_valid import FEWEST, decide, interval
 from src.sweeps.design import is_seed, jobs_of, values_of
 from src.sweeps.jobs import jobs
@@ -115,22 +115,28 @@ def goes_on(sweep: Path, asked: Mapping[str, Sequence[str]], comparison: Compari
     Args:
         asked: overrides of the sweep's jobs, by folder name.
     """
-    scores = {job.name: job.results["metrics"][comparison.metric] for job in jobs(sweep) if job.state == "completed"}
+    completed = {job.name: job.results for job in jobs(sweep) if job.state == "completed"}
+    scores = {name: results["metrics"][comparison.metric] for name, results in completed.items()}
     pairs: dict[str, dict[str, dict[str, float | None]]] = {}  # by seed, by the other overrides, by level
     for name, overrides in asked.items():
         job = dict(override.split("=", 1) for override in overrides)
         seed, level = job.pop("seed"), job.pop(comparison.key)
         pairs.setdefault(seed, {}).setdefault(str(job), {})[level] = scores.get(name)
-    differences = []
+    differences, arms = [], []  # of each seed
     for settings in pairs.values():
         compared = [[levels[level] for level in comparison.levels] for levels in settings.values() if len(levels) > 1]
         if not any(None in pair for pair in compared):
-            differences.append(mean(treated - baseline for baseline, treated in compared))  # type: ignore[operator]
+            arms.append([mean(arm) for arm in zip(*compared, strict=True)])
+            differences.append(arms[-1][1] - arms[-1][0])
     baseline, treated = comparison.levels
     if not differences:
         print(f"until=decided: no seed has completed both {baseline} and {treated}.")
         return False
     verdict, (low, high) = decide(differences, comparison.smallest_effect), interval(differences)
+    known = next(iter(completed.values()))
+    luck = guessing(max(len(known.get("classes", ())), 2), known.get("images", {}).get("test", 0))
+    if verdict != "undecided" and not any(mean(arm) > luck for arm in zip(*arms, strict=True)):
+        verdict = "at chance: nothing was learned, so this says nothing about the factor"
     print(
         f"until=decided: {comparison.key} {treated} against {baseline} after {len(differences)} seeds: "
         f"{100 * mean(differences):+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}], {verdict}."

@@ -1,6 +1,5 @@
 """What a run would cost, from a few of its steps (``plan=true``)."""
 
-import sys
 from copy import deepcopy
 from statistics import median
 from time import perf_counter
@@ -11,6 +10,7 @@ import torch
 from omegaconf import DictConfig, open_dict
 
 from src.runs.folder import RunFolder
+from src.runs.provenance import peak_memory
 from src.training.build import build_classifier, build_data, build_trainer, quiet_lightning
 
 _STEPS = 12  # the first half warms up
@@ -93,10 +93,4 @@ def _limited(batches: int, limit: float | None) -> int:
 
 
 def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
-        return 0  # unknown
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()

@@ -42,6 +42,8 @@ COMMANDS = {
         ("--multirun", *_SAME_RUN, "seed=1", "hydra.sweep.subdir=run", "sweep=strange", "on_conflict=rerun"),
         (SWEEP,),
     ),
+    "tune": Command("tune", (*TINY, "trainer.max_epochs=1", "optim.lr=log(0.01,0.1)", "trials=1",
+                            "sweep=strange"), (SWEEP,)),
     "eval": Command("eval", (f"ckpt={RUN}", "trainer=cpu"), ("logs/eval",)),
     "predict": Command("predict", (f"ckpt={RUN}", "images=photos", "trainer=cpu"), ()),
     "explain": Command("explain", (f"ckpt={RUN}", "images=photos", "out=out"), ("out",)),
@@ -245,6 +247,28 @@ for _made, _make in {"a link": _link, "a hard link": _hard_link}.items():
         ATTACKS[f"{_made} for {_name}"] = Attack(_replaced(f"{SWEEP}/{_name}", _make), ("relaunch",), "link")
     ATTACKS[f"{_made} to be locked"] = Attack(_replaced(f"{RUN}/.lock", _make), ("status",))
 
+
+def _searched(make: Callable[[Path, Path], None]) -> Callable[[Path], None]:
+    """The run is a trial of a search, whose study ``make`` makes."""
+
+    def attack(case: Path) -> None:
+        results = json.loads((case / RUN / "results.json").read_text())
+        results["overrides"] = [*results.get("overrides", []), "tuner.trial=0"]
+        (case / RUN / "results.json").write_text(json.dumps(results))
+        make(case / SWEEP / "study.journal", case / "victim")
+
+    return attack
+
+
+def _torn(file: Path, victim: Path) -> None:
+    file.write_text('5\n[]\n{"op_code": 0, "worker_id": null')
+
+
+for _made, _make in {
+    "a link": _link, "a hard link": _hard_link, "a pipe": _pipe, "a device": _device, "a huge file": _large,
+    "a torn line": _torn,
+}.items():  # fmt: skip
+    ATTACKS[f"{_made} for study.journal"] = Attack(_searched(_make), ("report", "tune"))
 for _name in (f"{RUN}/.hydra", f"{RUN}/checkpoints"):
     ATTACKS[f"a linked {_name}"] = Attack(_replaced(_name, _folder_link), WRITE_RUN, "leads out")
     ATTACKS[f"{_name} linked to nothing"] = Attack(_replaced(_name, _new_link), WRITE_RUN, "leads out")

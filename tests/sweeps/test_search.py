@@ -126,7 +126,7 @@ def test_several_objectives(tmp_path: Path) -> None:
     for trial in open_study(tmp_path / PLACE, 2).trials:
         assert trial.values[0] >= 0 and trial.values[1] < -1000
     one = launch(src.tune.main, tmp_path, *COMMON, "model=resnet20", "model.width=0.25,0.5")
-    assert one.code == 1 and "has 2 objective(s), and now 1" in one.err
+    assert one.code == 1 and "has 2 objectives, not 1" in one.err
 
 
 MISTAKES = {

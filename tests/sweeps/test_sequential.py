@@ -59,6 +59,17 @@ def test_a_job_that_failed_ends_the_adding_of_seeds(tmp_path: Path, capsys: pyte
     assert "after 3 seeds" in (told := capsys.readouterr().out) and "undecided" in told
 
 
+def test_arms_at_chance_are_not_called_equivalent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = {}
+    for seed in (1, 2, 3, 4):
+        for optim in ("sgd", "adam"):
+            folder = write_run(tmp_path, 0.1, seed=seed, optim=optim)  # of ten classes
+            asked[folder.name] = [f"optim={optim}", f"seed={seed}"]
+    assert not goes_on(tmp_path, asked, Comparison("optim", ("sgd", "adam"), "test/accuracy", 0.01))
+    told = capsys.readouterr().out
+    assert "at chance: nothing was learned" in told and "equivalent" not in told
+
+
 @pytest.mark.parametrize(
     ("primary", "sentence"),
     [

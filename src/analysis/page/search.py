@@ -13,7 +13,7 @@ from src.analysis import figures
 from src.analysis.page.cells import Column, column, level_columns, note, percent_cell, table_of
 from src.analysis.page.page import Cell, Drawing, Section
 from src.analysis.search import efforts, expected_best
-from src.runs.study import read_study
+from src.runs.study import FILE, read_study
 
 _FIGURES = {
     "optimization_history": "The objective by trial, and the best so far.",
@@ -40,7 +40,7 @@ def search_section(everything: pd.DataFrame, arms: Sequence[str], sweeps: Sequen
     drawing = Drawing(
         "budget", figures.draw_budget(spent, arms), "Expected best validation accuracy by the number of trials."
     )
-    optuna = [drawing for number, sweep in enumerate(sweeps, start=1) for drawing in _study_figures(sweep, number)]
+    optuna = [part for number, sweep in enumerate(sweeps, start=1) for part in _study_figures(sweep, number)]
     return Section("The search", [drawing, table_of(spent, columns, note("search")), *optuna])
 
 
@@ -49,22 +49,26 @@ def _best_of(n: int, arm: pd.Series) -> Cell:
     return percent_cell(curve[n - 1] if len(curve) >= n else math.nan)
 
 
-def _study_figures(sweep: Path, number: int) -> list[Drawing]:
-    """Optuna's own figures; those that it cannot draw are left out, as importances of a single trial."""
-    study = read_study(sweep)
-    if study is None:
+def _study_figures(sweep: Path, number: int) -> Sequence[str | Drawing]:
+    """Optuna's own figures, or why there are none; those that it cannot draw are left out, as importances of a single
+    trial."""
+    if not (sweep / FILE).exists():
         return []
+    try:
+        study = read_study(sweep)
+    except ValueError as error:
+        return [str(error)]
     from optuna.importance import FanovaImportanceEvaluator
     from optuna.visualization import matplotlib as plots
 
-    drawings = []
+    drawings: list[Drawing] = []
     with rc_context({"backend": "agg"}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about too few trials
         for name, caption in _FIGURES.items():
             options = {"evaluator": FanovaImportanceEvaluator(seed=0)} if name == "param_importances" else {}
             try:
                 axes = getattr(plots, f"plot_{name}")(study, **options)
-            except (ValueError, RuntimeError):
+            except Exception:  # Optuna takes what is in the file for its own
                 continue
             figure = (axes if hasattr(axes, "figure") else axes.flat[0]).figure
             pyplot.close(figure)
