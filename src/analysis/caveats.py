@@ -29,7 +29,7 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
     return [
         *_incomplete(everything),
         *_until_decided(runs),
-        *_seeds_added(runs),
+        *_seeds_added(everything),
         *_unequal_seeds(runs, factors),
         *_few_seeds(runs, factors),
         *never_varied(runs),
@@ -101,11 +101,16 @@ def _until_decided(runs: pd.DataFrame) -> Iterator[str]:
         )
 
 
-def _seeds_added(runs: pd.DataFrame) -> Iterator[str]:
-    for sweep, group in runs.explode("launches").dropna(subset="launches").groupby("sweep"):
-        seeds = [sorted(set(of_launch), key=str) for _, of_launch in group.groupby("launches").seed]
-        asked = list(dict.fromkeys(", ".join(map(str, of_launch)) for of_launch in seeds))
-        if len(asked) > 1 and not runs.until.any():
+def _seeds_added(everything: pd.DataFrame) -> Iterator[str]:
+    # An interrupted launch asked for the seeds of the jobs that have not started, too.
+    seeds = everything.seed.fillna(everything.job.str.extract(r"(?:^|, )seed=(\d+)", expand=False))
+    jobs = everything.assign(seed=seeds.map(str, na_action="ignore")).explode("launches")
+    for sweep, group in jobs.dropna(subset=["launches", "seed"]).groupby("sweep"):
+        of_launches = [
+            sorted(set(seeds), key=lambda seed: (len(seed), seed)) for _, seeds in group.groupby("launches").seed
+        ]
+        asked = dict.fromkeys(map(", ".join, of_launches))
+        if len(asked) > 1 and not group.until.any():
             yield (
                 f"Not all launches of {sweep} asked for the same seeds ({'; '.join(asked)}). If some were added "
                 "because of what others showed, intervals and p-values are too good (optional stopping); "

@@ -125,3 +125,15 @@ def test_seeds_of_a_later_launch_are_told(tmp_path: Path) -> None:
     assert launched((1, 2, 3, 4, 5)) == ""
     assert "asked for the same seeds (1, 2, 3; 4, 5). If some were added because" in launched((1, 2, 3), (4, 5))
     assert "(1, 2, 3, 4, 5; 1, 2, 3)" in launched((1, 2, 3, 4, 5), (1, 2, 3))
+
+
+def test_a_launch_cut_short_asked_for_the_seeds_it_has_not_run(tmp_path: Path) -> None:
+    launches = []
+    for optim, missing in (("sgd", {}), ("adam", {"never started": ["optim=adam", "seed=2"]})):
+        seeds = (1,) if missing else (1, 2)
+        names = [write_run(tmp_path, 0.5 + seed / 100, optim=optim, seed=seed).name for seed in seeds]
+        launches.append(
+            {"command": "python -m src.train --multirun", "jobs": {name: [name] for name in names} | missing}
+        )
+    (tmp_path / "sweep.json").write_text(json.dumps({"schema": 1, "launches": launches}))
+    assert "1 missing" in said(tmp_path) and "asked for the same seeds" not in said(tmp_path)
