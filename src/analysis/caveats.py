@@ -218,6 +218,20 @@ def _mixture(what: str, preposition: str, values: pd.Series) -> Iterator[str]:
         yield f"{what}: {', '.join(f'{count} {preposition} {value}' for value, count in counts.items())}."
 
 
+def unequally_tuned(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list[str]:
+    """A sentence, if needed, on configurations for which ``src.analysis.effects.trials`` had fewer levels than for
+    others: their best is the best of fewer (Dodge et al. 2019)."""
+    counts = {label(levels, others): len(group) for levels, group in settings_of(tried, others)}
+    most = max(counts.values())
+    fewer = [f"{name} ({count})" for name, count in counts.items() if count < most]
+    if not fewer:
+        return []
+    return [
+        f"Not tuned alike: {tuned} was chosen among fewer values for {'; '.join(fewer)} than for others ({most}). "
+        "What was tuned less falls behind for that reason as well."
+    ]
+
+
 def at_grid_edge(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list[str]:
     """A sentence, if needed, on levels chosen by ``src.analysis.effects.trials`` at the edge of the grid."""
     edges = tried[tried.at_edge.astype(bool)]

@@ -203,7 +203,7 @@ def settings_of(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[di
     """Runs with equal levels of ``factors``; levels may be None, which pandas' groupby would drop."""
     levels = [runs[factor].map(repr) for factor in factors]
     keys = ["|".join(key) for key in zip(*levels, strict=True)] if factors else [""] * len(runs)
-    for _, group in runs.groupby(keys, sort=False):
+    for _, group in runs.groupby(np.array(keys, dtype=object), sort=False):  # a list could name columns
         yield group.iloc[0][list(factors)].to_dict(), group
 
 
@@ -411,7 +411,7 @@ def trials(runs: pd.DataFrame, factors: Sequence[str], tuned: str) -> pd.DataFra
     Returns:
         The other factors, ``tuned``, ``n``, ``validation`` (mean of the score's metric), ``test`` (mean accuracy),
         ``chosen``, and ``at_edge``: whether the chosen level is the lowest or the highest of those tried;
-        ``attrs["score"]`` is the ``Score``.
+        ``attrs["score"]`` is the ``Score``, ``attrs["tuned"]`` the name.
 
     Raises:
         ValueError: the runs have different scores, some have none, or a level is not a number.
@@ -441,7 +441,7 @@ def trials(runs: pd.DataFrame, factors: Sequence[str], tuned: str) -> pd.DataFra
             edge = len(tried) > 1 and best in (tried[0], tried[-1])
             rows.append(row | {"chosen": row is best, "at_edge": row is best and edge})
     table = pd.DataFrame(rows, dtype=object)
-    table.attrs["score"] = score
+    table.attrs |= {"score": score, "tuned": tuned}
     return table
 
 

@@ -1,6 +1,7 @@
 """What must be said before a conclusion."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from src.analysis.page.contents import page_of
 from src.analysis.page.written import to_markdown
 from src.analysis.table import load_runs, varying_factors
 from src.sweeps.always_valid import interval, p_value
-from tests.made_up import write_grid, write_run
+from tests.made_up import write_grid, write_run, write_tuned
 
 
 def said(sweep: Path) -> str:
@@ -137,3 +138,19 @@ def test_a_launch_cut_short_asked_for_the_seeds_it_has_not_run(tmp_path: Path) -
         )
     (tmp_path / "sweep.json").write_text(json.dumps({"schema": 1, "launches": launches}))
     assert "1 missing" in said(tmp_path) and "asked for the same seeds" not in said(tmp_path)
+
+
+def test_an_arm_that_was_tuned_less_is_told_first_and_in_the_sentence(tmp_path: Path) -> None:
+    def page_said() -> tuple[list[str], str]:
+        page = page_of("tuned", load_runs(tmp_path))
+        return page.caveats, next(finding.text for finding in page.findings if "optim adam" in finding.text)
+
+    write_tuned(tmp_path)
+    warnings, finding = page_said()
+    assert "tuned alike" not in "".join(warnings) and "each at its own best lr." in finding
+    runs = load_runs(tmp_path)
+    for folder in runs[(runs.optim == "sgd") & (runs.lr == 0.1)].folder:
+        shutil.rmtree(folder)
+    warnings, finding = page_said()
+    assert warnings[0].startswith("Not tuned alike: lr was chosen among fewer values for optim sgd (2) than for")
+    assert "each at its own best lr (of 3 and of 2)." in finding

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -12,6 +13,7 @@ from src.analysis.effects import (
     grid,
     interactions,
     main_effects,
+    settings_of,
     simple_effects,
     trials,
     without_repetitions,
@@ -169,3 +171,10 @@ def test_the_seeds_that_would_decide_are_whole_numbers_beside_a_decided_effect(t
                 write_run(tmp_path / "s", score + 0.001 * large * seed, skip=large, norm=small, seed=seed)
     needed = main_effects(grid(load_runs(tmp_path / "s"), ["skip", "norm"])).needed.tolist()
     assert needed[0] is None and isinstance(needed[1], int)
+
+
+def test_settings_of_one_run_are_no_names_of_columns() -> None:
+    one = pd.DataFrame({"": [[1, 2]], "optim": ["sgd"], "'sgd'": [[3]]}, dtype=object)
+    for factors in ([], ["optim"]):
+        ((levels, group),) = settings_of(one, factors)
+        assert list(levels) == factors and len(group) == 1

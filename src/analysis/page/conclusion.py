@@ -18,7 +18,7 @@ def conclusion(
     effects: pd.DataFrame,
     interactions: pd.DataFrame,
     factors: Sequence[str],
-    tuned: str | None,
+    tried: pd.DataFrame | None,
     smallest_effect: float | None = None,
     commands: Callable[..., Sequence[str]] = lambda **what: (),
 ) -> list[Finding]:
@@ -29,7 +29,7 @@ def conclusion(
         compare_with_best, interactions: see the functions of these names there.
         effects: see ``main_effects`` there.
         factors: all that are compared.
-        tuned: the factor that is tuned for each configuration, if any.
+        tried: if a factor was tuned for each configuration, the result of ``src.analysis.effects.trials``.
         smallest_effect: see ``equivalence_p`` in ``src.analysis.statistics``.
         commands: see ``page_of``.
 
@@ -37,7 +37,7 @@ def conclusion(
         Verdicts first, in the order of ``Verdict``, then what is only measured.
     """
     findings = [_highest(table, against_best, factors, smallest_effect)]
-    findings += compared(effects, factors, tuned, smallest_effect, commands)
+    findings += compared(effects, factors, tried, smallest_effect, commands)
     if len(interactions) and (interactions.n > 1).any():
         found = interactions[interactions.verdict == Verdict.DIFFERS]
         findings += [_interaction(effect, len(interactions)) for _, effect in found.iterrows()]
@@ -53,7 +53,7 @@ def conclusion(
 def compared(
     effects: pd.DataFrame,
     factors: Sequence[str],
-    tuned: str | None,
+    tried: pd.DataFrame | None,
     smallest_effect: float | None,
     commands: Callable[..., Sequence[str]],
     metric: str = SCORE,
@@ -61,7 +61,7 @@ def compared(
     """A sentence on each comparison of one family; see ``conclusion``."""
     words = {SCORE: "test accuracy", SELECTION: "validation accuracy"}[metric]
     return [
-        _compared(effect, len(effects), factors, tuned, smallest_effect, commands, words)
+        _compared(effect, len(effects), factors, tried, smallest_effect, commands, words)
         for _, effect in effects.iterrows()
     ]
 
@@ -119,14 +119,14 @@ def _compared(
     effect: pd.Series,
     family: int,
     factors: Sequence[str],
-    tuned: str | None,
+    tried: pd.DataFrame | None,
     smallest_effect: float | None,
     commands: Callable[..., Sequence[str]],
     metric: str,
 ) -> Finding:
     level, baseline = level_name(effect.level), level_name(effect.baseline)
     name = f"{effect.factor} {level} against {baseline}"
-    how = _averaged(effect, factors) + (f", each at its own best {tuned}" if tuned else "")
+    how = _averaged(effect, factors) + _at_best(effect, tried)
     difference, seeds = points(effect.difference), f"n = {plural(effect.n, 'seed')}"
     verdict = Verdict(effect.verdict)
     if effect.n == 0:
@@ -165,6 +165,15 @@ def _compared(
         varies = f" But not everywhere: from {least} to {most}, depending on the other factors."
     name = f"{effect.factor} {level} differs from {baseline}"
     return Finding(verdict, f"{name} by {measured} of {metric} ({tested}){how}.{varies}")
+
+
+def _at_best(effect: pd.Series, tried: pd.DataFrame | None) -> str:
+    """That each of the two levels compared was tuned, in words; among how many values, if not among as many."""
+    if tried is None:
+        return ""
+    level, baseline = ((tried[effect.factor].map(repr) == repr(each)).sum() for each in (effect.level, effect.baseline))
+    unequal = f" (of {level} and of {baseline})" if level != baseline else ""
+    return f", each at its own best {tried.attrs['tuned']}{unequal}"
 
 
 def _averaged(effect: pd.Series, factors: Sequence[str]) -> str:

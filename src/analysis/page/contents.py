@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.caveats import asked_of, at_grid_edge, caveats
+from src.analysis.caveats import asked_of, at_grid_edge, caveats, unequally_tuned
 from src.analysis.design import design_section, recipe
 from src.analysis.effects import (
     chosen_runs,
@@ -75,7 +75,7 @@ def page_of(
     smallest_effect = question.smallest_effect
     warnings = [*doubts, *caveats(everything, completed, factors)]
     tuned = _tuned(tune, factors)
-    runs, tuning = completed, []
+    runs, tuning, tried = completed, [], None
     if tuned is not None:
         try:
             tried = trials(completed, factors, tuned)
@@ -88,7 +88,7 @@ def page_of(
             runs = chosen_runs(completed, tried, factors)
             factors = [factor for factor in factors if factor != tuned]
             tuning = [sections.tuning_section(tried, factors, tuned)]
-            warnings += at_grid_edge(tried, factors, tuned)
+            warnings = [*unequally_tuned(tried, factors, tuned), *warnings, *at_grid_edge(tried, factors, tuned)]
     table = configurations(runs, factors)
     center = recipe(table, factors)
     if center is not None:
@@ -126,8 +126,8 @@ def page_of(
         title,
         scale,
         question.question,
-        compared(primary, factors, tuned, smallest_effect, commands, question.metric),
-        [*conclusion(table, against_best, effects, crossed, factors, tuned, smallest_effect, commands), *alone],
+        compared(primary, factors, tried, smallest_effect, commands, question.metric),
+        [*conclusion(table, against_best, effects, crossed, factors, tried, smallest_effect, commands), *alone],
         warnings,
         sections.results(table, against_best, factors, cells.rule, methods),
         sections.overview(primary if len(primary) else effects, smallest_effect),
