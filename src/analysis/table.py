@@ -41,8 +41,8 @@ def load_runs(*sweeps: Path | str, found: Mapping[Path, Sequence[Job]] | None = 
         ``verdict``, ``classes``, ``by_class`` (test accuracy by class), ``commit``, ``modified``, ``diff``,
         ``revisions`` (how many trained it), ``versions``, ``settings`` and ``choices`` (see ``src.runs.identity``),
         ``test_images`` (their number), ``asked`` (a ``Question``), ``until`` (whether seeds were added until it was
-        decided), ``tags`` and ``notes`` (text), if known, and ``launches`` and ``curve`` (see ``Job``); then every
-        factor by its name, which ``attrs["factors"]`` lists.
+        decided), ``tags`` and ``notes`` (text), if known, and ``launches``, ``planned`` and ``curve`` (see ``Job``);
+        then every factor by its name, which ``attrs["factors"]`` lists.
 
     Raises:
         FileNotFoundError: there is no run folder in one of them.
@@ -73,6 +73,7 @@ def load_runs(*sweeps: Path | str, found: Mapping[Path, Sequence[Job]] | None = 
             row |= {"settings": run.settings, "choices": run.choices, "asked": _asked(results)}
             config: Mapping[str, Any] = results.get("config", {})
             row |= {"until": bool(config.get("until")), "launches": job.launches}
+            row["planned"] = job.planned
             row |= {"tags": _words(config.get("tags")), "notes": _words(config.get("notes"))}
             row["fingerprint"] = identity.fingerprint(run.settings) if run.settings else None
             rows.append(row | results.get("metrics", {}))

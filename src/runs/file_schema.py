@@ -106,6 +106,12 @@ class Launches(TypedDict):
     launches: list[Any]
 
 
+class Plan(TypedDict):
+    """plan.json of a sweep: the seconds of training expected of its jobs, by folder name."""
+
+    seconds: dict[str, Amount]
+
+
 class _Tested(TypedDict):
     name: str
     accuracy: Share

@@ -2,6 +2,7 @@
 
 sweep.json         the launches: the command, and its jobs by the name of their folder
 <overrides>/       a job's run folder, see src/runs/folder.py
+plan.json          what plan=true expected of the jobs
 .replaced/         runs that on_conflict=rerun moved aside
 .refused/          a file for each job that the latest launch refused to run
 """
@@ -22,7 +23,7 @@ from hydra.errors import HydraException
 
 from src.runs.command import command
 from src.runs.escaping import printable
-from src.runs.file_schema import Launch, Launches, Results, parse, read_json
+from src.runs.file_schema import Launch, Launches, Plan, Results, parse, read_json
 from src.runs.folder import RunFolder, write_json
 from src.runs.trust import CONF, trusted
 from src.sweeps.naming import LAUNCHERS, SWEEPS
@@ -51,6 +52,7 @@ class Job:
     results: Results
     name: str  # of its folder within the sweep
     launches: tuple[int, ...] = ()  # those of sweep.json that requested it
+    planned: float | None = None  # seconds of training that plan=true expected
 
 
 def find_sweep(sweep: str) -> Path:
@@ -102,6 +104,19 @@ def record_launch(
             write_json(sweep / "sweep.json", {"schema": SCHEMA_VERSION, "launches": [*others, launch]})
 
 
+def record_plan(sweep: Path, seconds: Mapping[str, float]) -> None:
+    """Write the seconds of training expected of jobs, by folder name, to plan.json; those of other jobs stay."""
+    sweep.mkdir(parents=True, exist_ok=True)
+    write_json(sweep / "plan.json", {"schema": SCHEMA_VERSION, "seconds": {**planned(sweep), **seconds}})
+
+
+def planned(sweep: Path) -> dict[str, float]:
+    """The content of plan.json; empty if there is none, or it is damaged."""
+    with suppress(OSError, ValueError):
+        return read_json(sweep / "plan.json", Plan)["seconds"]
+    return {}
+
+
 def jobs(sweep: Path) -> list[Job]:
     """Every job of a sweep: the requested ones, in that order, then other run folders.
 
@@ -115,10 +130,12 @@ def jobs(sweep: Path) -> list[Job]:
     for asked in launches:
         known |= asked
     found = sorted(file.parent.name for file in sweep.glob("[!.]*/results.json"))
+    seconds = planned(sweep)
     return [
         replace(
             _job(sweep / name, known.get(name, printable(name).split(","))),
             launches=tuple(place for place, asked in enumerate(launches) if name in asked),
+            planned=seconds.get(name),
         )
         for name in dict.fromkeys([*known, *found])
     ]

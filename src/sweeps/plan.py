@@ -1,4 +1,5 @@
-"""The price of a multirun before its start (``plan=true``): jobs, hours, memory, disk. Nothing is left behind."""
+"""The price of a multirun before its start (``plan=true``): jobs, hours, memory, disk. It trains a few
+steps and leaves nothing behind but plan.json, if the sweep has a name; the report compares it with what happened."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.table import Table
 
 from src.runs.escaping import plural, printable
 from src.sweeps.design import jobs_of
-from src.sweeps.jobs import ENDED, jobs
+from src.sweeps.jobs import ENDED, jobs, record_plan
 from src.sweeps.multirun import SweepSummary
 from src.sweeps.naming import slots
 from src.sweeps.search import Worker
@@ -29,17 +30,20 @@ def plan(context: HydraContext, task: TaskFunction, config: DictConfig, launcher
         context, task, config: see ``src.sweeps.search.search``.
     """
     sweep, at_once = Path(config.hydra.sweep.dir), slots(config)
+    given = [*config.hydra.overrides.task, *config.hydra.overrides.hydra]
+    named = any(word.startswith(("sweep=", "hydra.sweep.dir=")) for word in given)
     done = {job.name for job in (jobs(sweep) if sweep.is_dir() else []) if job.state in ENDED}
+    left: list[tuple[str | None, Sequence[str]]]
     if config.get("tuner"):  # which job is which is not known before
-        left = Worker(context, task, config).draws()[len(done) :]
+        left = [(None, job) for job in Worker(context, task, config).draws()[len(done) :]]
     else:
         grid = jobs_of(config, range(1, config.max_seeds + 1) if config.get("until") else None)
         names = SweepSummary.current.names(config, grid)
-        left = [job for name, job in zip(names, grid, strict=True) if name not in done]
-    kinds: dict[tuple[str, ...], list[Sequence[str]]] = {}
-    for job in left:
-        kinds.setdefault(tuple(word for word in job if not _is_free(word)), []).append(job)
-    probes = [same[0] for same in kinds.values()]
+        left = [(name, job) for name, job in zip(names, grid, strict=True) if name not in done]
+    kinds: dict[tuple[str, ...], list[tuple[str | None, Sequence[str]]]] = {}
+    for name, job in left:
+        kinds.setdefault(tuple(word for word in job if not _is_free(word)), []).append((name, job))
+    probes = [same[0][1] for same in kinds.values()]
     measured: list[dict[str, float]] = []
     if probes:
         with TemporaryDirectory() as place, read_write(config.hydra):
@@ -52,18 +56,23 @@ def plan(context: HydraContext, task: TaskFunction, config: DictConfig, launcher
     table = Table("kind of job", "jobs", "each takes", "memory, GB", "disk each, MB")
     common = set.intersection(*map(set, kinds)) if len(kinds) > 1 else set()
     seconds = disk = 0.0
+    training: dict[str, float] = {}
     for (kind, same), cost in zip(kinds.items(), measured, strict=False):
         seconds += len(same) * cost["seconds"] / at_once
         disk += len(same) * cost["disk"]
+        training |= {name: cost["training"] for name, _ in same if name}
         words = printable(" ".join(word for word in kind if word not in common))
         numbers = (_time(cost["seconds"]), f"{cost['memory'] / 1e9:.1f}", f"{cost['disk'] / 1e6:.0f}")
         table.add_row(words, str(len(same)), *numbers)
     if measured:
         Console(highlight=False).print(table)
     memory = max((cost["memory"] for cost in measured), default=0) * at_once
+    if training and named:  # the sweep will be launched with this name
+        record_plan(sweep, training)
     print(
         f"{plural(len(left), 'job')} to do, {len(done)} done before: {_time(seconds)} with {at_once} at a time, "
-        f"{memory / 1e9:.1f} GB of memory, {disk / 1e9:.2f} GB of checkpoints. Nothing was recorded."
+        f"{memory / 1e9:.1f} GB of memory, {disk / 1e9:.2f} GB of checkpoints. "
+        f"{'Its report will tell how long they took.' if training and named else 'Nothing was recorded.'}"
     )
 
 

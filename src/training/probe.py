@@ -53,8 +53,8 @@ def probe(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
         folder: is left with a checkpoint.
 
     Returns:
-        ``seconds`` of the whole run, ``memory`` (bytes, the most that this process, or the GPU, has held) and ``disk``
-        (bytes of the run's checkpoints).
+        ``seconds`` of the whole run, ``training`` (those of its epochs, validation included), ``memory`` (bytes, the
+        most that this process, or the GPU, has held) and ``disk`` (bytes of the run's checkpoints).
     """
     begin, clock = perf_counter(), _Clock()
     data = build_data(cfg)
@@ -77,9 +77,10 @@ def probe(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
     batches = {
         stage: _limited(len(loader), cfg.trainer.get(f"limit_{stage}_batches")) for stage, loader in loaders.items()
     }
-    epoch = batches["train"] * step + batches["val"] * evaluation
+    training = cfg.trainer.max_epochs * (batches["train"] * step + batches["val"] * evaluation)
     return {
-        "seconds": prepared + cfg.trainer.max_epochs * epoch + batches["test"] * evaluation,
+        "seconds": prepared + training + batches["test"] * evaluation,
+        "training": training,
         "memory": _peak(trainer.strategy.root_device),
         "disk": 2 * (folder.path / "probe.ckpt").stat().st_size,  # best and last
     }

@@ -229,6 +229,7 @@ _READ = {
     f"{RUN}/checkpoints/best.ckpt": READ_CHECKPOINT,
     f"{RUN}/checkpoints/last.ckpt": WRITE_RUN,
     f"{SWEEP}/sweep.json": ("status", "report", "relaunch"),
+    f"{SWEEP}/plan.json": ("status", "report"),
     f"{SWEEP}/.refused/run": ("status", "relaunch"),
     "logs/eval/runs/1/eval.json": ("export",),
     "photos/2.png": ("predict", "explain"),

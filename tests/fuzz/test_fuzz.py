@@ -232,10 +232,12 @@ def test_any_record_of_a_sweep(data: st.DataObject) -> None:
     with folder() as sweep:
         write_sweep(sweep)
         (sweep / "sweep.json").write_bytes(as_json(data, mutated(data, {"schema": 1, "launches": [launch, launch]})))
+        (sweep / "plan.json").write_bytes(as_json(data, mutated(data, {"schema": 1, "seconds": {"number=000": 5.0}})))
         with within(60):
             found = jobs(sweep)
         assert {f"number={i:03}" for i in range(5)} <= {job.name for job in found}
         assert all(job.folder is None or job.folder.parent == sweep for job in found)
+        assert all(job.planned is None or job.planned >= 0 for job in found)
         assert all(command.startswith("python -m src.train ") for command in commands(sweep))
         out = io.StringIO()
         with redirect_stdout(out):

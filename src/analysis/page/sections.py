@@ -212,7 +212,21 @@ def jobs_section(everything: pd.DataFrame, commands: Sequence[str]) -> Section:
     ]
     table = table_of(unfinished_first, columns)
     finish = [f"To finish: {command}" for command in commands]
-    return Section("Jobs", [table, *finish], folded=bool((everything.status == "completed").all()))
+    return Section(
+        "Jobs", [table, *_against_plan(everything), *finish], folded=bool((everything.status == "completed").all())
+    )
+
+
+def _against_plan(everything: pd.DataFrame) -> list[str]:
+    """A sentence on what ``plan=true`` expected, if it was asked."""
+    done = everything[everything.status == "completed"].dropna(subset=["planned", "seconds"])
+    expected, took = done.planned.sum(), done.seconds.sum()
+    if not expected:
+        return []
+    return [
+        f"plan=true expected {expected:,.0f} s of training for {plural(len(done), 'completed job')}; they took "
+        f"{took:,.0f} s ({took / expected - 1:+.0%})."
+    ]
 
 
 def reading_section() -> Section:
