@@ -21,7 +21,8 @@ from statsmodels.stats.weightstats import DescrStatsW, ttost_paired
 import src.report
 from tests.conftest import launch
 
-SWEEP = Path(__file__).parents[2] / "notebooks/studies/batchnorm_by_augmentation"
+ROOT = Path(__file__).parents[2]
+SWEEP = ROOT / "notebooks/studies/batchnorm_by_augmentation"
 SMALLEST = 0.01
 LEVELS: dict[str, list[str]] = {"norm": ["none", "batch"], "aug": ["none", "basic", "trivialaugment"]}
 SEEDS = [1, 2, 3, 4, 5]
@@ -253,3 +254,42 @@ def test_learning_and_cost(report: str, runs: Any, accuracy: Any) -> None:
         assert shown(operations, statistics.fmean(run["flops_per_image"] / 1e6 for run in of_runs))
         assert shown(seconds, statistics.fmean(run["seconds"] for run in of_runs))
         assert shown(speed, statistics.fmean(run["images_per_second"] for run in of_runs))
+
+
+PLAIN = {"model": "deepcnn", "model.skip": False, "model.norm": "none", "model.init": "torch"}
+TOLD = {  # rows of README's table: the study, and the settings of the runs before and after the change
+    "Does a skip connection alone": ("skip_norm_init", PLAIN, {"model.skip": True}),
+    "He's initialisation alone?": ("skip_norm_init", PLAIN, {"model.init": "he"}),
+    "BatchNorm alone?": ("skip_norm_init", PLAIN, {"model.norm": "batch"}),
+    "on top of BatchNorm?": ("skip_norm_init", PLAIN | {"model.norm": "batch"}, {"model.skip": True}),
+    "The same for ResNet-20?": ("degradation", {"model": "resnet20", "model.skip": False}, {"model.skip": True}),
+    "56 plain layers against 20": ("degradation", {"model": "resnet20", "model.skip": False}, {"model": "resnet56"}),
+    "Adam against SGD": ("optimizers", {"optim": "sgd", "optim.lr": 0.1}, {"optim": "adam", "optim.lr": 0.003}),
+    "in a run of 10 epochs?": ("augmentation", {"aug": "none"}, {"aug": "basic"}),
+    "The CIFAR stem": ("stem", {"model": "resnet50_imagenet_stem"}, {"model": "resnet50_cifar_stem"}),
+}
+
+
+@pytest.mark.parametrize("row", TOLD)
+def test_what_the_readme_says_is_what_the_runs_say(row: str) -> None:
+    study, before, change = TOLD[row]
+    scores: list[dict[int, float]] = [{}, {}]
+    for file in (ROOT / "notebooks/studies" / study).glob("*/results.json"):
+        run = json.loads(file.read_text())
+        for place, wanted in enumerate((before, before | change)):
+            settings = run["settings"] | run["choices"]
+            if run["status"] == "completed" and all(settings[key] == value for key, value in wanted.items()):
+                scores[place][run["seed"]] = run["metrics"]["test/accuracy"]
+    assert scores[0].keys() == scores[1].keys() == {1, 2, 3}
+    gains = [100 * (scores[1][seed] - scores[0][seed]) for seed in (1, 2, 3)]
+    low, high = stats.t.interval(0.95, 2, statistics.fmean(gains), stats.sem(gains))
+    (line,) = (line for line in (ROOT / "README.md").read_text().splitlines() if row in line)
+    assert f"{statistics.fmean(gains):+.1f} points ({low:+.1f} to {high:+.1f})" in line and "| 3 |" in line
+
+
+@pytest.mark.parametrize("study", ["skip_norm_init", "published", "degradation", "optimizers"])
+def test_a_report_is_made_of_a_sweep_cut_short(study: str, tmp_path: Path) -> None:
+    run = launch(src.report.main, tmp_path, f"sweep={ROOT / 'notebooks/studies' / study}")
+    assert run.code == 0 and "The sweep is incomplete" in run.out, run.err
+    (page,) = tmp_path.rglob("report.md")
+    assert "To finish: python -m src.train --multirun" in page.read_text()
