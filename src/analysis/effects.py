@@ -142,11 +142,12 @@ def grid(
     scores = np.full(shape, np.nan)
     lacking = {factor: np.zeros(scores.shape, bool) for factor in factors}
     left_out = []
-    for _, run in sorted(runs.iterrows(), key=lambda item: list(item[1][list(factors)]).count(ABSENT)):
+    records = runs[list(dict.fromkeys([*factors, "seed", "folder", metric]))].to_dict("records")
+    for run in sorted(records, key=lambda run: [run[factor] for factor in factors].count(ABSENT)):
         there = (places[factor].get(repr(run[factor]), slice(None)) for factor in factors)
-        place = (*there, seeds.index(run.seed))
+        place = (*there, seeds.index(run["seed"]))
         if not np.isnan(scores[place]).all():
-            left_out.append(run.folder)
+            left_out.append(run["folder"])
             continue
         scores[place] = run[metric]
         for factor in factors:

@@ -1,5 +1,6 @@
 """What the test set hides: from the outcome of every test image, see ``src.runs.outcomes``."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,9 +52,8 @@ def load_all_outcomes(runs: pd.DataFrame) -> dict[Path, Outcomes]:
         for folder, settings in zip(runs.folder, runs.settings, strict=True)
         if folder in found
     }
-    images = list(content.values())
-    most = max(images, key=images.count, default=None)
-    return {folder: outcomes for folder, outcomes in found.items() if content[folder] == most}
+    most = [images for images, _ in Counter(content.values()).most_common(1)]
+    return {folder: outcomes for folder, outcomes in found.items() if content[folder] in most}
 
 
 def spread_over_seeds(groups: Sequence[ArrayLike]) -> Spread | None:

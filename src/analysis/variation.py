@@ -84,7 +84,8 @@ def shares(runs: pd.DataFrame) -> pd.DataFrame:
     scores, follow = runs[SCORE].astype(float), _follow(runs)
     rows = []
     for key, words in SOURCES.items():
-        group = everything.drop(columns=key).agg("|".join, axis=1)
+        others = everything.drop(columns=key).itertuples(index=False)
+        group = pd.Series(map("|".join, others), everything.index, dtype=object)
         alone = group[group.duplicated(keep=False)]
         if alone.empty:
             continue

@@ -157,7 +157,7 @@ def read_json(file: Path, kind: Any) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def parse(kind: Any, value: Any, name: str = "") -> Any:
+def parse(kind: Any, value: Any, name: str | tuple[Any, str | int] = "") -> Any:
     """Check that a value from a JSON file is of a kind.
 
     Args:
@@ -165,7 +165,7 @@ def parse(kind: Any, value: Any, name: str = "") -> Any:
             ``Literal[...]``, ``Annotated[X, lowest, highest]``, a TypedDict (keys that it does not declare are Any), or
             ``Any``: any JSON value, nested no deeper than ``DEEPEST``.
         value: the result of ``json.loads``.
-        name: of the value, for the message; empty for the whole content.
+        name: of the value, for the message; empty for the whole content; or the name of what contains it, and its key.
 
     Returns:
         The value with printable strings. Strings in an Any are unchanged: they may be paths.
@@ -173,7 +173,7 @@ def parse(kind: Any, value: Any, name: str = "") -> Any:
     Raises:
         ValueError: the value is of another kind.
     """
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments, declared, needed = _form(kind)
     expected = _WORDS.get(kind, "")
     if origin in (Union, UnionType):
         (kind,) = set(arguments) - {NoneType}
@@ -189,23 +189,32 @@ def parse(kind: Any, value: Any, name: str = "") -> Any:
         expected = ", ".join(arguments)
     elif origin in (list, tuple):
         if isinstance(value, list) and (origin is list or len(value) == len(arguments)):
-            return [parse(arguments[0], item, f"{name}[{place}]") for place, item in enumerate(value)]
+            return [parse(arguments[0], item, (name, place)) for place, item in enumerate(value)]
         expected = "a list" if origin is list else f"a list of {len(arguments)}"
-    elif origin is dict or is_typeddict(kind):
-        declared, needed = _keys(kind) if is_typeddict(kind) else ({}, frozenset[str]())
+    elif declared is not None:
         if isinstance(value, dict) and needed <= value.keys():
-            kinds = ((key, declared.get(key, arguments[1] if arguments else Any)) for key in value)
-            return {printable(key): parse(child, value[key], f"{name}.{key}".strip(".")) for key, child in kinds}
+            other = arguments[1] if arguments else Any
+            return {printable(key): parse(declared.get(key, other), value[key], (name, key)) for key in value}
         expected = " with ".join(["a mapping", *([", ".join(sorted(needed))] if needed else [])])
     elif (kind is Any or type(value) in _TYPES[kind]) and _is_plain(value):
         return printable(value) if kind is str else value
-    raise ValueError(printable(f"{name or 'it'} is {reprlib.repr(value)}; expected {expected}"))
+    raise ValueError(printable(f"{_spelled(name) or 'it'} is {reprlib.repr(value)}; expected {expected}"))
+
+
+def _spelled(name: str | tuple[Any, str | int]) -> str:
+    if isinstance(name, str):
+        return name
+    whole, key = _spelled(name[0]), name[1]
+    return f"{whole}[{key}]" if isinstance(key, int) else f"{whole}.{key}".strip(".")
 
 
 @cache
-def _keys(kind: Any) -> tuple[dict[str, Any], frozenset[str]]:
-    """The kinds of a TypedDict's keys, and the required ones."""
-    return get_type_hints(kind, include_extras=True), kind.__required_keys__
+def _form(kind: Any) -> tuple[Any, tuple[Any, ...], dict[str, Any] | None, frozenset[str]]:
+    """The origin and the arguments of a kind; of a mapping, the kinds of its declared keys, and the required ones."""
+    keys: dict[str, Any] | None = {} if get_origin(kind) is dict else None
+    if is_typeddict(kind):
+        return None, (), get_type_hints(kind, include_extras=True), kind.__required_keys__
+    return get_origin(kind), get_args(kind), keys, frozenset()
 
 
 def parse_metrics(value: Any, name: str = "") -> dict[str, float]:

@@ -226,10 +226,12 @@ def _is_plain(override: Override) -> bool:
     if override.is_interval_sweep():
         values = [values[0].start, values[0].end]  # type: ignore[union-attr]
     elif override.is_sweep_override():
-        texts = list(islice(override.sweep_string_iterator(), _MOST_VALUES + 1))
-        if len(texts) > _MOST_VALUES:
+        values = list(islice(override.sweep_iterator(), _MOST_VALUES + 1))
+        if len(values) > _MOST_VALUES:
             return False
-        values = [OverridesParser.create().parse_override(f"{key}={text}").value() for text in texts]
+        if not all(isinstance(value, int | float) for value in values):  # which cannot be quoted, or hold anything
+            texts = override.sweep_string_iterator()
+            values = [OverridesParser.create().parse_override(f"{key}={text}").value() for text in texts]
     if (CONF / key).is_dir():
         names = [name for value in values if value for name in (value if isinstance(value, list) else [value])]
         return all((CONF / key / f"{name}.yaml").is_file() and re.fullmatch(r"\w+", str(name)) for name in names)

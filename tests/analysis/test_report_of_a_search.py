@@ -7,11 +7,14 @@ from statistics import mean
 from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import src.report
 from src.analysis.page.contents import page_of
 from src.analysis.page.page import Table
 from src.analysis.search import arms_of, best_of_arms, expected_best
 from src.analysis.table import load_runs
+from tests.conftest import launch
 from tests.made_up import write_run
 
 
@@ -69,3 +72,13 @@ def test_the_expected_best_is_the_mean_over_all_subsets() -> None:
     every = [mean(max(some) for some in combinations(scores, n)) for n in range(1, 6)]
     assert expected_best(scores).tolist() == pytest.approx(every)
     assert expected_best([]).tolist() == []
+
+
+def test_its_figures_are_in_tensorboard_too_once(tmp_path: Path) -> None:
+    write_search(tmp_path / "logs/train/sweeps/s")
+    for _ in range(2):
+        done = launch(src.report.main, tmp_path, "sweep=s")
+        assert done.code == 0, done.err
+    (file,) = tmp_path.rglob("events.out.tfevents.*")
+    events = EventAccumulator(str(file)).Reload()
+    assert events.Tags()["images"] == ["search/budget"] and len(events.Images("search/budget")) == 1

@@ -56,6 +56,9 @@ class Section:
     parts: list[str | Table | Drawing]  # paragraphs, tables and figures, in order
     folded: bool = False  # whether it is collapsed in HTML
 
+    def drawings(self) -> list[Drawing]:
+        return [part for part in self.parts if isinstance(part, Drawing)]
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -91,4 +94,4 @@ class Page:
     def drawings(self) -> list[Drawing]:
         """All figures, in order."""
         overview = [self.overview] if self.overview else []
-        return overview + [part for section in self.sections for part in section.parts if isinstance(part, Drawing)]
+        return overview + [drawing for section in self.sections for drawing in section.drawings()]

@@ -15,6 +15,7 @@ from src.analysis.page.page import Cell, Drawing, Section
 from src.analysis.search import efforts, expected_best
 from src.runs.study import FILE, read_study
 
+SEARCH = "The search"  # title of the section
 _FIGURES = {
     "optimization_history": "The objective by trial, and the best so far.",
     "param_importances": "The share of the variance that each setting explains (fANOVA, Hutter et al. 2014).",
@@ -41,7 +42,7 @@ def search_section(everything: pd.DataFrame, arms: Sequence[str], sweeps: Sequen
         "budget", figures.draw_budget(spent, arms), "Expected best validation accuracy by the number of trials."
     )
     optuna = [part for number, sweep in enumerate(sweeps, start=1) for part in _study_figures(sweep, number)]
-    return Section("The search", [drawing, table_of(spent, columns, note("search")), *optuna])
+    return Section(SEARCH, [drawing, table_of(spent, columns, note("search")), *optuna])
 
 
 def _best_of(n: int, arm: pd.Series) -> Cell:
