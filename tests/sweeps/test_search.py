@@ -80,6 +80,18 @@ def test_a_grid_ends_when_all_is_tried(tmp_path: Path) -> None:
         assert len(params(tmp_path)) == 4 == len(jobs(tmp_path / PLACE))
 
 
+@pytest.mark.parametrize("tuner", ["qmc", "cmaes"])
+def test_a_sampler_of_numbers_goes_on_where_it_was(tmp_path: Path, tuner: str) -> None:
+    pytest.importorskip("cmaes")
+    numbers = ("optim.lr=log(1e-3,1e-1)", "optim.momentum=interval(0.5,0.9)", f"tuner={tuner}")
+    for trials in (1, 3):  # the second launch adds two
+        done = launch(src.tune.main, tmp_path, *COMMON, *numbers, "data.train_size=50", f"trials={trials}")
+        assert done.code == 0, done.err
+    found = params(tmp_path)
+    assert len(found) == 3 and len({each["optim.lr"] for each in found}) == 3
+    assert all(1e-3 <= each["optim.lr"] <= 1e-1 and 0.5 <= each["optim.momentum"] <= 0.9 for each in found)
+
+
 def test_workers_share_the_trials(tmp_path: Path) -> None:
     parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trials=3", "tuner=random")
     done = launch(src.tune.main, tmp_path, *COMMON, *RANGES, *parallel)
