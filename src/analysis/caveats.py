@@ -221,9 +221,9 @@ def _mixture(what: str, preposition: str, values: pd.Series) -> Iterator[str]:
 def unequally_tuned(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list[str]:
     """A sentence, if needed, on configurations for which ``src.analysis.effects.trials`` had fewer levels than for
     others: their best is the best of fewer (Dodge et al. 2019)."""
-    counts = {label(levels, others): len(group) for levels, group in settings_of(tried, others)}
-    most = max(counts.values())
-    fewer = [f"{name} ({count})" for name, count in counts.items() if count < most]
+    counts = [(label(levels, others), len(group)) for levels, group in settings_of(tried, others)]
+    most = max(count for _, count in counts)
+    fewer = [f"{name} ({count})" for name, count in counts if count < most]
     if not fewer:
         return []
     return [

@@ -66,6 +66,8 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
     (folder / "figures").mkdir(exist_ok=True)
     for drawing in page.drawings():
         drawing.save(folder / "figures")
+    for former in folder.glob("events.out.tfevents.*"):
+        former.unlink()
     for section in page.sections:
         if section.title == SEARCH:
             _show_in_tensorboard(section, folder)
@@ -78,8 +80,6 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
 def _show_in_tensorboard(section: Section, folder: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter  # takes seconds, which a report without a search is spared
 
-    for former in folder.glob("events.out.tfevents.*"):
-        former.unlink()
     with SummaryWriter(str(folder)) as writer:
         for drawing in section.drawings():
             writer.add_figure(f"search/{drawing.name}", drawing.figure, close=False)

@@ -48,7 +48,7 @@ def load_all_outcomes(runs: pd.DataFrame) -> dict[Path, Outcomes]:
         if abs(outcomes.correct.mean() - accuracy) < _ROUNDING:
             found[folder] = outcomes
     content = {
-        folder: ((settings or {}).get("data.content"), found[folder].label.tobytes())
+        folder: (repr((settings or {}).get("data.content")), found[folder].label.tobytes())
         for folder, settings in zip(runs.folder, runs.settings, strict=True)
         if folder in found
     }

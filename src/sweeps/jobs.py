@@ -107,7 +107,8 @@ def record_launch(
 def record_plan(sweep: Path, seconds: Mapping[str, float]) -> None:
     """Write the seconds of training expected of jobs, by folder name, to plan.json; those of other jobs stay."""
     sweep.mkdir(parents=True, exist_ok=True)
-    write_json(sweep / "plan.json", {"schema": SCHEMA_VERSION, "seconds": {**planned(sweep), **seconds}})
+    with FileLock(sweep / ".sweep.json.lock"):
+        write_json(sweep / "plan.json", {"schema": SCHEMA_VERSION, "seconds": {**planned(sweep), **seconds}})
 
 
 def planned(sweep: Path) -> dict[str, float]:

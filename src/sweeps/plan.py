@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from rich.console import Console
 from rich.table import Table
 
@@ -30,8 +30,8 @@ def plan(context: HydraContext, task: TaskFunction, config: DictConfig, launcher
         context, task, config: see ``src.sweeps.search.search``.
     """
     sweep, at_once = Path(config.hydra.sweep.dir), slots(config)
-    given = [*config.hydra.overrides.task, *config.hydra.overrides.hydra]
-    named = any(word.startswith(("sweep=", "hydra.sweep.dir=")) for word in given)
+    given = any(word.startswith("hydra.sweep.dir=") for word in config.hydra.overrides.hydra)
+    named = given or not OmegaConf.is_interpolation(config, "sweep")
     done = {job.name for job in (jobs(sweep) if sweep.is_dir() else []) if job.state in ENDED}
     left: list[tuple[str | None, Sequence[str]]]
     if config.get("tuner"):  # which job is which is not known before

@@ -133,9 +133,10 @@ def goes_on(sweep: Path, asked: Mapping[str, Sequence[str]], comparison: Compari
         print(f"until=decided: no seed has completed both {baseline} and {treated}.")
         return False
     verdict, (low, high) = decide(differences, comparison.smallest_effect), interval(differences)
-    known = next(iter(completed.values()))
-    luck = guessing(max(len(known.get("classes", ())), 2), known.get("images", {}).get("test", 0))
-    if verdict != "undecided" and not any(mean(arm) > luck for arm in zip(*arms, strict=True)):
+    known, stage = next(iter(completed.values())), comparison.metric.split("/")[0]
+    classes, images = len(known.get("classes", ())), known.get("images", {}).get(stage, 0)
+    learned = not classes or any(mean(arm) > guessing(classes, images) for arm in zip(*arms, strict=True))
+    if verdict != "undecided" and not learned:
         verdict = "at chance: nothing was learned, so this says nothing about the factor"
     print(
         f"until=decided: {comparison.key} {treated} against {baseline} after {len(differences)} seeds: "

@@ -154,3 +154,16 @@ def test_an_arm_that_was_tuned_less_is_told_first_and_in_the_sentence(tmp_path: 
     warnings, finding = page_said()
     assert warnings[0].startswith("Not tuned alike: lr was chosen among fewer values for optim sgd (2) than for")
     assert "each at its own best lr (of 3 and of 2)." in finding
+
+
+def test_how_many_values_an_arm_was_tuned_over_is_counted_for_each_of_the_other_factors(tmp_path: Path) -> None:
+    for optim in ("sgd", "adam"):
+        for model in ("small", "large"):
+            for lr in (0.1, 0.2, 0.3)[: 1 if (optim, model) == ("adam", "large") else 3]:
+                for seed in (1, 2):
+                    score = 0.5 + seed / 100 + lr * (0.1 if optim == "sgd" else 0.2)
+                    write_run(tmp_path, score, validation=score, optim=optim, lr=lr, seed=seed, model=model)
+    page = page_of("tuned", load_runs(tmp_path))
+    (finding,) = [finding.text for finding in page.findings if finding.text.startswith("optim adam")]
+    assert page.caveats[0].startswith("Not tuned alike: lr was chosen among fewer values for ")
+    assert "each at its own best lr (of 1 or 3 and of 3)" in finding

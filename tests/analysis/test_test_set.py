@@ -1,5 +1,6 @@
 """What single test images say, where the truth is known: by simulation, and by counting by hand."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,14 @@ def test_the_page_says_it(sweep: Path) -> None:
     text = to_markdown(page)
     assert "| skip | off → on | 2 | 25.00 | 12.50 | +12.5 | 62.50 |" in text
     assert section.parts[0].startswith("Over seeds, the test accuracy has a standard deviation of 12.50 points")
+
+
+def test_images_of_a_stranger_may_be_named_by_anything(sweep: Path) -> None:
+    for file in sweep.glob("*/results.json"):
+        results = json.loads(file.read_text())
+        results["settings"]["data.content"] = ["no", {"hash": None}]
+        file.write_text(json.dumps(results))
+    assert len(load_all_outcomes(load_runs(sweep))) == 4
 
 
 def test_outcomes_that_contradict_the_result_or_are_of_other_images_are_left_out(sweep: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from src.analysis.effects import SELECTION
+from src.analysis.effects import SELECTION, settings_of
 from src.analysis.figures import label, level_name
 from src.analysis.page.page import Finding
 from src.analysis.statistics import ALPHA, Verdict
@@ -126,7 +126,7 @@ def _compared(
 ) -> Finding:
     level, baseline = level_name(effect.level), level_name(effect.baseline)
     name = f"{effect.factor} {level} against {baseline}"
-    how = _averaged(effect, factors) + _at_best(effect, tried)
+    how = _averaged(effect, factors) + _at_best(effect, factors, tried)
     difference, seeds = points(effect.difference), f"n = {plural(effect.n, 'seed')}"
     verdict = Verdict(effect.verdict)
     if effect.n == 0:
@@ -167,12 +167,16 @@ def _compared(
     return Finding(verdict, f"{name} by {measured} of {metric} ({tested}){how}.{varies}")
 
 
-def _at_best(effect: pd.Series, tried: pd.DataFrame | None) -> str:
-    """That each of the two levels compared was tuned, in words; among how many values, if not among as many."""
+def _at_best(effect: pd.Series, factors: Sequence[str], tried: pd.DataFrame | None) -> str:
+    """That each of the two levels compared was tuned, in words; and if not among as many values, among how many."""
     if tried is None:
         return ""
-    level, baseline = ((tried[effect.factor].map(repr) == repr(each)).sum() for each in (effect.level, effect.baseline))
-    unequal = f" (of {level} and of {baseline})" if level != baseline else ""
+    counts = [
+        [len(group) for _, group in settings_of(tried[tried[effect.factor].map(repr) == repr(level)], factors)]
+        for level in (effect.level, effect.baseline)
+    ]
+    among = [" or ".join(map(str, sorted(set(each)))) for each in counts]
+    unequal = f" (of {among[0]} and of {among[1]})" if len({*counts[0], *counts[1]}) > 1 else ""
     return f", each at its own best {tried.attrs['tuned']}{unequal}"
 
 

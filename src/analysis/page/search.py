@@ -70,6 +70,7 @@ def _study_figures(sweep: Path, number: int) -> Sequence[str | Drawing]:
             try:
                 axes = getattr(plots, f"plot_{name}")(study, **options)
             except Exception:  # Optuna takes what is in the file for its own
+                pyplot.close("all")  # what it had begun
                 continue
             figure = (axes if hasattr(axes, "figure") else axes.flat[0]).figure
             pyplot.close(figure)

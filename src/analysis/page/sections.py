@@ -221,11 +221,11 @@ def _against_plan(everything: pd.DataFrame) -> list[str]:
     """A sentence on what ``plan=true`` expected, if it was asked."""
     done = everything[everything.status == "completed"].dropna(subset=["planned", "seconds"])
     expected, took = done.planned.sum(), done.seconds.sum()
-    if not expected:
+    if expected < 0.01:  # none, or nothing to compare with
         return []
     return [
-        f"plan=true expected {expected:,.0f} s of training for {plural(len(done), 'completed job')}; they took "
-        f"{took:,.0f} s ({took / expected - 1:+.0%})."
+        f"plan=true expected {expected:,.1f} s of training for {plural(len(done), 'completed job')}; they took "
+        f"{took:,.1f} s ({took / expected - 1:+.0%})."
     ]
 
 
