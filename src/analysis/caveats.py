@@ -228,7 +228,7 @@ def unequally_tuned(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> l
         return []
     return [
         f"Not tuned alike: {tuned} was chosen among fewer values for {'; '.join(fewer)} than for others ({most}). "
-        "What was tuned less falls behind for that reason as well."
+        "What was tuned less may be behind for that reason."
     ]
 
 

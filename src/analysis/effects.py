@@ -63,16 +63,17 @@ class Rule(NamedTuple):
 
     Args:
         at_every_look: seeds were added until all was clear: e-values (``src.sweeps.always_valid``), not t-tests.
-        guessing: test accuracy, 0 to 1, that guessing exceeds only by luck (two standard deviations).
+        guessing: accuracy, 0 to 1, that guessing exceeds only by luck (two standard deviations).
     """
 
     at_every_look: bool = False
     guessing: float = 0.0
 
 
-def rule_of(runs: pd.DataFrame) -> Rule:
-    """The rule for completed runs, see ``load_runs``."""
-    return Rule(bool(runs.until.any()), guessing(classes_of(runs), runs.test_images.dropna().min()))
+def rule_of(runs: pd.DataFrame, metric: str = SCORE) -> Rule:
+    """The rule for completed runs, see ``load_runs``, that are compared by this metric."""
+    images = runs[f"{metric.split('/')[0]}_images"].dropna().min()
+    return Rule(bool(runs.until.any()), guessing(len(runs.classes.iloc[0] or []), images))
 
 
 def classes_of(runs: pd.DataFrame) -> int:
@@ -152,7 +153,7 @@ def grid(
         scores[place] = run[metric]
         for factor in factors:
             lacking[factor][place] = run[factor] == ABSENT
-    return Grid(levels, seeds, scores, lacking, left_out, metric, rule_of(runs))
+    return Grid(levels, seeds, scores, lacking, left_out, metric, rule_of(runs, metric))
 
 
 def without_repetitions(runs: pd.DataFrame) -> pd.DataFrame:

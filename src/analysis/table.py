@@ -40,9 +40,9 @@ def load_runs(*sweeps: Path | str, found: Mapping[Path, Sequence[Job]] | None = 
         to 1), ``parameters``, ``flops_per_image`` (forward), ``seconds``, ``images_per_second``, ``epochs_done``,
         ``verdict``, ``classes``, ``by_class`` (test accuracy by class), ``commit``, ``modified``, ``diff``,
         ``revisions`` (how many trained it), ``versions``, ``settings`` and ``choices`` (see ``src.runs.identity``),
-        ``test_images`` (their number), ``asked`` (a ``Question``), ``until`` (whether seeds were added until it was
-        decided), ``tags`` and ``notes`` (text), if known, and ``launches``, ``planned`` and ``curve`` (see ``Job``);
-        then every factor by its name, which ``attrs["factors"]`` lists.
+        ``val_images`` and ``test_images`` (their numbers), ``asked`` (a ``Question``), ``until`` (whether seeds were
+        added until it was decided), ``tags`` and ``notes`` (text), if known, and ``launches``, ``planned`` and
+        ``curve`` (see ``Job``); then every factor by its name, which ``attrs["factors"]`` lists.
 
     Raises:
         FileNotFoundError: there is no run folder in one of them.
@@ -66,14 +66,13 @@ def load_runs(*sweeps: Path | str, found: Mapping[Path, Sequence[Job]] | None = 
             row |= {key: results.get(key) for key in _RECORDED} | {"curve": job.curve}
             row["verdict"] = (results.get("verdict") or {}).get("kind")
             row |= {"classes": results.get("classes"), "by_class": results.get("test_accuracy_by_class")}
-            row["test_images"] = results.get("images", {}).get("test")
+            row |= {f"{half}_images": results.get("images", {}).get(half) for half in ("val", "test")}
             revision = results.get("revision", {})
             row |= {name: revision.get(name) for name in ("commit", "modified", "diff")}
             row |= {"revisions": len(results.get("revisions", ())), "versions": results.get("versions", {})}
             row |= {"settings": run.settings, "choices": run.choices, "asked": _asked(results)}
             config: Mapping[str, Any] = results.get("config", {})
-            row |= {"until": bool(config.get("until")), "launches": job.launches}
-            row["planned"] = job.planned
+            row |= {"until": bool(config.get("until")), "launches": job.launches, "planned": job.planned}
             row |= {"tags": _words(config.get("tags")), "notes": _words(config.get("notes"))}
             row["fingerprint"] = identity.fingerprint(run.settings) if run.settings else None
             rows.append(row | results.get("metrics", {}))

@@ -53,7 +53,7 @@ def as_repetitions(runs: pd.DataFrame) -> pd.DataFrame:
     if set(configurations[follow]) == set(configurations):
         runs = runs[follow]
     seeds = _seeds(runs)
-    apart = [key for key in SOURCES if (seeds[key].groupby(runs.seed.tolist()).nunique() > 1).any()]
+    apart = [key for key in SOURCES if (seeds[key].groupby(runs.seed.to_numpy()).nunique() > 1).any()]
     if apart:
         names = {"seed": runs.seed} | {key.removesuffix("_seed").split(".")[1]: seeds[key] for key in apart}
         parts = [name + " " + values.map(str) for name, values in names.items()]

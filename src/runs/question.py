@@ -73,7 +73,10 @@ def guessing(classes: int, images: float) -> float:
     """The accuracy, 0 to 1, that guessing exceeds only by luck: that of chance, and two binomial standard deviations.
 
     Args:
-        images: of the test set; 0 or NaN if unknown, which leaves luck out.
+        classes: 0 if unknown; then every network is taken to have learned, and the result is 0.
+        images: whose accuracy it is; 0 or NaN if unknown, which leaves luck out.
     """
+    if not classes:
+        return 0.0
     chance = 1 / classes
     return chance + (2 * math.sqrt(chance * (1 - chance) / images) if images > 0 else 1e-9)

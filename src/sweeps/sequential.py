@@ -134,9 +134,8 @@ def goes_on(sweep: Path, asked: Mapping[str, Sequence[str]], comparison: Compari
         return False
     verdict, (low, high) = decide(differences, comparison.smallest_effect), interval(differences)
     known, stage = next(iter(completed.values())), comparison.metric.split("/")[0]
-    classes, images = len(known.get("classes", ())), known.get("images", {}).get(stage, 0)
-    learned = not classes or any(mean(arm) > guessing(classes, images) for arm in zip(*arms, strict=True))
-    if verdict != "undecided" and not learned:
+    luck = guessing(len(known.get("classes", ())), known.get("images", {}).get(stage, 0))
+    if verdict != "undecided" and not any(mean(arm) > luck for arm in zip(*arms, strict=True)):
         verdict = "at chance: nothing was learned, so this says nothing about the factor"
     print(
         f"until=decided: {comparison.key} {treated} against {baseline} after {len(differences)} seeds: "

@@ -1,5 +1,6 @@
 """Effects and intervals, on run folders whose truth is known."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from src.analysis.effects import (
     grid,
     interactions,
     main_effects,
+    rule_of,
     settings_of,
     simple_effects,
     trials,
@@ -178,3 +180,14 @@ def test_settings_of_one_run_are_no_names_of_columns() -> None:
     for factors in ([], ["optim"]):
         ((levels, group),) = settings_of(one, factors)
         assert list(levels) == factors and len(group) == 1
+
+
+def test_what_guessing_exceeds_only_by_luck_follows_from_the_images_of_the_metric(tmp_path: Path) -> None:
+    file = write_run(tmp_path, 0.45, validation=0.45, seed=1, optim="sgd") / "results.json"
+    results = json.loads(file.read_text()) | {"images": {"train": 9, "val": 100, "test": 10_000}}
+    file.write_text(json.dumps(results))
+    runs = load_runs(tmp_path)
+    assert rule_of(runs).guessing == pytest.approx(0.1 + 2 * 0.3 / 100)  # of ten classes
+    assert rule_of(runs, "val/accuracy").guessing == pytest.approx(0.1 + 2 * 0.3 / 10)
+    file.write_text(json.dumps(results | {"classes": []}))
+    assert rule_of(load_runs(tmp_path)).guessing == 0  # unknown: not "at chance" at 45 %

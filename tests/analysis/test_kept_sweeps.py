@@ -283,8 +283,10 @@ def test_what_the_readme_says_is_what_the_runs_say(row: str) -> None:
     assert scores[0].keys() == scores[1].keys() == {1, 2, 3}
     gains = [100 * (scores[1][seed] - scores[0][seed]) for seed in (1, 2, 3)]
     low, high = stats.t.interval(0.95, 2, statistics.fmean(gains), stats.sem(gains))
-    (line,) = (line for line in (ROOT / "README.md").read_text().splitlines() if row in line)
+    (line,) = (line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if row in line)
     assert f"{statistics.fmean(gains):+.1f} points ({low:+.1f} to {high:+.1f})" in line and "| 3 |" in line
+    japanese = (ROOT / "README.ja.md").read_text(encoding="utf-8")
+    assert f"{statistics.fmean(gains):+.1f} ポイント（{low:+.1f} ～ {high:+.1f}）" in japanese  # noqa: RUF001
 
 
 @pytest.mark.parametrize("study", ["skip_norm_init", "published", "degradation", "optimizers", "augmentation"])
