@@ -47,10 +47,12 @@ def paste(text: str, cwd: Path) -> Run:
 
 EPOCH = ("trainer.max_epochs=1", "logger=none", "callbacks=none", "data.train_size=50")
 SWEEPS: dict[str, tuple[str, ...]] = {
-    "a number": ("sweep=2024_11_25",),
-    "a folder in a folder": ("sweep=lr/null",),
     "spaces, a quote and commas": ("sweep='it\\'s a,b=c'",),
     "another place": ("hydra.sweep.dir=else where/x=1",),
+}
+MORE: dict[str, tuple[str, ...]] = {
+    "a number": ("sweep=2024_11_25",),
+    "a folder in a folder": ("sweep=lr/null",),
     "a folder of its own": ("hydra.job.chdir=true",),
     "a new folder each time": ("sweep=s-${now:%f}",),
 }
@@ -75,12 +77,18 @@ def test_what_a_sweep_prints_works(place: tuple[str, ...], tmp_path: Path) -> No
     assert f"test accuracy {accuracy:.2%}" in line
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("place", MORE.values(), ids=MORE)
+def test_what_a_sweep_prints_works_in_more_places(place: tuple[str, ...], tmp_path: Path) -> None:
+    test_what_a_sweep_prints_works(place, tmp_path)
+
+
 def test_a_sweep_is_finished_where_it_was_moved_to(tmp_path: Path) -> None:
     launch(src.train.main, tmp_path, *TINY, *EPOCH, "sweep=one", "optim.lr=0.003,-1", "--multirun")
     sweeps = tmp_path / "logs/train/sweeps"
     for new in (sweeps / "my other", tmp_path / "moved"):
         shutil.copytree(sweeps / "one", new)
-    for where in ("my other", "moved", str(tmp_path / "moved")):
+    for where in ("my other", str(tmp_path / "moved")):
         finish, report = printed(launch(src.status.main, tmp_path, f"sweep={where}"))
         assert "sweep=one" not in finish
         assert "completed before" in paste(finish, tmp_path).out

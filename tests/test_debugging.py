@@ -24,6 +24,7 @@ def test_every_preset_runs(train_as_given: Callable[..., Any], preset: str, epoc
     assert bool(list(run.folder.glob("*.trace.json*"))) == (preset == "profile")
 
 
+@pytest.mark.slow
 def test_overfit_learns_its_images_by_heart(train_as_given: Callable[..., Any]) -> None:
     run = train_as_given(*LOOK, "debug=overfit", "callbacks=none", "logger=none")
     assert run.code == 0, run.err

@@ -114,6 +114,7 @@ def test_a_multirun_of_two_processes_each_ends_as_one_process_would(alone: Any, 
         assert len(list(run.folder.glob("events*"))) == len(list(alone.folder.glob("events*"))) > 0
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_goes_on_in_two_processes_and_in_one(
     train: Launch, resume: Launch, tmp_path: Path
 ) -> None:

@@ -230,7 +230,7 @@ def test_gradients_are_clipped_in_mixed_precision(train: Launch, optim: str) -> 
     "precision",
     [
         "bf16-mixed",
-        "64-true",
+        pytest.param("64-true", marks=pytest.mark.slow),
         pytest.param("bf16-true", marks=pytest.mark.slow),
         pytest.param("16-true", marks=pytest.mark.slow),
     ],

@@ -131,7 +131,7 @@ def test_its_cures_are_healthy(cure: str, launch_in: Callable[..., Run]) -> None
     assert min(float(row["train/loss"]) for row in run.rows) < 0.998 * math.log(10)
 
 
-@pytest.mark.parametrize("model", ["simplecnn", "resnet10", "resnet20"])
+@pytest.mark.parametrize("model", ["simplecnn", pytest.param("resnet10", marks=pytest.mark.slow), "resnet20"])
 def test_healthy_networks_are_found_healthy(model: str, launch_in: Callable[..., Run]) -> None:
     run = launch_in(*STUDY, f"model={model}", "data.train_size=200")
     assert run.results["verdict"]["kind"] in ("healthy", "too short to judge")  # no fault found
