@@ -41,6 +41,7 @@ _NOT_ABOUT_THE_RUN = (
     ".*smaller than the logging interval",
     ".*`broadcast_buffers` is deprecated",  # its successor is too new
     "GPU available but not used",  # trainer=cpu
+    "The `srun` command is available",  # hydra/launcher=slurm uses it
 )
 
 
@@ -362,6 +363,8 @@ def build_run_trainer(cfg: DictConfig, folder: RunFolder, validates: bool) -> tu
     for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
         if cfg.trainer.get(name) == 0:
             raise ValueError(f"trainer.{name} is 0; expected at least one batch, or null for all.")
+    if not (validates or cfg.get("test", True)):
+        raise ValueError("test=false and data.val_size=0: nothing would be measured; set data.val_size=0.1.")
     check_score(cfg)
     history = History(folder.metrics_file)
     files = CheckpointFiles(folder)
