@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
 from src.analysis.effects import settings_of, without_repetitions
 from src.analysis.figures import label, level_name
-from src.analysis.statistics import ALPHA
-from src.analysis.table import confounders
+from src.analysis.statistics import ALPHA, t_isf
+from src.analysis.table import SCORE, confounders
 from src.analysis.variation import never_varied
 from src.runs.escaping import plural, printable
 from src.runs.identity import CONTENT
@@ -36,6 +35,7 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         *_other_images(runs),
         *_in_step_with_the_seed(runs),
         *_confounded(runs, factors),
+        *_not_tested(runs),
         *_validated_on_test_images(runs),
         *_code(completed),
         *_packages(completed),
@@ -134,7 +134,7 @@ def _few_seeds(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
     if 1 < most < 5:
         yield (
             f"{most} seeds: their spread is known to {plural(most - 1, 'degree')} of freedom, so that an interval "
-            f"spans {stats.t.isf(ALPHA / 2, most - 1):.1f} standard errors either way, and only a large effect is "
+            f"spans {t_isf(ALPHA / 2, most - 1):.1f} standard errors either way, and only a large effect is "
             "found. With five seeds it is 2.8."
         )
 
@@ -165,6 +165,14 @@ def _confounded(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
     for factor in factors:
         if others := confounders(runs, factor):
             yield f"Along with {factor} changes {', '.join(others)}: its effect is that of all of them together."
+
+
+def _not_tested(runs: pd.DataFrame) -> Iterator[str]:
+    if untested := int(runs[SCORE].isna().sum()):
+        yield (
+            f"{untested} of {len(runs)} runs were not tested (test=false). Accuracies are those of validation images, "
+            "which chose the epochs, and so are optimistic. To test one: python -m src.eval ckpt=FOLDER"
+        )
 
 
 def _validated_on_test_images(runs: pd.DataFrame) -> Iterator[str]:

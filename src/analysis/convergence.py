@@ -5,20 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from src.analysis.effects import SELECTION, settings_of
-from src.analysis.table import load_curves
+from src.analysis.effects import settings_of
+from src.analysis.table import SELECTION, load_curves
 
 
-def reached(curve: pd.DataFrame, target: float) -> pd.Series | None:
-    """The row of a run's curve for the first epoch with a validation accuracy of at least ``target``."""
-    there = np.flatnonzero(curve[SELECTION].to_numpy() >= target)
-    return curve.iloc[there[0]] if len(there) else None
-
-
-def area(curve: pd.DataFrame) -> float:
+def _area(accuracies: pd.Series) -> float:
     """Area under validation accuracy by epoch, first epoch to last, divided by that span: a mean accuracy, 0 to 1."""
-    accuracies = curve[SELECTION].to_numpy(float)
-    return float(np.trapezoid(accuracies) / (len(accuracies) - 1)) if len(accuracies) > 1 else float(accuracies[0])
+    values = accuracies.to_numpy(float)
+    return float(np.trapezoid(values) / (len(values) - 1)) if len(values) > 1 else float(values[0])
 
 
 def convergence(runs: pd.DataFrame, factors: Sequence[str], targets: Sequence[float]) -> pd.DataFrame:
@@ -35,15 +29,17 @@ def convergence(runs: pd.DataFrame, factors: Sequence[str], targets: Sequence[fl
         return pd.DataFrame()
     curves = curves.dropna(subset=[SELECTION])
     targets = [target for target in sorted(targets) if (curves[SELECTION] >= target).any()]
+    first = {target: curves[curves[SELECTION] >= target].drop_duplicates("folder") for target in targets}
+    areas = curves.groupby("folder", sort=False)[SELECTION].agg(_area)
     rows = []
     for levels, group in settings_of(curves, factors):
-        by_run = [curve for _, curve in group.groupby("folder", sort=False)]
-        first = {target: [row for curve in by_run if (row := reached(curve, target)) is not None] for target in targets}
+        folders = group.folder.unique()
+        there = {target: epochs[epochs.folder.isin(folders)] for target, epochs in first.items()}
         times = {
-            target: pd.DataFrame(there)[["epoch", "step", "seconds"]].mean()
-            for target, there in first.items()
-            if len(there) == len(by_run)
+            target: epochs[["epoch", "step", "seconds"]].mean()
+            for target, epochs in there.items()
+            if len(epochs) == len(folders)
         }
-        row = {"n": len(by_run), "area": float(np.mean([area(curve) for curve in by_run])), "times": times}
-        rows.append(levels | row | {"reached": {target: len(there) for target, there in first.items()}})
+        row = {"n": len(folders), "area": float(areas[folders].mean()), "times": times}
+        rows.append(levels | row | {"reached": {target: len(epochs) for target, epochs in there.items()}})
     return pd.DataFrame(rows, dtype=object)

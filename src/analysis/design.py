@@ -29,7 +29,7 @@ def design_section(simple: Section, center: pd.Series, factors: Sequence[str]) -
         center: the result of ``recipe``.
     """
     text = (
-        f"The recipe is {label(center, factors)}: {center['mean']:.2%} test accuracy over {center.n} seeds. Each row "
+        f"The recipe is {label(center, factors)}: {center['mean']:.2%} accuracy over {center.n} seeds. Each row "
         "changes one factor of it. Whether two changes add up cannot be seen here: that takes the full grid."
     )
     return replace(simple, title="One change at a time around the recipe", parts=[text, *simple.parts], folded=False)

@@ -22,14 +22,13 @@ from src.analysis.statistics import (
     superiority,
     verdicts,
 )
-from src.analysis.table import SCORE
+from src.analysis.table import SCORE, SELECTION, judged_by
 from src.runs.errors import near_names
 from src.runs.escaping import printable
 from src.runs.identity import ABSENT
 from src.runs.question import Question, guessing
 from src.sweeps.always_valid import decide, interval, p_value
 
-SELECTION = "val/accuracy"
 _MOST_CELLS = 10**7
 _MEASURED = ("low", "high", "low_90", "high_90", "p", "p_equivalence", "difference", "wins", "wins_low", "wins_high")
 
@@ -70,8 +69,9 @@ class Rule(NamedTuple):
     guessing: float = 0.0
 
 
-def rule_of(runs: pd.DataFrame, metric: str = SCORE) -> Rule:
-    """The rule for completed runs, see ``load_runs``, that are compared by this metric."""
+def rule_of(runs: pd.DataFrame, metric: str | None = None) -> Rule:
+    """The rule for completed runs, see ``load_runs``; ``metric`` as for ``grid``."""
+    metric = metric or judged_by(runs)
     images = runs[f"{metric.split('/')[0]}_images"].dropna().min()
     return Rule(bool(runs.until.any()), guessing(len(runs.classes.iloc[0] or []), images))
 
@@ -111,18 +111,20 @@ class Grid(NamedTuple):
 
 
 def grid(
-    runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any] | None = None, metric: str = SCORE
+    runs: pd.DataFrame, factors: Sequence[str], baselines: Mapping[str, Any] | None = None, metric: str | None = None
 ) -> Grid:
-    """Test accuracies, or another metric, by factor and seed.
+    """Accuracies by factor and seed.
 
     Args:
         runs: completed ones, see ``load_runs``.
         factors: all that vary among them.
         baselines: the first level, by factor; by default the level of the first run.
+        metric: the column of ``runs``; by default the one that they are ``judged_by``.
 
     Raises:
         ValueError: a baseline is not among the levels, or there are too many factors.
     """
+    metric = metric or judged_by(runs)
     levels = {
         factor: [level for level in {repr(level): level for level in runs[factor]}.values() if level != ABSENT]
         for factor in factors
@@ -162,43 +164,49 @@ def without_repetitions(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def configurations(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
-    """One row per combination of ``factors`` that was run: mean, standard deviation and interval of the test accuracy
-    over seeds, and the mean of every other numeric column."""
+    """One row per combination of ``factors`` that was run: mean, standard deviation and interval of the accuracy
+    over seeds, and the mean of every other numeric column; ``attrs["metric"]`` says which accuracy."""
+    metric = judged_by(runs)
     also = ("val/accuracy", "train/loss", "parameters", "flops_per_image", "seconds", "images_per_second")
     rows = []
     for levels, group in settings_of(runs, factors):
-        mean = mean_over_seeds(group[SCORE].to_numpy(float))
+        mean = mean_over_seeds(group[metric].to_numpy(float))
         rows.append(
             levels
             | {"n": mean.n, "mean": float(mean.mean), "low": float(mean.low), "high": float(mean.high)}
-            | {"std": float(group[SCORE].std()), "seeds": group.seed.tolist()}
-            | {"scores": group[SCORE].tolist(), "folders": group.folder.tolist()}
+            | {"std": float(group[metric].std()), "seeds": group.seed.tolist()}
+            | {"scores": group[metric].tolist(), "folders": group.folder.tolist()}
             | {"all_seconds": group.seconds.dropna().tolist()}
             | {name: group[name].astype(float).mean() for name in also if name in group}
             | {"verdicts": list(dict.fromkeys(group.verdict.dropna()))}
         )
     order = {factor: list(dict.fromkeys(map(repr, runs[factor]))) for factor in factors}
     rows.sort(key=lambda row: [order[factor].index(repr(row[factor])) for factor in factors])
-    return pd.DataFrame(rows, dtype=object)
+    table = pd.DataFrame(rows, dtype=object)
+    table.attrs["metric"] = metric
+    return table
 
 
-def compare_with_best(runs: pd.DataFrame, factors: Sequence[str], smallest_effect: float | None = None) -> pd.DataFrame:
-    """Compare every other configuration with the one of the highest mean test accuracy, paired by seed.
+def compare_with_best(
+    table: pd.DataFrame, factors: Sequence[str], rule: Rule, smallest_effect: float | None = None
+) -> pd.DataFrame:
+    """Compare every other configuration with the one of the highest mean accuracy, paired by seed.
 
     Args:
+        table: the result of ``configurations``.
         smallest_effect: see ``equivalence_p``.
 
     Returns:
         ``factors`` and the columns of ``_tested``; the highest mean first.
     """
-    table = configurations(runs, factors).sort_values("mean", ascending=False, kind="stable")
+    table = table.sort_values("mean", ascending=False, kind="stable")
     scores = [dict(zip(row.seeds, row.scores, strict=True)) for _, row in table.iterrows()]
     rows = []
     for (_, row), other in zip(table.iloc[1:].iterrows(), scores[1:], strict=True):
         shared = [seed for seed in scores[0] if seed in other]
         pairs = np.array([(scores[0][seed], other[seed]) for seed in shared]).reshape(-1, 2)
         rows.append({factor: row[factor] for factor in factors} | _pairs(*pairs.T))
-    return _tested(rows, smallest_effect, rule_of(runs))
+    return _tested(rows, smallest_effect, rule)
 
 
 def settings_of(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
@@ -210,7 +218,7 @@ def settings_of(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[di
 
 
 def simple_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataFrame:
-    """The effect of one factor alone on the test accuracy, for every setting of the other factors.
+    """The effect of one factor alone on the accuracy, for every setting of the other factors.
 
     Returns:
         ``factor``, ``baseline``, ``level``, ``held`` (the others' levels), ``g_av`` and the columns of ``_tested``; n
@@ -235,7 +243,7 @@ def simple_effects(table: Grid, smallest_effect: float | None = None) -> pd.Data
 
 
 def main_effects(table: Grid, smallest_effect: float | None = None, only: str | None = None) -> pd.DataFrame:
-    """The effect of each factor, or of ``only`` one, on the test accuracy, averaged over all settings of the others.
+    """The effect of each factor, or of ``only`` one, on the accuracy, averaged over all settings of the others.
 
     The average is taken within a seed; interval and test are over seeds. A setting without any pair is left out. A seed
     that lacks one of the other settings is also left out, because its average would be over other settings.
@@ -434,7 +442,7 @@ def trials(runs: pd.DataFrame, factors: Sequence[str], tuned: str) -> pd.DataFra
     for levels, group in settings_of(runs, others):
         tried = []
         for level, seeds in settings_of(group, [tuned]):
-            scores = {"validation": seeds[score.metric].mean(), "test": seeds[SCORE].mean()}
+            scores = {"validation": seeds[score.metric].mean(), "test": seeds[SCORE].astype(float).mean()}
             tried.append(levels | level | {"n": len(seeds)} | scores)
         tried.sort(key=lambda row: row[tuned])
         most = max(row["n"] for row in tried)

@@ -18,10 +18,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from src.analysis.effects import SELECTION, configurations, settings_of
+from src.analysis.effects import settings_of
 from src.analysis.search import expected_best
 from src.analysis.statistics import Verdict
-from src.analysis.table import SCORE, load_curves
+from src.analysis.table import SELECTION, WORDS, judged_by, load_curves
 from src.runs.escaping import printable
 from src.runs.files import LARGEST_SIGNALS, read_regular
 from src.runs.identity import ABSENT
@@ -114,35 +114,37 @@ def _line(place: int) -> dict[str, Any]:
 # ---- Results -------------------------------------------------------------------------------------------------
 
 
-def draw_accuracy(runs: pd.DataFrame, factors: Sequence[str], chance: float) -> Figure:
+def draw_accuracy(table: pd.DataFrame, factors: Sequence[str], chance: float) -> Figure:
     """Test accuracy of every configuration: a point per seed, the mean, and the interval if there are several seeds.
 
     Args:
-        runs: completed runs, see ``load_runs``.
+        table: see ``configurations`` in ``src.analysis.effects``.
         factors: in which the configurations differ.
         chance: the accuracy of guessing, 0 to 1; shown if it is near.
     """
-    table = configurations(runs, factors)
     with _look():
         figure, axes = _figure(8, 0.9 + 0.34 * len(table))
         ax: Axes = axes[0, 0]
+        names = [label(row, factors) for _, row in table.iterrows()]
         for place, row in table.iterrows():
-            ax.scatter([100 * s for s in row.scores], [place] * row.n, s=20, color=_COLOURS[0], alpha=0.75, zorder=3)
             for seed, accuracy in zip(row.seeds, row.scores, strict=True):
-                figure.tips.append((ax, 100 * accuracy, place, f"{label(row, factors)}, seed {seed}: {accuracy:.2%}"))
-            ax.plot([100 * row.low, 100 * row.high], [place, place], color=_INK, linewidth=1)
-            ax.scatter(100 * row["mean"], place, marker="|", s=180, color=_INK, zorder=4)
+                figure.tips.append((ax, 100 * accuracy, place, f"{names[place]}, seed {seed}: {accuracy:.2%}"))
             ax.annotate(f"{row['mean']:.1%}", (1.01, place), xycoords=("axes fraction", "data"), va="center", size=8.5)
-        low, high = 100 * runs[SCORE].min(), 100 * runs[SCORE].max()
-        if low < 300 * chance:
+        _, accuracies, places, _ = zip(*figure.tips, strict=True)
+        ax.scatter(accuracies, places, s=20, color=_COLOURS[0], alpha=0.75, zorder=3)
+        low, mean, high = (100 * table[name].astype(float) for name in ("low", "mean", "high"))
+        ax.hlines(table.index, low, high, color=_INK, linewidth=1)
+        ax.scatter(mean, table.index, marker="|", s=180, color=_INK, zorder=4)
+        least, most = min(accuracies), max(accuracies)
+        if least < 300 * chance:
             ax.axvline(100 * chance, color="#cc3311", linestyle=":", linewidth=1.2)
             ax.annotate("guessing", (100 * chance, -0.55), color="#cc3311", size=8, ha="center", va="bottom")
-            low = min(low, 100 * chance)
-        margin = max(0.6 * (high - low), 1.0)  # wider intervals are cut off: with two seeds they would fill the figure
-        ax.set_xlim(max(low - margin, -1), min(high + margin, 101))
+            least = min(least, 100 * chance)
+        margin = max(0.6 * (most - least), 1.0)  # wider intervals, as of two seeds, are cut off
+        ax.set_xlim(max(least - margin, -1), min(most + margin, 101))
         ax.set_ylim(len(table) - 0.4, -0.6)
-        ax.set_yticks(range(len(table)), [label(row, factors) for _, row in table.iterrows()])
-        ax.set_xlabel("test accuracy, %")
+        ax.set_yticks(table.index, names)
+        ax.set_xlabel(f"{WORDS[table.attrs['metric']]}, %")
         ax.grid(axis="y", visible=False)
     return figure
 
@@ -231,7 +233,7 @@ def draw_tuning(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Figur
 
 
 def draw_heatmap(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
-    """The grid: mean test accuracy, columns by the factor with most levels, rows by the others.
+    """The grid: mean accuracy, columns by the factor with most levels, rows by the others.
 
     Returns:
         None for fewer than two factors, or a grid too large to read.
@@ -245,7 +247,7 @@ def draw_heatmap(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
     if len(rows) > 40 or len(columns) > 20:
         return None
     keys = [["|".join(repr(run[name]) for name in names) for _, run in runs.iterrows()] for names in (down, [across])]
-    found = (100 * runs[SCORE]).groupby(keys, sort=False).agg(["mean", "size"]).unstack()
+    found = (100 * runs[judged_by(runs)]).groupby(keys, sort=False).agg(["mean", "size"]).unstack()
     order = {"index": dict.fromkeys(keys[0]), "columns": dict.fromkeys(keys[1])}
     values = found["mean"].reindex(**order).to_numpy(float)
     counts = found["size"].reindex(**order).fillna(0).to_numpy(int)
@@ -313,37 +315,43 @@ def _cells(axes: Axes, values: np.ndarray, texts: list[list[str]]) -> None:
     axes.tick_params(length=0)
 
 
-def draw_cost(runs: pd.DataFrame, factors: Sequence[str]) -> Figure:
-    """Mean test accuracy against cost: seconds of training, with the range over runs, and FLOPs per image if these
+def draw_cost(table: pd.DataFrame, factors: Sequence[str]) -> Figure:
+    """Mean accuracy against cost: seconds of training, with the range over runs, and FLOPs per image if these
     vary. The Pareto front joins configurations that no other one beats in both cost and accuracy.
 
     The configurations of highest accuracy each have a colour and are named above the panels.
+
+    Args:
+        table: see ``configurations`` in ``src.analysis.effects``.
     """
-    table = configurations(runs, factors).sort_values("mean", ascending=False, kind="stable", ignore_index=True)
+    table = table.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
     y = 100 * table["mean"].astype(float)
+    named = len(_COLOURS) - 1  # the last one is the colour of all others
     costs = {"seconds of training": table.seconds.astype(float)}
     if table.flops_per_image.astype(float).nunique() > 1:
         costs["GFLOP per image, forward"] = table.flops_per_image.astype(float) / 1e9
     with _look():
         figure, axes = _figure(8, 4.2, ncols=len(costs), sharey=True)
         for ax, (title, x) in zip(axes[0], costs.items(), strict=True):
+            spans = title.startswith("seconds")
+            if spans:
+                ends = [(min(each, default=math.nan), max(each, default=math.nan)) for each in table.all_seconds]
+                ax.hlines(y, *zip(*ends, strict=True), color=[_COLOURS[min(n, len(_COLOURS) - 1)] for n in table.index])
             for place, row in table.iterrows():
-                named = place < len(_COLOURS) - 1  # the last one is the colour of all others
-                look = _line(place) if named else {"color": _COLOURS[-1], "marker": "."}
-                name = ", ".join(level_name(row[factor]) for factor in factors) if named else None
-                ax.plot(x[place], y[place], **look | {"linestyle": "none", "markersize": 6}, label=name)
                 tip = f"{label(row, factors)}: {y[place]:.2f} %, {x[place]:,.3g} {title}"
                 figure.tips.append((ax, x[place], y[place], tip))
-                if title.startswith("seconds") and row.all_seconds:
-                    ax.hlines(y[place], min(row.all_seconds), max(row.all_seconds), color=look["color"])
-            if not title.startswith("seconds"):
+                if place < named:
+                    name = ", ".join(level_name(row[factor]) for factor in factors)
+                    ax.plot(x[place], y[place], **_line(place) | {"linestyle": "none", "markersize": 6}, label=name)
+            ax.plot(x[named:], y[named:], ".", color=_COLOURS[-1], markersize=6)
+            if not spans:
                 front = pareto_front(x.to_numpy(), y.to_numpy())
                 ax.plot(x[front], y[front], color=_COLOURS[-1], drawstyle="steps-post", linewidth=1, zorder=1)
             ax.set_xlabel(title)
             ax.margins(x=0.15, y=0.12)
             if x.max() > 20 * x.min() > 0:
                 ax.set_xscale("log")
-        axes[0, 0].set_ylabel("test accuracy, %")
+        axes[0, 0].set_ylabel(f"{WORDS[table.attrs['metric']]}, %")
         _legend(figure)
     return figure
 

@@ -4,10 +4,9 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from src.analysis.effects import Grid, decided
-from src.analysis.statistics import ALPHA
+from src.analysis.statistics import ALPHA, t_isf, t_sf
 
 
 def mixed_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataFrame:
@@ -55,14 +54,14 @@ def mixed_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataF
             contrast = np.zeros(len(run))
             contrast[treated[both]], contrast[by_level[0][both]] = 1 / both.sum(), -1 / both.sum()
             difference, error = contrast @ fit.fe_params / 100, np.sqrt(contrast @ covariance @ contrast) / 100
-            half, half_90 = stats.t.isf([ALPHA / 2, ALPHA], freedom) * error
+            half, half_90 = t_isf([ALPHA / 2, ALPHA], freedom) * error
             arms = tuple(fit.fe_params[place[both]].mean() / 100 for place in (by_level[0], treated))
             margin = np.nan if smallest_effect is None else smallest_effect
             rows.append(
                 {"factor": factor, "baseline": levels[0], "level": level, "averaged": int(both.sum()), "n": len(cell)}
                 | {"difference": difference, "low": difference - half, "high": difference + half, "arms": arms}
                 | {"low_90": difference - half_90, "high_90": difference + half_90}
-                | {"p": 2 * stats.t.sf(abs(difference) / error, freedom)}
-                | {"p_equivalence": stats.t.sf((margin - abs(difference)) / error, freedom)}
+                | {"p": 2 * t_sf(abs(difference) / error, freedom)}
+                | {"p_equivalence": t_sf((margin - abs(difference)) / error, freedom)}
             )
     return decided(pd.DataFrame(rows, dtype=object), table.rule) if rows else pd.DataFrame()

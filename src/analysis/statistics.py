@@ -10,11 +10,25 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special  # not scipy.stats, whose import takes longer than the tests of a large report
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
 _NO_SPREAD = 1e-9  # smaller differences of accuracies are rounding errors
+
+
+def t_sf(t: ArrayLike, freedom: int) -> NDArray[np.float64]:
+    """The probability that Student's t exceeds ``t``."""
+    return special.stdtr(freedom, -np.asarray(t))
+
+
+def t_isf(tail: ArrayLike, freedom: int) -> NDArray[np.float64]:
+    """What Student's t exceeds with probability ``tail``."""
+    return -special.stdtrit(freedom, tail)
+
+
+def _standard_error(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values.std(-1, ddof=1) / values.shape[-1] ** 0.5
 
 
 class Verdict(StrEnum):
@@ -51,11 +65,11 @@ def mean_over_seeds(values: ArrayLike, confidence: float = CONFIDENCE) -> Mean:
     if n < 2:
         unknown = np.full_like(mean, np.nan)
         return Mean(n, mean, unknown, unknown, unknown)
-    error = stats.sem(values, axis=-1)
-    half = stats.t.ppf((1 + confidence) / 2, n - 1) * error
+    error = _standard_error(values)
+    half = t_isf((1 - confidence) / 2, n - 1) * error
     spread = error > _NO_SPREAD
     t = np.divide(mean, error, out=np.full_like(mean, np.nan), where=spread)
-    return Mean(n, mean, mean - half, mean + half, 2 * stats.t.sf(np.abs(t), n - 1))
+    return Mean(n, mean, mean - half, mean + half, 2 * t_sf(np.abs(t), n - 1))
 
 
 def hedges_g_av(baseline: ArrayLike, treated: ArrayLike) -> NDArray[np.float64]:
@@ -108,10 +122,10 @@ def equivalence_p(differences: ArrayLike, smallest_effect: float | None) -> NDAr
     n, mean = differences.shape[-1], differences.mean(-1)
     if n < 2 or smallest_effect is None:
         return np.full_like(mean, np.nan)
-    error = stats.sem(differences, axis=-1)
+    error = _standard_error(differences)
     t = np.divide(smallest_effect - np.abs(mean), error, out=np.full_like(mean, np.nan), where=error > _NO_SPREAD)
     same = (np.abs(differences) < _NO_SPREAD).all(-1) & (n > 2)
-    return np.where(same, 0.0, stats.t.sf(t, n - 1))
+    return np.where(same, 0.0, t_sf(t, n - 1))
 
 
 def verdicts(p: ArrayLike, p_equivalence: ArrayLike, alpha: float = ALPHA) -> NDArray[np.str_]:
@@ -138,8 +152,8 @@ def superiority(differences: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
     differences = np.asarray(differences, dtype=float)
     signs = np.where(np.abs(differences) < _NO_SPREAD, 0.5, differences > 0)
     wins, n = np.asarray(signs.sum(-1)), differences.shape[-1]
-    low = np.where(wins > 0, stats.beta.ppf(ALPHA / 2, np.maximum(wins, 0.5), n - wins + 1), 0.0)
-    high = np.where(wins < n, stats.beta.isf(ALPHA / 2, wins + 1, np.maximum(n - wins, 0.5)), 1.0)
+    low = np.where(wins > 0, special.betaincinv(np.maximum(wins, 0.5), n - wins + 1, ALPHA / 2), 0.0)
+    high = np.where(wins < n, special.betainccinv(wins + 1, np.maximum(n - wins, 0.5), ALPHA / 2), 1.0)
     return wins / n, low, high
 
 
@@ -164,9 +178,9 @@ def seeds_needed(differences: ArrayLike, smallest_effect: float | None = None, a
     effect, margin = abs(differences.mean()) / spread, (smallest_effect or 0) / spread
 
     def power(n: int) -> float:
-        two_sided, one_sided = stats.t.isf([alpha / 2, alpha], n - 1)
-        finds = stats.nct.sf(two_sided, n - 1, effect * n**0.5) if effect else 0.0
-        upper, lower = (stats.nct.sf(one_sided, n - 1, (margin + sign * effect) * n**0.5) for sign in (-1, 1))
+        two_sided, one_sided = t_isf([alpha / 2, alpha], n - 1)
+        finds = 1 - special.nctdtr(n - 1, effect * n**0.5, two_sided) if effect else 0.0
+        upper, lower = (1 - special.nctdtr(n - 1, (margin + sign * effect) * n**0.5, one_sided) for sign in (-1, 1))
         return np.nanmax([finds, upper + lower - 1])
 
     counts = range(2, 1001)

@@ -15,6 +15,8 @@ from src.runs.question import Question, question_of
 from src.sweeps.jobs import Job, jobs
 
 SCORE = "test/accuracy"
+SELECTION = "val/accuracy"
+WORDS = {SCORE: "test accuracy", SELECTION: "validation accuracy"}
 
 # Columns from results.json besides settings and metrics.
 _RECORDED = ("started", "device", "parameters", "flops_per_image", "best_epoch", "steps", "seconds",
@@ -78,7 +80,7 @@ def load_runs(*sweeps: Path | str, found: Mapping[Path, Sequence[Job]] | None = 
             rows.append(row | results.get("metrics", {}))
             runs.append(run)
     # As objects: pandas would turn None, which is a valid level of a factor, into NaN, which equals nothing.
-    columns = dict.fromkeys(name for row in rows for name in row)
+    columns = dict.fromkeys([*(name for row in rows for name in row), SCORE])
     table = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}
     numbers = [name for name in columns if "/" in name]
     known = [place for place, run in enumerate(runs) if run.settings]
@@ -102,6 +104,11 @@ def _asked(results: Results) -> Question | None:
         return question_of(results.get("config", {}))
     except ValueError:  # training was refused, or someone else wrote the file
         return None
+
+
+def judged_by(runs: pd.DataFrame) -> str:
+    """The metric that completed runs are compared by: test accuracy, or validation accuracy if one was not tested."""
+    return SELECTION if SELECTION in runs and runs[SCORE].isna().any() else SCORE
 
 
 def factors_of(runs: pd.DataFrame) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from src.analysis.effects import settings_of
 from src.analysis.statistics import ALPHA
@@ -85,7 +85,7 @@ def spread_over_seeds(groups: Sequence[ArrayLike]) -> Spread | None:
     if not freedom:
         return None
     observed, test_set = observed / freedom, test_set / freedom
-    ends = observed * freedom / stats.chi2.ppf([1 - ALPHA / 2, ALPHA / 2], freedom)
+    ends = observed * freedom / special.chdtri(freedom, [ALPHA / 2, 1 - ALPHA / 2])
     beyond = np.sqrt(np.maximum([observed - test_set, *(ends - test_set)], 0) * images / (images - 1))
     return Spread(observed**0.5, test_set**0.5, *map(float, beyond))
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from src.analysis.page.cells import column, note, percent_cell, table_of, text_cell
 from src.analysis.page.page import Finding, Section
 from src.analysis.statistics import CONFIDENCE
-from src.analysis.table import SCORE
+from src.analysis.table import judged_by
 from src.runs.escaping import plural
 from src.runs.identity import fingerprint
 
@@ -65,7 +65,7 @@ def as_repetitions(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def shares(runs: pd.DataFrame) -> pd.DataFrame:
-    """The variance of the test accuracy when one source alone varies, as a share of that when all vary.
+    """The variance of the accuracy when one source alone varies, as a share of that when all vary.
 
     Variances are pooled over groups of runs that are equal but for the source, and over the configurations (Bouthillier
     et al. 2021, arXiv:2103.03098, varies sources one at a time in this way).
@@ -81,7 +81,7 @@ def shares(runs: pd.DataFrame) -> pd.DataFrame:
     everything = pd.concat([configurations.rename("configuration"), runs.seed, seeds], axis=1).map(str)
     runs = runs[~everything.duplicated()]
     everything, configurations, seeds = (table.loc[runs.index] for table in (everything, configurations, seeds))
-    scores, follow = runs[SCORE].astype(float), _follow(runs)
+    scores, follow = runs[judged_by(runs)].astype(float), _follow(runs)
     rows = []
     for key, words in SOURCES.items():
         others = everything.drop(columns=key).itertuples(index=False)
@@ -116,7 +116,7 @@ def ratio_interval(ratio: Any, freedom: int, rest: int) -> tuple[Any, Any]:
         freedom, rest: degrees of freedom of the numerator and of the denominator.
     """
     high = (1 + CONFIDENCE) / 2
-    return ratio / stats.f.ppf(high, freedom, rest), ratio * stats.f.ppf(high, rest, freedom)
+    return ratio / special.fdtri(freedom, rest, high), ratio * special.fdtri(rest, freedom, high)
 
 
 def variation_section(table: pd.DataFrame) -> tuple[list[Finding], list[Section]]:

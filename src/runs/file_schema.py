@@ -107,7 +107,7 @@ class Launches(TypedDict):
 
 
 class Plan(TypedDict):
-    """plan.json of a sweep: the seconds of training expected of its jobs, by folder name."""
+    """plan.json of a sweep: the seconds of training expected of its jobs, by folder name; "*" is any other job."""
 
     seconds: dict[str, Amount]
 
@@ -173,6 +173,8 @@ def parse(kind: Any, value: Any, name: str | tuple[Any, str | int] = "") -> Any:
     Raises:
         ValueError: the value is of another kind.
     """
+    if type(value) is kind and kind is not int:  # in most cases; a large sweep has hundreds of thousands
+        return printable(value) if kind is str else value
     origin, arguments, declared, needed = _form(kind)
     expected = _WORDS.get(kind, "")
     if origin in (Union, UnionType):
@@ -227,7 +229,8 @@ def parse_metrics(value: Any, name: str = "") -> dict[str, float]:
     for key in metrics:
         if "/" not in key:
             raise ValueError(f"{name} has {key}; expected names such as test/accuracy")
-        parse(Share if key.endswith("/accuracy") else float, metrics[key], key)
+        if key.endswith("/accuracy"):
+            parse(Share, metrics[key], key)
     return metrics
 
 

@@ -172,8 +172,11 @@ class RunFolder:
                 return {}
             results = read_json(self.results_file, Results)
             known = results.keys() | parse_metrics(results.get("metrics", {}), "metrics").keys()
-            if results.get("status") == "completed" and (missing := {"seed", "test/accuracy"} - known):
-                raise ValueError(f"it is completed, and has no {', '.join(sorted(missing))}")
+            if results.get("status") == "completed":
+                if "seed" not in known:
+                    raise ValueError("it is completed, and has no seed")
+                if not {"test/accuracy", "val/accuracy"} & known:
+                    raise ValueError("it is completed, and has neither test/accuracy nor val/accuracy")
         except FileNotFoundError:
             raise FileNotFoundError(
                 f"{self.path} is no run folder: it has no results.json. "
@@ -230,10 +233,18 @@ def signed(metrics: Mapping[str, float], score: str) -> float | None:
     return -value if value is not None and score.startswith("-") else value
 
 
+def accuracy(results: Mapping[str, Any]) -> tuple[str, float]:
+    """What the accuracy of a run is in words, and its value, 0 to 1, NaN if there is none: that of the validation set
+    if the run was not tested."""
+    metrics = results.get("metrics", {})
+    half, words = ("test", "test") if "test/accuracy" in metrics else ("val", "validation")
+    return f"{words} accuracy", metrics.get(f"{half}/accuracy", math.nan)
+
+
 def score(results: Mapping[str, Any]) -> float:
     """The value that a sweep optimises, by the run's setting ``score``: of the validation set if there is one, else
     its counterpart of the test set."""
     name = results.get("config", {}).get("score", "val/accuracy")
     value = signed(results["metrics"], name)
     value = signed(results["metrics"], name.replace("val/", "test/")) if value is None else value
-    return results["metrics"]["test/accuracy"] if value is None else value
+    return accuracy(results)[1] if value is None else value

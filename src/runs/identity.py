@@ -22,6 +22,7 @@ NEUTRAL = {
     "resume": "which folder goes on, not how",
     "trust": "what may be built, not what is",
     "sweep": "a name",
+    "test": "what is done with the trained network, which is the same",
     "design": "which other runs there are",
     "until": "as design",
     "max_seeds": "as design",

@@ -7,6 +7,7 @@ plan.json          what plan=true expected of the jobs
 .refused/          a file for each job that the latest launch refused to run
 """
 
+import math
 import re
 import shlex
 import sys
@@ -24,7 +25,7 @@ from hydra.errors import HydraException
 from src.runs.command import command
 from src.runs.escaping import printable
 from src.runs.file_schema import Launch, Launches, Plan, Results, parse, read_json
-from src.runs.folder import RunFolder, write_json
+from src.runs.folder import RunFolder, accuracy, write_json
 from src.runs.trust import CONF, trusted
 from src.sweeps.naming import LAUNCHERS, SWEEPS
 
@@ -104,8 +105,11 @@ def record_launch(
             write_json(sweep / "sweep.json", {"schema": SCHEMA_VERSION, "launches": [*others, launch]})
 
 
+ANY = "*"  # in plan.json: every job without an estimate of its own
+
+
 def record_plan(sweep: Path, seconds: Mapping[str, float]) -> None:
-    """Write the seconds of training expected of jobs, by folder name, to plan.json; those of other jobs stay."""
+    """Write the seconds of training expected of jobs, by folder name or ``ANY``, to plan.json; others stay."""
     sweep.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep / ".sweep.json.lock"):
         write_json(sweep / "plan.json", {"schema": SCHEMA_VERSION, "seconds": {**planned(sweep), **seconds}})
@@ -136,7 +140,7 @@ def jobs(sweep: Path) -> list[Job]:
         replace(
             _job(sweep / name, known.get(name, printable(name).split(","))),
             launches=tuple(place for place, asked in enumerate(launches) if name in asked),
-            planned=seconds.get(name),
+            planned=seconds.get(name, seconds.get(ANY)),
         )
         for name in dict.fromkeys([*known, *found])
     ]
@@ -258,7 +262,7 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
     table = Table()
     table.add_column("job", overflow="fold")
     table.add_column("status")
-    for name in ("epochs", "images/s", "test accuracy"):
+    for name in ("epochs", "images/s", "accuracy"):
         table.add_column(name, justify="right")
     table.add_column("remark", overflow="fold")
     common = set.intersection(*(set(job.name.split(",")) for job in found)) if len(found) > 1 else set()
@@ -269,14 +273,14 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
                 state, remark = "refused", file.read(2000).decode(errors="replace")
         elif state == "running":
             remark = f"by {job.results.get('process', 'another process')}"
-        accuracy = job.results.get("metrics", {}).get("test/accuracy")
+        measured, share = accuracy(job.results)
         speed = job.results.get("images_per_second")
         cells = (
             ", ".join(part for part in job.name.split(",") if part not in common),
             state,
             f"{job.epochs}/{job.max_epochs}" if job.max_epochs else "",
             f"{speed:,.0f}" if speed else "",
-            "" if accuracy is None else f"{accuracy:.2%}",
+            "" if math.isnan(share) else f"{measured.split()[0]} {share:.2%}",
             remark,
         )
         style = styles.get(state, "red")

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from src.runs.escaping import plural, printable
 from src.sweeps.design import jobs_of
-from src.sweeps.jobs import ENDED, jobs, record_plan
+from src.sweeps.jobs import ANY, ENDED, jobs, record_plan
 from src.sweeps.multirun import SweepSummary
 from src.sweeps.naming import slots
 from src.sweeps.search import Worker
@@ -60,7 +60,9 @@ def plan(context: HydraContext, task: TaskFunction, config: DictConfig, launcher
     for (kind, same), cost in zip(kinds.items(), measured, strict=False):
         seconds += len(same) * cost["seconds"] / at_once
         disk += len(same) * cost["disk"]
-        training |= {name: cost["training"] for name, _ in same if name}
+        for name, _ in same:  # all trials of a search are expected to be like the mean of its draws
+            key, share = (ANY, 1 / len(left)) if name is None else (name, 1)
+            training[key] = training.get(key, 0) + share * cost["training"]
         words = printable(" ".join(word for word in kind if word not in common))
         numbers = (_time(cost["seconds"]), f"{cost['memory'] / 1e9:.1f}", f"{cost['disk'] / 1e6:.0f}")
         table.add_row(words, str(len(same)), *numbers)

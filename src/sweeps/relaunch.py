@@ -15,7 +15,7 @@ from src.data.content_hash import content_of
 from src.runs import identity
 from src.runs.errors import sentence
 from src.runs.escaping import printable
-from src.runs.folder import RunFolder, score
+from src.runs.folder import RunFolder, accuracy, score
 from src.sweeps.jobs import refusal_file
 from src.sweeps.naming import run_id
 
@@ -47,14 +47,15 @@ def resume_or_skip(folder: RunFolder, cfg: DictConfig) -> float | None:
         kept = folder.results_file.replace(folder.results_file.with_name("results.json.damaged"))
         log.warning("%s It is kept as %s; the checkpoints count.", sentence(error), printable(kept))
         results = {}
-    completed = results.get("status") == "completed"
-    accuracy = f"test accuracy {results['metrics']['test/accuracy']:.2%}" if completed else ""
-    trained = completed or folder.last.exists() or folder.previous.exists()
+    ended = results.get("status") == "completed"
+    completed = ended and ("test/accuracy" in results["metrics"] or not cfg.get("test", True))
+    reached = "{} {:.2%}".format(*accuracy(results)) if completed else ""
+    trained = ended or folder.last.exists() or folder.previous.exists()
     config = results.get("config") or (_config_of_checkpoint(folder) if trained else None)
     changed = _changed({**results, "config": config}, cfg) if trained and config else {}
     if not changed:
         if completed:
-            print(f"{folder.path.name}: completed before, {accuracy}")
+            print(f"{folder.path.name}: completed before, {reached}")
             return score(results)
         folder.start_record(**(record | (results if trained else {})))
         return None
@@ -66,7 +67,7 @@ def resume_or_skip(folder: RunFolder, cfg: DictConfig) -> float | None:
         log.info("%s: the former run, with other settings (%s), is now in %s", folder.path.name, diff, aside)
         return None
     if on_conflict == "keep" and completed:
-        print(f"{folder.path.name}: kept, {accuracy}, with other settings ({diff})")
+        print(f"{folder.path.name}: kept, {reached}, with other settings ({diff})")
         return score(results)
     keep = ", on_conflict=keep lets its result stand" if completed else ""
     raise ValueError(

@@ -90,10 +90,12 @@ class Worker:
             self.failed = _enqueue_failed(open_study(self.sweep, len(self.config.objectives)))
 
     def draws(self) -> list[list[str]]:
-        """The overrides of jobs as the trials may be: with random choices, and the first number of a range."""
-        draw = Random(0)
+        """The overrides of jobs as the trials, and the best ones with more seeds, may be: with random choices, and the
+        first number of a range."""
+        draw, config = Random(0), self.config
+        count = config.trials + config.best * (config.best_seeds - 1)
         of = {key: may_be.arguments.get("choices", [may_be.first()]) for key, may_be in self.space.items()}
-        return [self._overrides(lambda key: draw.choice(of[key])) for _ in range(self.config.trials)]
+        return [self._overrides(lambda key: draw.choice(of[key])) for _ in range(count)]
 
     def __call__(self, _: DictConfig | None = None) -> None:
         """Run trials until there are enough."""
@@ -222,7 +224,7 @@ def _best_again(study: "Study", config: DictConfig) -> list[list[str]]:
         again += [[*constant, f"seed={seed}"] for seed in seeds]
     if best:
         ckpt = RunFolder(found[best[0].user_attrs["folder"]].folder or "").best
-        print(f"To test the best one once more: {command('src.eval', ckpt=ckpt)}")
+        print(f"To test the best one{' once more' * bool(config.test)}: {command('src.eval', ckpt=ckpt)}")
     return again
 
 

@@ -103,6 +103,12 @@ def _comparison(config: DictConfig) -> Comparison:
             "until=decided decides one comparison of two values that are swept; state which, as in "
             f"primary.factor=optim 'primary.levels=[sgd,adam]'. Swept are {', '.join(values) or 'none'}."
         )
+    missing = {
+        "test/accuracy": not config.test and "test=false",
+        "val/accuracy": not config.data.val_size and "val_size=0",
+    }
+    if missing[question.metric]:
+        raise ValueError(f"until=decided compares {question.metric}, which jobs with {missing[question.metric]} lack.")
     ((key, (baseline, treated)),) = found
     return Comparison(key, (str(baseline), str(treated)), question.metric, question.smallest_effect)
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from src.data.content_hash import content_of
 from src.runs import identity
 from src.runs.file_schema import Results
-from src.runs.folder import RunFolder
+from src.runs.folder import RunFolder, accuracy
 from src.runs.provenance import composed_by
 from src.runs.trust import trusted
 
@@ -41,7 +41,7 @@ def left_of(sweep: Path, jobs: Mapping[str, Sequence[str]]) -> list[str]:
             same = record == ("completed", [*overrides], now) and "$" not in "".join(overrides)
             same = same and not results["config"].get("init_from")  # whose weights are compared there
             if same and content_of(_source(results)) == results["settings"][identity.CONTENT]:
-                print(f"{name}: completed before, test accuracy {results['metrics']['test/accuracy']:.2%}")
+                print("{}: completed before, {} {:.2%}".format(name, *accuracy(results)))
                 continue
         except (OSError, ValueError, KeyError):
             pass

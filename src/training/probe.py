@@ -79,7 +79,7 @@ def probe(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
     }
     training = cfg.trainer.max_epochs * (batches["train"] * step + batches["val"] * evaluation)
     return {
-        "seconds": prepared + training + batches["test"] * evaluation,
+        "seconds": prepared + training + batches["test"] * evaluation * cfg.test,
         "training": training,
         "memory": _peak(trainer.strategy.root_device),
         "disk": 2 * (folder.path / "probe.ckpt").stat().st_size,  # best and last

@@ -26,7 +26,7 @@ from src.runs import identity
 from src.runs.command import command, shell_word
 from src.runs.escaping import printable
 from src.runs.file_schema import Results
-from src.runs.folder import RunFolder, signed
+from src.runs.folder import RunFolder, accuracy, signed
 from src.runs.provenance import composed_by, device_name, keep_revision, versions
 from src.runs.question import question_of
 from src.runs.trust import TRAINING_ONLY, trust_override
@@ -188,11 +188,12 @@ def _guesses(results: Results) -> str:
     number of classes, or above, and an accuracy not a tenth of the way from chance to certainty. Empty for other runs,
     for those of under 100 steps, and for those that ``callbacks=signals`` has judged."""
     classes, metrics = len(results["classes"]), results["metrics"]
-    chance, loss = 1 / classes, metrics["test/loss"]
-    if results.get("verdict") or results["steps"] < 100 or metrics["test/accuracy"] > chance + 0.1 * (1 - chance):
+    chance, (name, reached) = 1 / classes, accuracy(results)
+    loss = metrics["test/loss" if "test/loss" in metrics else "val/loss"]
+    if results.get("verdict") or results["steps"] < 100 or reached > chance + 0.1 * (1 - chance):
         return ""
     guess = math.log(classes)
-    return "" if loss < 0.99 * guess else f"test loss {loss:.4f}, guessing has ln({classes}) = {guess:.4f}"
+    return "" if loss < 0.99 * guess else f"{name.split()[0]} loss {loss:.4f}, guessing has ln({classes}) = {guess:.4f}"
 
 
 def announce(folder: RunFolder, device: torch.device) -> None:
@@ -222,26 +223,30 @@ def show(folder: RunFolder) -> None:
     results = folder.results()
     metrics = results["metrics"]
     guesses = _guesses(results)
+    measured, share = accuracy(results)
+    reached = f"[bold green]{share:.2%}[/]"
     console = Console(highlight=False, soft_wrap=True)  # commands stay in one piece, to be copied
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        accuracy = f"[bold green]{metrics['test/accuracy']:.2%}[/]"
         time = f"{results['seconds']:.0f} s{_stopped(results)}"
         remark = f"; not learning: {guesses} (callbacks=signals shows why)" if guesses else ""
-        console.print(f"{escape(printable(folder.path))}: test accuracy {accuracy} after {time}{remark}")
+        console.print(f"{escape(printable(folder.path))}: {measured} {reached} after {time}{remark}")
         return
     trust = trust_override(results["config"], TRAINING_ONLY)
-    lines = [("test accuracy", f"[bold green]{metrics['test/accuracy']:.2%}[/]")]
-    if "val/accuracy" in metrics:
+    lines = [(measured, reached)]
+    if {"val/accuracy", "test/accuracy"} <= metrics.keys():
         lines.append(("validation accuracy", f"{metrics['val/accuracy']:.2%}"))
     name = str(results["config"].get("score", "val/accuracy")).removeprefix("-")
     if name in metrics and name != "val/accuracy":
         lines.append((escape(name), f"{metrics[name]:.4f}"))
     lines += [
-        ("epoch tested", f"{results['best_epoch']} of {results['epochs']}{_stopped(results)}"),
+        ("best epoch", f"{results['best_epoch']} of {results['epochs']}{_stopped(results)}"),
         ("time", f"{results['seconds']:.0f} s"),
         ("run folder", escape(printable(folder.path))),
         ("look at it", escape(printable(f"tensorboard --logdir {shell_word(str(folder.path))}"))),
-        ("test it again", escape(printable(command("src.eval", *trust, ckpt=folder.best)))),
+        (
+            "test it" + " again" * ("test/accuracy" in metrics),
+            escape(printable(command("src.eval", *trust, ckpt=folder.best))),
+        ),
     ]
     if guesses:
         given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []

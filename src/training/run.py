@@ -51,11 +51,13 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
     with logged(trainer.loggers, folder):
         trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
         results = summary.of_training(trainer, history, cfg.get("score", "val/accuracy"))
-        classifier.tested = load_checkpoint(folder.best).weights
-        trainer.test(classifier, datamodule=data, verbose=False)
-    results["metrics"] |= {name: value.item() for name, value in trainer.callback_metrics.items()}
-    assert classifier.outcomes is not None
-    rank_zero_only(save_outcomes)(classifier.outcomes, folder.outcomes_file)
-    record(**results, test_accuracy_by_class=classifier.outcomes.accuracy_by_class(data.classes))
+        if cfg.get("test", True):
+            classifier.tested = load_checkpoint(folder.best).weights
+            trainer.test(classifier, datamodule=data, verbose=False)
+            results["metrics"] |= {name: value.item() for name, value in trainer.callback_metrics.items()}
+            assert classifier.outcomes is not None
+            rank_zero_only(save_outcomes)(classifier.outcomes, folder.outcomes_file)
+            results["test_accuracy_by_class"] = classifier.outcomes.accuracy_by_class(data.classes)
+    record(**results)
     rank_zero_only(summary.show)(folder)
     return score(results | {"config": before["config"]})

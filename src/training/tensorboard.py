@@ -55,7 +55,7 @@ METRICS = {
         "speed/images_per_second", "Training images a second, over the epoch so far, without validation."
     ),
 }
-_FINAL = ("test/accuracy", "test/loss")
+_FINAL = ("test/accuracy", "test/loss", "val/accuracy")
 _CHARTS = {
     "training and validation": {
         "accuracy": ["Multiline", ["^accuracy/(train|val)$"]],

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from src.analysis.effects import configurations
 from src.analysis.figures import draw_cost, label, pareto_front
 from src.analysis.table import load_runs
 from tests.made_up import write_tuned
@@ -23,9 +24,9 @@ def test_the_pareto_front_is_what_nothing_beats(costs: list[float], scores: list
 
 
 def test_seconds_are_shown_with_their_span_and_without_a_front(tmp_path: Path) -> None:
-    figure = draw_cost(load_runs(write_tuned(tmp_path)), ["optim", "lr"])
+    figure = draw_cost(configurations(load_runs(write_tuned(tmp_path)), ["optim", "lr"]), ["optim", "lr"])
     (ax,) = figure.axes  # operations are the same for all
-    assert len(ax.lines) == len(ax.collections) == 6  # points and spans, no front
+    assert len(ax.lines) == 7 and len(ax.collections[0].get_segments()) == 6  # points and spans, no front
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names[0] == "adam, 0.0001" and len(set(names)) == 6 and not ax.texts
 

@@ -34,7 +34,7 @@ def test_the_recipe_is_found_in_the_arms_and_in_no_full_grid(tmp_path: Path) -> 
 def test_the_report_has_an_ablation_table_of_one_row_a_change(tmp_path: Path) -> None:
     page = page_of("arms", load_runs(write_arms(tmp_path)))
     (section,) = [section for section in page.sections if section.title.startswith("One change at a time")]
-    assert "aug basic" in str(section.parts[0]) and "62.23% test accuracy over 3 seeds" in str(section.parts[0])
+    assert "aug basic" in str(section.parts[0]) and "62.23% accuracy over 3 seeds" in str(section.parts[0])
     (table,) = [part for part in section.parts if isinstance(part, Table)]
     changes = {(row[0].text, row[1].text): row[table.columns.index("difference, points")].text for row in table.rows}
     assert changes == {

@@ -34,7 +34,8 @@ BAD = {
     "seed is 1000000000": {"seed": 10**400},
     "test_accuracy_by_class.cat is 50; expected a number from 0 to 1": {"test_accuracy_by_class": {"cat": 50}},
     "revision.commit is ['x']; expected text": {"revision": {"commit": ["x"]}},
-    "it is completed, and has no seed, test/accuracy": {"status": "completed", "metrics": {}, "seed": None},
+    "it is completed, and has no seed": {"status": "completed", "metrics": {}, "seed": None},
+    "it is completed, and has neither test/accuracy nor val/accuracy": {"status": "completed", "metrics": {}},
     "other is {'a': {'a':": {"other": json.loads('{"a":' * 50 + "1" + "}" * 50)},
 }
 

@@ -103,7 +103,7 @@ def test_a_table_shows_them(sweep: Path, capsys: pytest.CaptureFixture[str]) -> 
         for line in capsys.readouterr().out.splitlines()
         if len(cells := [cell.strip() for cell in line.strip("│").split("│")]) == 6
     }
-    assert rows["seed=1"] == ["refused", "3/3", "90", "75.00%", "Other [settings]."]
+    assert rows["seed=1"] == ["refused", "3/3", "90", "test 75.00%", "Other [settings]."]
     assert rows["seed=2"] == ["running", "2/3", "120", "", "by process 7 on host"]
     assert rows["seed=3"] == ["failed", "2/3", "", "", "No."]
     assert rows["seed=7"] == ["missing", "", "", "", ""]

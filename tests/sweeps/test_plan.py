@@ -43,9 +43,13 @@ def test_a_plan_without_a_name_leaves_nothing_behind(train: Launch, tmp_path: Pa
 
 def test_a_search_is_planned_too(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
-    search = (*TINY, *SMALL, "optim=sgd,adamw", "optim.lr=log(1e-3,1)", "trials=9", "plan=true")
-    plan = launch(src.tune.main, tmp_path, *search)
-    assert plan.code == 0 and "9 jobs to do, 0 done before:" in plan.out and not list(tmp_path.iterdir())
+    search = (*TINY, *SMALL, "optim=sgd,adamw", "optim.lr=log(1e-3,1)", "trials=2", "best=1", "seeds=2")
+    plan = launch(src.tune.main, tmp_path, *search, "plan=true")
+    assert plan.code == 0 and "3 jobs to do, 0 done before:" in plan.out
+    assert launch(src.tune.main, tmp_path, *search).code == 0
+    runs = load_runs(tmp_path / "logs/train/sweeps/s")
+    assert len(runs) == 3 and runs.planned.nunique() == 1 and runs.planned.iloc[0] > 0
+    assert "s of training for 3 completed jobs" in to_markdown(page_of("s", runs))
 
 
 def test_one_run_is_not_planned(train: Launch) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import src.eval
 import src.report
 import src.status
 import src.train
@@ -52,6 +54,20 @@ def test_every_trial_is_a_run_of_the_sweep(searched: Run) -> None:
         assert ("optim.momentum" in trial.params) == (trial.params["optim"] == "sgd")  # adamw has none
 
 
+def test_the_test_images_are_left_to_src_eval(searched: Run) -> None:
+    for job in jobs(searched.folder / PLACE):
+        assert not any(name.startswith("test/") for name in job.results["metrics"]) and job.folder is not None
+        assert not RunFolder(job.folder).outcomes_file.exists()
+    (line,) = (line for line in searched.out.splitlines() if line.startswith("To test the best one: "))
+    tested = launch(src.eval.main, searched.folder, *shlex.split(line)[-1:], "trainer=cpu")
+    assert tested.code == 0 and "test accuracy" in tested.out
+    report = launch(src.report.main, searched.folder, "sweep=s")
+    assert report.code == 0, report.err
+    text = (searched.folder / "logs/report/s/report.md").read_text()
+    assert "validation accuracy over" in text and "were not tested (test=false)" in text
+    assert "est accuracy, %" not in text
+
+
 def test_the_best_is_run_again_with_more_seeds(searched: Run) -> None:
     trial = open_study(searched.folder / PLACE).best_trial
     (again,) = [job for job in jobs(searched.folder / PLACE) if job.results["seed"] == 43]
@@ -92,6 +108,7 @@ def test_a_sampler_of_numbers_goes_on_where_it_was(tmp_path: Path, tuner: str) -
     assert all(1e-3 <= each["optim.lr"] <= 1e-1 and 0.5 <= each["optim.momentum"] <= 0.9 for each in found)
 
 
+@pytest.mark.slow
 def test_workers_share_the_trials(tmp_path: Path) -> None:
     parallel = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trials=3", "tuner=random")
     done = launch(src.tune.main, tmp_path, *COMMON, *RANGES, *parallel)

@@ -34,6 +34,12 @@ def test_what_is_to_be_decided_must_be_clear(train: Launch) -> None:
     assert "Swept are optim, aug." in unclear.err
     few = train(*COMMON, "optim=sgd,adam", "max_seeds=3")
     assert few.code == 1 and "max_seeds is 3; expected a whole number, 4 or more." in few.err
+    untested = train(*COMMON, "optim=sgd,adam", "data.val_size=0.1", "test=false")
+    assert (
+        untested.code == 1 and "until=decided compares test/accuracy, which jobs with test=false lack." in untested.err
+    )
+    unvalidated = train(*COMMON, "optim=sgd,adam", "primary.metric=val/accuracy")
+    assert unvalidated.code == 1 and "val/accuracy, which jobs with val_size=0 lack." in unvalidated.err
 
 
 def asked_of(sweep: Path, last: str) -> dict[str, list[str]]:

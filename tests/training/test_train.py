@@ -18,7 +18,7 @@ from torch import nn
 from src.runs.checkpoints import load_checkpoint
 from src.runs.outcomes import load_outcomes
 from src.training.build import build_data
-from tests.conftest import TINY
+from tests.conftest import TINY, Run
 
 Launch = Callable[..., Any]
 
@@ -163,6 +163,32 @@ def test_without_validation_the_last_epoch_is_tested(train: Launch) -> None:
 def test_a_run_of_some_steps_needs_no_validation(train: Launch) -> None:
     run = train("data.val_size=0", "+trainer.max_steps=6")
     assert run.code == 0 and run.results["steps"] == 6 and run.results["best_epoch"] == 2
+
+
+def test_what_was_not_tested_is_tested_by_a_later_launch(train: Launch, tmp_path: Path) -> None:
+    sweep = ("--multirun", "sweep=s", "seed=1")
+    assert train(*sweep, "test=false").code == 0
+    (folder,) = (tmp_path / "logs/train/sweeps/s").glob("*seed=1*")
+    untested = Run(0, "", "", folder)
+    assert not (folder / "test_outcomes.npz").exists() and "test_accuracy_by_class" not in untested.results
+    assert not any(name.startswith("test/") for name in untested.results["metrics"])
+    reached = f"validation accuracy {untested.results['metrics']['val/accuracy']:.2%}"
+    assert f"completed before, {reached}" in train(*sweep, "test=false").out
+    trained, metrics = untested.trained(), untested.results["metrics"]
+    assert "completed before" not in train(*sweep).out
+    tested = untested.results["metrics"]
+    assert (folder / "test_outcomes.npz").exists() and untested.trained() == trained
+    assert metrics.items() < tested.items() and "test/accuracy" in tested
+    assert f"completed before, test accuracy {tested['test/accuracy']:.2%}" in train(*sweep).out
+    assert f"test accuracy {tested['test/accuracy']:.2%}" in train(*sweep, "test=false").out  # and is not forgotten
+
+
+def test_a_run_that_is_not_tested_says_what_it_measured(train: Launch) -> None:
+    run = train("test=false")
+    accuracy = f"{run.results['metrics']['val/accuracy']:.2%}"
+    assert re.search(f"^validation accuracy +{accuracy}$", run.out, re.MULTILINE) and "test accuracy" not in run.out
+    nothing = train("test=false", "data.val_size=0")
+    assert nothing.code == 1 and nothing.err.startswith("test=false and data.val_size=0: nothing would be measured;")
 
 
 def test_validating_on_the_test_images_gives_their_accuracy(train: Launch) -> None:
@@ -312,7 +338,9 @@ def test_lightning_is_silent_but_for_what_was_asked_of_it(
     tmp_path: Path, options: tuple[str, ...], silent: bool
 ) -> None:
     command = [sys.executable, "-W", "default", "-m", "src.train", *TINY, "trainer.max_epochs=1", *options]
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    (tmp_path / "srun").touch(mode=0o755)  # as on a cluster
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "PATH": path}
     run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert run.returncode == 0 and "GPU available" not in run.stdout
     assert ("Profiler Report" in run.stdout) is not silent

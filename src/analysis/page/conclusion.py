@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from src.analysis.effects import SELECTION, settings_of
+from src.analysis.effects import settings_of
 from src.analysis.figures import label, level_name
 from src.analysis.page.page import Finding
 from src.analysis.statistics import ALPHA, Verdict
-from src.analysis.table import SCORE
+from src.analysis.table import SCORE, WORDS
 from src.runs.escaping import plural
 
 
@@ -37,7 +37,7 @@ def conclusion(
         Verdicts first, in the order of ``Verdict``, then what is only measured.
     """
     findings = [_highest(table, against_best, factors, smallest_effect)]
-    findings += compared(effects, factors, tried, smallest_effect, commands)
+    findings += compared(effects, factors, tried, smallest_effect, commands, table.attrs["metric"])
     if len(interactions) and (interactions.n > 1).any():
         found = interactions[interactions.verdict == Verdict.DIFFERS]
         findings += [_interaction(effect, len(interactions)) for _, effect in found.iterrows()]
@@ -59,9 +59,8 @@ def compared(
     metric: str = SCORE,
 ) -> list[Finding]:
     """A sentence on each comparison of one family; see ``conclusion``."""
-    words = {SCORE: "test accuracy", SELECTION: "validation accuracy"}[metric]
     return [
-        _compared(effect, len(effects), factors, tried, smallest_effect, commands, words)
+        _compared(effect, len(effects), factors, tried, smallest_effect, commands, WORDS[metric])
         for _, effect in effects.iterrows()
     ]
 
@@ -100,7 +99,8 @@ def _highest(
 ) -> Finding:
     best = table.loc[table["mean"].astype(float).idxmax()]
     interval = f" (95 % interval {accuracy_span(best.low, best.high)})" if best.n > 1 else ""
-    text = f"{label(best, factors)}: {best['mean']:.1%} test accuracy over {plural(best.n, 'seed')}{interval}"
+    measured = f"{best['mean']:.1%} {WORDS[table.attrs['metric']]}"
+    text = f"{label(best, factors)}: {measured} over {plural(best.n, 'seed')}{interval}"
     if len(table) == 1:
         return Finding(None, f"{text}.")
     text += f", the highest of {len(table)} configurations, so flattered a little by luck."

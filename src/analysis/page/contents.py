@@ -28,7 +28,7 @@ from src.analysis.page.page import Page, Section
 from src.analysis.page.search import search_section
 from src.analysis.page.test_set import Images, test_set_sections
 from src.analysis.search import arms_of, best_of_arms, trials_of
-from src.analysis.table import varying_factors
+from src.analysis.table import SCORE, judged_by, varying_factors
 from src.analysis.variation import as_repetitions, shares, variation_section
 from src.runs.escaping import printable
 
@@ -72,6 +72,8 @@ def page_of(
     completed = as_repetitions(experiments)
     factors = varying_factors(completed)
     question, doubts = asked_of(experiments, asked)
+    if question.metric == SCORE:
+        question = question._replace(metric=judged_by(experiments))
     smallest_effect = question.smallest_effect
     warnings = [*doubts, *caveats(everything, completed, factors)]
     tuned = _tuned(tune, factors)
@@ -110,7 +112,7 @@ def page_of(
         names = ", ".join(printable(folder.name) for folder in cells.left_out)
         warnings.append(f"No effect is computed from {names}: another run has the same factors and seed.")
     effects, crossed = main_effects(cells, smallest_effect), interactions(cells, smallest_effect)
-    against_best = compare_with_best(runs, factors, smallest_effect)
+    against_best = compare_with_best(table, factors, cells.rule, smallest_effect)
     for part in (effects, primary) if center is not None else ():
         part["possible"] = part.get("averaged")  # the rest of the grid was not asked for
     worth = []

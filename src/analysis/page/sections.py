@@ -26,7 +26,7 @@ from src.analysis.page.cells import (
 from src.analysis.page.conclusion import accuracy_span, p_value, points, probability, span
 from src.analysis.page.page import Cell, Drawing, Results, Section, Table
 from src.analysis.statistics import Verdict
-from src.analysis.table import SCORE
+from src.analysis.table import SCORE, WORDS, judged_by
 from src.runs.escaping import plural
 
 
@@ -41,15 +41,15 @@ def accuracy_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[
         *level_columns(factors),
         *([(tuned, lambda row: level_cell(runs[runs.folder.isin(row.folders)][tuned].iloc[0]))] if tuned else []),
         column("n", "n", "{}"),
-        column("test accuracy, %", "mean", percent_cell),
+        column(f"{WORDS[judged_by(runs)]}, %", "mean", percent_cell),
         column("std", "std", percent_cell),
         ("95 % interval, %", _interval(lambda row: accuracy_span(row.low, row.high))),
         column("validation, %", "val/accuracy", percent_cell),
         *([] if (different := _different_losses(runs)) else [column("training loss", "train/loss", "{:.4f}")]),
         ("verdict", lambda row: text_cell(", ".join(row.verdicts)) if row.verdicts else NONE),
     ]
-    drawing = Drawing("accuracy", figures.draw_accuracy(runs, factors, 1 / classes_of(runs)), note("accuracy_figure"))
-    text = note("accuracy", best=_best(runs), losses=different)
+    drawing = Drawing("accuracy", figures.draw_accuracy(table, factors, 1 / classes_of(runs)), note("accuracy_figure"))
+    text = note("accuracy", accuracy=WORDS[judged_by(runs)].capitalize(), best=_best(runs), losses=different)
     return Section("Accuracy of each configuration", [drawing, table_of(table, columns, text)])
 
 
@@ -167,13 +167,13 @@ def cost_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str]
     """Accuracy against seconds and FLOPs; ``table`` is the result of ``configurations``."""
     columns = [
         *level_columns(factors),
-        column("test accuracy, %", "mean", percent_cell),
+        column(f"{WORDS[judged_by(runs)]}, %", "mean", percent_cell),
         column("parameters", "parameters", "{:,.0f}"),
         column("MFLOP/image", "flops_per_image", lambda count: Cell(f"{count / 1e6:,.1f}", count)),
         column("seconds", "seconds", "{:,.1f}"),
         column("images/s", "images_per_second", "{:,.0f}"),
     ]
-    drawing = Drawing("cost", figures.draw_cost(runs, factors), note("cost_figure"))
+    drawing = Drawing("cost", figures.draw_cost(table, factors), note("cost_figure"))
     return Section("Accuracy against cost", [drawing, table_of(table, columns, note("cost"))])
 
 
@@ -181,7 +181,7 @@ def grid_sections(runs: pd.DataFrame, factors: Sequence[str]) -> list[Section]:
     """Heatmaps of the grid and of the classes, if they can be drawn."""
     drawn = []
     if grid := figures.draw_heatmap(runs, factors):
-        drawn.append(Section("The grid", [Drawing("grid", grid, "Mean test accuracy over seeds, %.")]))
+        drawn.append(Section("The grid", [Drawing("grid", grid, f"Mean {WORDS[judged_by(runs)]} over seeds, %.")]))
     if classes := figures.draw_classes(runs, factors):
         caption = "Test accuracy by class, %, mean over seeds; of more than 20 classes, the hardest."
         drawn.append(Section("By class", [Drawing("classes", classes, caption)]))
@@ -248,7 +248,8 @@ def results(
     worse = against_best[against_best.verdict == Verdict.DIFFERS] if len(against_best) else against_best
     beaten = {repr([row[name] for name in factors]) for _, row in worse.iterrows()}
     best = [repr([row[name] for name in factors]) not in beaten for _, row in table.iterrows()]
-    return Results(list(factors), rows, best, note("paper", tests=_tests(rule)), methods)
+    caption = note("paper", accuracy=WORDS[table.attrs["metric"]].capitalize(), tests=_tests(rule))
+    return Results(list(factors), rows, best, caption, methods)
 
 
 def methods(
@@ -271,7 +272,7 @@ def methods(
     ]
     if tuned:
         text.append(f"{tuned} was chosen for each configuration by the {_best(runs, 'mean ')} over seeds.")
-    text.append(note("compared", tests=_tests(rule)))
+    text.append(note("compared", images=WORDS[judged_by(runs)].split()[0], tests=_tests(rule)))
     if smallest_effect:
         text.append(note("equivalent", effect=plural(100 * smallest_effect, "point")))
     commits = dict.fromkeys(str(commit or "unknown")[:10] for commit in runs.get("commit", ()))

@@ -58,7 +58,7 @@ class TensorBoardPage(L.Callback):
                 warnings.simplefilter("ignore")
                 logger.experiment.add_graph(network.eval(), example)
 
-    def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for logger in tensorboards(trainer):
             logger.log_end()
 

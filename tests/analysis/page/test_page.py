@@ -37,7 +37,8 @@ def findings(sweep: Path, smallest: float | None = None) -> list[Finding]:
     runs = load_runs(sweep)
     factors = varying_factors(runs)
     cells = grid(runs, factors)
-    table, against_best = configurations(runs, factors), compare_with_best(runs, factors, smallest)
+    table = configurations(runs, factors)
+    against_best = compare_with_best(table, factors, cells.rule, smallest)
     effects, crossed = main_effects(cells, smallest), interactions(cells, smallest)
     return conclusion(table, against_best, effects, crossed, factors, None, smallest)
 
