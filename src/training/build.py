@@ -173,7 +173,7 @@ def _optimizer_factory(optim: DictConfig) -> Callable[..., torch.optim.Optimizer
     factory = instantiate(optim, _partial_=True)
     if not isinstance(factory.func, type):
         return factory
-    return lambda module: factory(parameter for parameter in module.parameters() if parameter.requires_grad)
+    return lambda module, **more: factory((each for each in module.parameters() if each.requires_grad), **more)
 
 
 def change_data(cfg: DictConfig, changes: Mapping[str, Any]) -> None:

@@ -1,6 +1,5 @@
 """The LightningModule: loss, metrics, optimiser. It does not know where images come from."""
 
-import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping
@@ -83,7 +82,7 @@ class Classifier(L.LightningModule):
 
     Args:
         network: float images ``[B, 3, S, S]`` to logits ``[B, num_classes]``.
-        optimizer: makes the optimiser for a module's parameters.
+        optimizer: makes the optimiser for a module's parameters; if that is fused, also one with ``fused=False``.
         schedule: the factor on the learning rate at each step.
         classes: names of the classes, by index; their number is ``num_classes``.
         image_size: side of the images. Every checkpoint contains it, ``classes`` and ``config``, so that a checkpoint
@@ -103,7 +102,7 @@ class Classifier(L.LightningModule):
     def __init__(
         self,
         network: nn.Module,
-        optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        optimizer: Callable[..., torch.optim.Optimizer],
         schedule: Schedule,
         *,
         classes: tuple[str, ...],
@@ -303,10 +302,11 @@ class Classifier(L.LightningModule):
         self._check_finite(self.fit_metrics.loss.compute(), batch_idx=0)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = self.optimizer(self.network)
         # In mixed precision Lightning cannot clip the gradients of a fused optimiser.
         clips = bool(self.trainer.gradient_clip_val) and isinstance(self.trainer.precision_plugin, MixedPrecision)
-        fuses = "fused" in inspect.signature(self.optimizer).parameters
-        optimizer = self.optimizer(self.network, **({"fused": False, "foreach": True} if clips and fuses else {}))
+        if clips and optimizer.defaults.get("fused"):
+            optimizer = self.optimizer(self.network, fused=False, foreach=True)
         steps = int(self.trainer.estimated_stepping_batches)
         batches, group = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
         if group > batches:

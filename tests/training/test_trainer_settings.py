@@ -220,9 +220,18 @@ def test_a_warm_up_that_is_longer_than_the_run_is_reported(train: Launch) -> Non
 # ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optim", ["sgd", "adam", "adamw"])
-def test_gradients_are_clipped_in_mixed_precision(train: Launch, optim: str) -> None:
-    run = train("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1", f"optim={optim}", "optim.lr=0.01")
+@pytest.mark.parametrize(
+    "optim",
+    [
+        ("optim=sgd",),
+        ("optim=adam",),
+        ("optim=adamw", "+optim.fused=true"),
+        ("optim=adam", "optim.algorithm=NAdam"),  # which torch has not fused
+        ("optim=custom", "optim._target_=torch.optim.AdamW", "+optim.lr=0.01", "+optim.fused=true"),
+    ],
+)
+def test_gradients_are_clipped_in_mixed_precision(train: Launch, optim: tuple[str, ...]) -> None:
+    run = train("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1", *optim, "optim.lr=0.01")
     assert run.code == 0, run.err
 
 
