@@ -253,12 +253,13 @@ class ImageDataModule(L.LightningDataModule):
         return self._loader(images, max(1, self.eval_batch_size // processes), share)
 
     def _loader(self, images: ImageSet, batch_size: int, sampler: Sampler[int] | range) -> DataLoader[Batch]:
+        there = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         return DataLoader(
             images,
             batch_size,
             sampler=sampler,
             collate_fn=_whole_batch,
-            pin_memory=torch.cuda.is_available() and images.images.device.type == "cpu",
+            pin_memory=there and images.images.device.type == "cpu",  # without need it would occupy the GPU
         )
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
@@ -306,7 +307,7 @@ class ImageDataModule(L.LightningDataModule):
             partners, partner_labels = images.roll(1, 0), labels.roll(1, 0)
         else:  # they are another process's
             others = self._partners[positions]
-            there = others.to(self.train.images.device)
+            there = others.to(self.train.images.device, non_blocking=True)
             raw, partner_labels = (store[there].to(images.device) for store in (self.train.images, self.train.labels))
             partners = self.augment(raw, others, epoch)
         return mixing(images, labels, partners, partner_labels, self._mixing_draws[positions], len(self.classes))

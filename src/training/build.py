@@ -30,7 +30,7 @@ from src.training.callbacks.history import History
 from src.training.callbacks.interrupt import InterruptCheckpoint
 from src.training.callbacks.progress import ProgressBar
 from src.training.callbacks.pruning import Pruning
-from src.training.classifier import Classifier
+from src.training.classifier import COMPILE_MODES, Classifier
 from src.training.initial import head_of, start_from
 from src.training.loggers import build_loggers
 
@@ -288,7 +288,8 @@ def check_trainer(cfg: DictConfig) -> None:
     """Check the settings for which Lightning has no clear error message.
 
     Raises:
-        ValueError: ``cfg.trainer`` requests a device or precision that this machine does not have, or no epochs.
+        ValueError: ``cfg.trainer`` requests a device or precision that this machine does not have, no epochs, or to
+            accumulate gradients that CUDA graphs overwrite.
     """
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     if cfg.trainer.accelerator in ("gpu", "cuda", "mps") and not has_gpu:
@@ -298,6 +299,12 @@ def check_trainer(cfg: DictConfig) -> None:
         )
     if not _on_gpu(cfg) and str(cfg.trainer.precision) in ("16-mixed", "16"):  # Lightning would use bf16-mixed
         raise ValueError("trainer.precision is 16-mixed, which needs a GPU; use bf16-mixed on the CPU.")
+    group = cfg.trainer.get("accumulate_grad_batches")
+    if _on_gpu(cfg) and group not in (None, 1) and cfg.get("compile") in COMPILE_MODES:  # pytorch issue 169545
+        raise ValueError(
+            f"trainer.accumulate_grad_batches is {group} and compile is {cfg.compile}: with its CUDA graphs, a batch "
+            "overwrites the gradients of the batch before it; use compile=true."
+        )
     for name in ("max_epochs", "log_every_n_steps"):
         value = cfg.trainer[name]
         if not isinstance(value, int) or value < 1:

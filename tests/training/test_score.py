@@ -65,7 +65,7 @@ def test_swa_is_the_mean_over_the_last_part_of_the_run() -> None:
     weights = [torch.tensor(float(step)) for step in range(1, 9)]
     averaged = weights[0]
     for step, current in enumerate(weights):
-        averaged = swa._average(averaged, current, step)
+        averaged = swa._average(averaged, current, torch.tensor(step))
     assert averaged.item() == pytest.approx(sum(range(5, 9)) / 4)
 
 

@@ -28,7 +28,7 @@ class SWA(WeightAveraging):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._first = int(self.start * trainer.estimated_stepping_batches)
 
-    def _average(self, averaged: Tensor, current: Tensor, steps: Tensor | int) -> Tensor:
-        """The next average, after ``steps`` updates."""
-        count = int(steps) - self._first
-        return current if count <= 0 else averaged + (current - averaged) / (count + 1)
+    def _average(self, averaged: Tensor, current: Tensor, steps: Tensor) -> Tensor:
+        """The next average, after ``steps`` updates, which are counted on the same device: a GPU is not waited for."""
+        count = steps - self._first
+        return (averaged + (current - averaged) / (count + 1)).where(count > 0, current)
