@@ -87,6 +87,15 @@ def device_name(device: "torch.device") -> str:
     return device.type
 
 
+def has_bfloat16_units() -> bool | None:
+    """Whether this processor has instructions for bfloat16; None where torch cannot tell."""
+    import torch
+
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()  # younger than the oldest torch that will do
+    known = [capabilities[name] for name in ("amx_bf16", "avx512_bf16", "bf16") if name in capabilities]
+    return any(known) if known else None
+
+
 def peak_memory() -> int:
     """The peak resident memory of this process, in bytes; 0 under Windows, where it is unknown.
 

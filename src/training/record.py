@@ -1,5 +1,6 @@
 """The content of results.json for a run, and the summary that is printed at its end."""
 
+import logging
 import math
 from collections.abc import Mapping
 from copy import deepcopy
@@ -27,11 +28,15 @@ from src.runs.command import command, shell_word
 from src.runs.escaping import printable
 from src.runs.file_schema import Results
 from src.runs.folder import RunFolder, accuracy, signed
-from src.runs.provenance import composed_by, device_name, keep_revision, versions
+from src.runs.provenance import composed_by, device_name, has_bfloat16_units, keep_revision, versions
 from src.runs.question import question_of
 from src.runs.trust import TRAINING_ONLY, trust_override
 from src.runs.weights import hash_of
 from src.training.callbacks.history import History
+
+log = logging.getLogger(__name__)
+
+BFLOAT16_GAIN = 3.5  # with bfloat16 units, see src/benchmarks/README.md
 
 
 def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any]:
@@ -196,8 +201,18 @@ def _guesses(results: Results) -> str:
     return "" if loss < 0.99 * guess else f"{name.split()[0]} loss {loss:.4f}, guessing has ln({classes}) = {guess:.4f}"
 
 
-def announce(folder: RunFolder, device: torch.device) -> None:
-    """Print what is about to run, unless it is a job of a multirun: choices, changes, data, network, device."""
+def announce(folder: RunFolder, device: torch.device, precision: str) -> None:
+    """Print what is about to run, unless it is a job of a multirun: choices, changes, data, network, device.
+
+    Warn of a precision (``trainer.precision``) that is slow on this device.
+    """
+    units = has_bfloat16_units() if device.type == "cpu" else None
+    if units is False and precision.startswith("bf16"):
+        log.warning(
+            "trainer.precision is %s, but this processor has no bfloat16 units: training on such a one was measured "
+            "to run at a tenth of float32's speed; use trainer.precision=32-true.",
+            precision,
+        )
     if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
         return
     known = folder.results()
@@ -212,6 +227,11 @@ def announce(folder: RunFolder, device: torch.device) -> None:
         "network": f"{known['parameters']:,} parameters, {known['flops_per_image'] / 1e6:,.1f} MFLOP an image",
         "device": device_name(device),
     }
+    if units and precision.startswith("32"):
+        rows["faster?"] = (
+            f"trainer.precision=bf16-mixed was up to {BFLOAT16_GAIN} times as fast on a processor with bfloat16 units, "
+            f"which this one has; to measure it here: {command('src.benchmark', 'rows=[choices]')}"
+        )
     grid = Table.grid(padding=(0, 2))
     for name, text in rows.items():
         grid.add_row(f"[dim]{name}[/]", escape(printable(text)))

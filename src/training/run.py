@@ -47,7 +47,7 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
     trainer, history = build_run_trainer(cfg, folder, validates=len(data.val) > 0)
     record(**summary.of_network(classifier.network, len(data.classes), data.image_size, data.channels))
 
-    rank_zero_only(summary.announce)(folder, trainer.strategy.root_device)
+    rank_zero_only(summary.announce)(folder, trainer.strategy.root_device, trainer.precision)
     with logged(trainer.loggers, folder):
         trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
         results = summary.of_training(trainer, history, cfg.get("score", "val/accuracy"))

@@ -18,6 +18,7 @@ from torch import nn
 from src.runs.checkpoints import load_checkpoint
 from src.runs.outcomes import load_outcomes
 from src.training.build import build_data
+from src.training.record import BFLOAT16_GAIN
 from tests.conftest import TINY, Run
 
 Launch = Callable[..., Any]
@@ -312,6 +313,37 @@ def test_a_gpu_asked_for_where_there_is_none(train: Launch) -> None:
     run = train("trainer=gpu")
     assert run.code == 1
     assert run.err == ("trainer.accelerator is gpu, but torch finds no GPU here; use trainer=cpu or trainer=auto.\n")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision", "offered", "warned"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, "32-true", True, False),
+        ({"bf16": True}, "bf16-mixed", False, False),  # ARM
+        ({"amx_bf16": False, "avx512_bf16": False}, "32-true", False, False),
+        ({"amx_bf16": False, "avx512_bf16": False}, "bf16-mixed", False, True),
+        ({"architecture": "unknown"}, "bf16-mixed", False, False),
+    ],
+)
+def test_what_the_processor_does_in_bfloat16_is_said_where_it_matters(
+    train: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    capabilities: dict[str, Any],
+    precision: str,
+    offered: bool,
+    warned: bool,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    run = train(f"trainer.precision={precision}", "debugging=fast_dev_run")
+    assert run.code == 0, run.err
+    assert ("faster?" in run.out and 'src.benchmark "rows=[choices]"' in run.out) == offered
+    assert ("this processor has no bfloat16 units" in " ".join(run.log.split())) == warned
+
+
+def test_the_gain_in_bfloat16_is_the_one_that_was_measured() -> None:
+    assert f"**× {BFLOAT16_GAIN}**" in (Path(__file__).parents[2] / "src" / "benchmarks" / "README.md").read_text(
+        "utf-8"
+    )
 
 
 def own_optimizer(module: nn.Module, lr: float, betas: list[float], weight_decay: float) -> torch.optim.Optimizer:
