@@ -7,8 +7,8 @@ import lightning as L
 from omegaconf import DictConfig
 from torch import Tensor
 
-from src.benchmarks.measure import Row, Tick, own_process, take_turns, timed
-from src.benchmarks.plain import Pipeline, loading
+from src.benchmarks.measure import Contender, Row, Turns, own_process, take_turns, timed
+from src.benchmarks.plain import loading
 from src.data.datamodule import ImageDataModule
 from src.training.build import build_data, quiet_lightning
 
@@ -16,18 +16,13 @@ PLAIN_BATCHES = 40  # a turn; ours goes once through all images
 
 # By row: an augmentation of this project, its competitor in words, and the goal of the ratio.
 _EACH = "torchvision, per image, 2 workers"
-COMPARISONS: dict[str, tuple[tuple[str, Pipeline, str, float], ...]] = {
+COMPARISONS: dict[str, tuple[tuple[str, str, str, float], ...]] = {
     "augmentation": (
         ("basic", "basic", _EACH, 8.0),
         ("trivialaugment", "trivialaugment", _EACH, 6.0),
         ("trivialaugment", "trivialaugment, v2 on tensors", "torchvision v2 on tensors, 2 workers", 6.0),
     ),
-    "policies": (
-        ("randaugment", "randaugment", _EACH, 6.0),
-        ("autoaugment", "autoaugment", _EACH, 6.0),
-        ("random_erasing", "random_erasing", _EACH, 6.0),
-        ("cutout", "cutout", _EACH, 6.0),
-    ),
+    "policies": tuple((name, name, _EACH, 6.0) for name in ("randaugment", "autoaugment", "random_erasing", "cutout")),
 }
 
 
@@ -44,25 +39,24 @@ def batches(data: ImageDataModule, device: str) -> Iterator[tuple[Tensor, Tensor
             yield data.normalise(images), labels
 
 
-def against_torchvision(
-    cfg: DictConfig, name: str, pipeline: Pipeline, other: str, goal: float, repeats: int, tick: Tick
-) -> list[Row]:
+def against_torchvision(cfg: DictConfig, name: str, pipeline: str, other: str, goal: float, turns: Turns) -> list[Row]:
     """Batches of ``cfg``, a configuration of src.train, against those of torchvision's ``pipeline``, on the CPU."""
-    data = build_data(cfg)
-    source = batches(data, "cpu")
-    with own_process(loading, pipeline, data.batch_size) as theirs:
-        steps = {"ours": len(data.train) // data.batch_size, "theirs": PLAIN_BATCHES}
-        rates = take_turns({"ours": timed(lambda: next(source)), "theirs": theirs}, steps, repeats, tick)
-    ours, against = ([data.batch_size * rate for rate in values] for values in rates.values())
+    batch = cfg.data.batch_size
+    with own_process(loading, pipeline, batch, PLAIN_BATCHES) as theirs:
+        seconds = take_turns({"ours": _epoch(cfg, "cpu"), "theirs": theirs}, turns)
+    ours, against = ([batch / each for each in values] for values in seconds.values())
     return [Row(f"augmentation: {name}", "images/s", ours, other, against, goal)]
 
 
-def alone(cfg: DictConfig, device: str, repeats: int, tick: Tick) -> list[Row]:
+def alone(cfg: DictConfig, device: str, turns: Turns) -> list[Row]:
     """TrivialAugment of ``cfg``, a configuration of src.train, on ``device``, without a competitor."""
+    batch = cfg.data.batch_size
+    speeds = [batch / each for each in take_turns({"ours": _epoch(cfg, device)}, turns)["ours"]]
+    goal = 500_000 if device == "cuda" else None
+    return [Row("trivialaugment", "images/s", speeds, goal=goal, note=f"on {device}, batch {batch}")]
+
+
+def _epoch(cfg: DictConfig, device: str) -> Contender:
     data = build_data(cfg)
     source = batches(data, device)
-    steps = {"ours": len(data.train) // data.batch_size}
-    rates = take_turns({"ours": timed(lambda: next(source))}, steps, repeats, tick)
-    speeds = [data.batch_size * rate for rate in rates["ours"]]
-    goal = 500_000 if device == "cuda" else None
-    return [Row("trivialaugment", "images/s", speeds, goal=goal, note=f"on {device}, batch {data.batch_size}")]
+    return timed(lambda: next(source), len(data.train) // data.batch_size)

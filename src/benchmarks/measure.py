@@ -1,24 +1,29 @@
-"""Interleaved timing of contenders, and the rows of the result."""
+"""Interleaved timing of contenders within a budget of time, and the rows of the result."""
 
 import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
+from math import inf
 from statistics import median
+from time import monotonic
 from timeit import timeit
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch.utils.benchmark import timer  # synchronises a GPU
 
+from src.runs.escaping import plural
 from src.runs.provenance import device_name, versions
 
-# A contender: takes a number of steps, does them, and returns the seconds that they took.
-Contender = Callable[[int], float]
-Tick = Callable[[], None]  # called after every turn of all contenders, for the progress bar
+# A contender does its work and returns the seconds that a step of it took.
+Contender = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -61,66 +66,131 @@ def machine(device: str) -> dict[str, Any]:
     }
 
 
-def timed(step: Callable[[], Any]) -> Contender:
-    """A contender that calls ``step`` and waits for the device; garbage collection stays on, as in use."""
-    return lambda steps: timeit(step, gc.enable, timer, steps)
+class Turns:
+    """The turns of a part: one to warm up, which does not count, then 1 to ``repeats``.
+
+    Args:
+        repeats: how many count at most.
+        until: none begins that would end after this ``monotonic()`` if it took as long as the one before.
+
+    Attributes:
+        counted: how many counted.
+    """
+
+    def __init__(self, repeats: int, until: float = inf) -> None:
+        self.repeats, self.until, self.counted = repeats, until, 0
+
+    def __iter__(self) -> Iterator[int]:
+        for turn in range(self.repeats + 1):
+            self.counted = turn
+            began = monotonic()
+            yield turn
+            now = monotonic()
+            if turn and 2 * now - began > self.until:
+                return
 
 
-def take_turns(
-    contenders: Mapping[str, Contender], steps: Mapping[str, int], repeats: int, tick: Tick
-) -> dict[str, list[float]]:
-    """Run all contenders in turn (A B A B), ``repeats`` times, after a warm-up turn that does not count.
+class Part(NamedTuple):
+    """Rows that are measured together, and the seconds that they take on the machine of README.md."""
+
+    what: str
+    least: float  # with a single repeat
+    more: float  # for each further one
+    measure: Callable[[Turns], list[Row]]
+
+
+class Schedule:
+    """Divides the time among parts, the cheapest first; the costliest are left out if there is too little.
+
+    Every part gets what a single repeat takes; the rest is shared so that all can have the same number of repeats.
+
+    Args:
+        parts: what to measure.
+        repeats: of each part, at most.
+        minutes: for all of it; None for as long as it takes.
+        pace: seconds that this machine takes for what takes a second on the machine of README.md. It is corrected
+            after each part.
+
+    Attributes:
+        unmeasured: the parts that have not been begun.
+    """
+
+    def __init__(self, parts: Iterable[Part], repeats: int, minutes: float | None, pace: float) -> None:
+        self.unmeasured, self.repeats, self.pace = sorted(parts, key=lambda part: part.least), repeats, pace
+        self.end = inf if minutes is None else monotonic() + 60 * minutes
+
+    def __iter__(self) -> Iterator[tuple[Part, Turns]]:
+        planned, taken = 1.0, self.pace
+        while fitting := self._fitting():
+            began, part = monotonic(), fitting[0]
+            spare = self.end - began - self.pace * sum(each.least for each in fitting)
+            share = spare * part.more / sum(each.more for each in fitting) if part.more else 0
+            self.unmeasured.remove(part)
+            turns = Turns(self.repeats, began + self.pace * part.least + share)
+            yield part, turns
+            planned += part.least + (turns.counted - 1) * part.more
+            taken += monotonic() - began
+            self.pace = taken / planned
+
+    def _fitting(self) -> list[Part]:
+        needed = accumulate(self.pace * part.least for part in self.unmeasured)
+        left = self.end - monotonic()
+        return [part for part, seconds in zip(self.unmeasured, needed, strict=True) if seconds <= left]
+
+    def estimate(self) -> str:
+        """How long ``unmeasured`` will take, and what of it must be left out or repeated less, in words."""
+        if not self.unmeasured:
+            return "nothing more"
+        fitting, left = self._fitting(), self.end - monotonic()
+        wanted = self.pace * sum(part.least + (self.repeats - 1) * part.more for part in fitting)
+        text = f"about {min(wanted, left) / 60:.2g} minutes for {plural(len(fitting), 'part')}"
+        text += f", with fewer than {self.repeats} repeats" if wanted > left else ""
+        left_out = [part.what for part in self.unmeasured[len(fitting) :]]
+        return text + (f", without {'; '.join(left_out)}" if left_out else "")
+
+
+def timed(step: Callable[[], Any], steps: int) -> Contender:
+    """A contender that calls ``step`` and waits for the device; garbage collection stays on, as in use.
+
+    ``torch.utils.benchmark.Timer`` would call it twice more before each turn, where many turns are a single step.
+    """
+    return lambda: timeit(step, gc.enable, timer, steps) / steps
+
+
+def take_turns(contenders: Mapping[str, Contender], turns: Turns) -> dict[str, list[float]]:
+    """Run all contenders in turn (A B A B).
 
     Returns:
-        By name of the contender: steps per second, one number per turn.
+        By name of the contender: seconds per step, one number per turn that counts.
     """
-    rates: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(repeats + 1):
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in turns:
         for name, run in contenders.items():
-            rates[name].append(steps[name] / run(steps[name]))
-        tick()
-    return {name: values[1:] for name, values in rates.items()}
+            seconds[name].append(run())
+    return {name: values[1:] for name, values in seconds.items()}
 
 
 @contextmanager
 def own_process(make: Callable[..., Contender], *arguments: Any) -> Iterator[Contender]:
     """The contender ``make(*arguments)`` in a separate process, which our settings do not affect."""
-    context = multiprocessing.get_context("spawn")
-    connection, theirs = context.Pipe()
-    process = context.Process(target=serve, args=(theirs, make, arguments))
-    # Ctrl-C is for the one who ends this process. What is ignored when a process begins stays ignored in it.
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    process.start()
-    signal.signal(signal.SIGINT, former)
-    theirs.close()  # so that the connection ends with the process
-
-    def run(steps: int) -> float:
-        try:
-            connection.send(steps)
-            answer = connection.recv()
-        except (EOFError, OSError):
-            raise RuntimeError("The process that runs the plain reference has died; was there enough memory?") from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
     try:
-        yield run
-    finally:
-        with suppress(OSError):  # it has died
-            connection.send(None)
-        process.join(timeout=10)
-        process.terminate()
-        process.join()
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            # Ctrl-C is for the one who ends this process. What is ignored when a process begins stays ignored in it.
+            former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            made = pool.submit(_make, make, arguments)
+            signal.signal(signal.SIGINT, former)
+            made.result()
+            yield lambda: pool.submit(_run).result()
+    except BrokenProcessPool:
+        raise RuntimeError("The process of the plain reference has died; was there enough memory?") from None
 
 
-def serve(connection: Any, make: Callable[..., Contender], arguments: tuple[Any, ...]) -> None:
-    """The main function of that process: receives numbers of steps, sends the seconds that they took."""
-    try:
-        run = make(*arguments)
-        while (steps := connection.recv()) is not None:
-            connection.send(run(steps))
-    except EOFError:
-        return
-    except Exception as error:
-        connection.send(RuntimeError(f"The plain reference failed: {type(error).__name__}: {error}"))
+_made: list[Contender] = []  # the one of a separate process
+
+
+def _make(make: Callable[..., Contender], arguments: tuple[Any, ...]) -> None:
+    _made.append(make(*arguments))
+
+
+def _run() -> float:
+    return _made[0]()

@@ -7,7 +7,8 @@ favours this side: the start of its workers is never timed.
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torchvision import transforms
 from torchvision.transforms import v2
 
 from src.benchmarks.measure import Contender, timed
+from src.inference.load import load
 from src.runs.trust import instantiate
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -25,15 +27,11 @@ IMAGES = 50_000
 WORKERS = 2
 _IN_STOCK = WORKERS * 2 + 1  # batches prefetched when the clock starts; not counted
 
-Pipeline = Literal[
-    "basic", "trivialaugment", "trivialaugment, v2 on tensors", "randaugment", "autoaugment", "random_erasing", "cutout"
-]
-
 
 class Images(Dataset[tuple[Any, int]]):
-    """Random images, returned as by torchvision's CIFAR10: one at a time, transformed."""
+    """Random images, returned as by torchvision's CIFAR10: one at a time, transformed by a pipeline of those below."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: str) -> None:
         self.images: Any = np.random.default_rng(0).integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
         self.read: Any = Image.fromarray
         of, to_tensor = transforms, transforms.ToTensor()
@@ -59,7 +57,7 @@ class Images(Dataset[tuple[Any, int]]):
         return self.transform(self.read(self.images[index])), index % 10
 
 
-def _batches(pipeline: Pipeline, batch_size: int, device: str) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(pipeline: str, batch_size: int, device: str) -> Iterator[tuple[Tensor, Tensor]]:
     """Epoch after epoch."""
     loader = DataLoader(
         Images(pipeline), batch_size, shuffle=True, num_workers=WORKERS, pin_memory=device == "cuda", drop_last=True
@@ -67,27 +65,28 @@ def _batches(pipeline: Pipeline, batch_size: int, device: str) -> Iterator[tuple
     return chain.from_iterable(repeat(loader))
 
 
-def _from_stock(step: Callable[[], Any]) -> Contender:
+def _from_stock(step: Callable[[], Any], steps: int) -> Contender:
     """Times calls of ``step``, which takes a batch, after the prefetched batches are used up."""
+    run = timed(step, steps)
 
-    def run(steps: int) -> float:
+    def turn() -> float:
         if steps > 2 * _IN_STOCK:  # with fewer, steps are so slow that prefetching keeps up
             for _ in range(_IN_STOCK):
                 step()
-        seconds = timed(step)(steps)
+        seconds = run()
         time.sleep(0.3)  # the workers prefetch again before the next contender's turn
         return seconds
 
-    return run
+    return turn
 
 
-def loading(pipeline: Pipeline, batch_size: int) -> Contender:
+def loading(pipeline: str, batch_size: int, steps: int) -> Contender:
     """Batches from the loader, and nothing else."""
     batches = _batches(pipeline, batch_size, "cpu")
-    return _from_stock(lambda: next(batches))
+    return _from_stock(lambda: next(batches), steps)
 
 
-def training(model: dict[str, Any], batch_size: int, device: str) -> Contender:
+def training(model: dict[str, Any], batch_size: int, device: str, steps: int) -> Contender:
     """The loop of the tutorials: eager, channels first, float32, reading the loss in every step.
 
     ``model`` is a choice of conf/model, resolved.
@@ -113,4 +112,24 @@ def training(model: dict[str, Any], batch_size: int, device: str) -> Contender:
         total += labels.size(0)
         correct += outputs.argmax(1).eq(labels).sum().item()
 
-    return _from_stock(step)
+    return _from_stock(step, steps)
+
+
+def predicting(run: Path, photos: Path, device: str, batch_size: int) -> Contender:
+    """The three most probable classes of every file of ``photos``, by the network of a run folder; seconds for all."""
+    trained = load(run)
+    network, settings = trained.network.to(device), trained.config.data
+    sides = (trained.image_size, trained.image_size)
+    steps = [transforms.Resize(sides), transforms.ToTensor(), transforms.Normalize(settings.mean, settings.std)]
+    transform = transforms.Compose(steps)
+    files = sorted(photos.iterdir())
+
+    @torch.no_grad()
+    def step() -> None:
+        for start in range(0, len(files), batch_size):
+            batch = files[start : start + batch_size]
+            images = torch.stack([transform(Image.open(file).convert("RGB")) for file in batch])
+            values, classes = network(images.to(device)).softmax(1).topk(3)
+            values.tolist(), classes.tolist()
+
+    return timed(step, 1)
