@@ -14,11 +14,16 @@ import src.benchmark
 from src.benchmarks.commands import accuracy, memory, prediction, start, sweep, together
 from src.benchmarks.measure import Part, Row, Schedule, Turns, own_process, take_turns
 from src.benchmarks.page import cells
-from src.benchmarks.parts import compose
+from src.benchmarks.parts import ROWS, compose, parts
 from src.benchmarks.training import payback
 from tests.conftest import TINY, Run, launch
 
-SMALL = ("repeats=2", "models=[simplecnn]", "training.cpu.simplecnn={batch_size: 8, steps: 1, evaluated: 500}")
+SMALL = (
+    "repeats=2",
+    "minutes=null",
+    "models=[simplecnn]",
+    "training.cpu.simplecnn={batch_size: 8, steps: 1, evaluated: 500}",
+)
 KINDS = ("training", "Trainer's step", "evaluation", "input's share", "arithmetic")
 
 
@@ -57,7 +62,7 @@ def test_the_table_is_shown_and_kept_with_a_chart(measured: Run) -> None:
 def test_settings_are_compared_with_the_default(tmp_path: Path) -> None:
     small = ("models=[simplecnn]", "+choices.cpu.networks.simplecnn={batch_size: 8, steps: 1, seconds: [9, 1]}")
     choices = "choices.cpu.overrides=['compile=false','label_smoothing=0.1']"
-    run = launch(src.benchmark.main, tmp_path, "rows=[choices]", "repeats=2", *small, choices)
+    run = launch(src.benchmark.main, tmp_path, "rows=[choices]", "repeats=2", "minutes=null", *small, choices)
     assert run.code == 0, run.err
     (row,) = json.loads((files_of(run) / "benchmark.json").read_text())["rows"]
     assert (row["work"], row["other"]) == ("label_smoothing=0.1: simplecnn", "compile=false")
@@ -146,12 +151,8 @@ def test_the_cheapest_parts_come_first_and_the_costliest_are_left_out_of_a_small
     assert minutes is None or clock[0] <= 1000 + 60 * minutes
 
 
-def broken() -> Callable[[], float]:
-    raise ValueError("no good")
-
-
 def test_what_goes_wrong_in_the_other_process_is_told() -> None:
-    with pytest.raises(ValueError, match="no good"), own_process(broken):
+    with pytest.raises(ValueError, match="no good"), own_process(int, "no good"):
         pass
 
 
@@ -201,7 +202,7 @@ def test_predictions_are_measured_beside_plain_loops(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_mixing_is_measured(tmp_path: Path) -> None:
-    run = launch(src.benchmark.main, tmp_path, "rows=[mixing]", "repeats=1")
+    run = launch(src.benchmark.main, tmp_path, "rows=[mixing]", "repeats=1", "minutes=null")
     assert run.code == 0, run.err
     rows = json.loads((files_of(run) / "benchmark.json").read_text())["rows"]
     assert [row["work"] for row in rows] == [f"mixing: {name}" for name in ("mixup", "cutmix", "mixup_cutmix")]
@@ -210,13 +211,22 @@ def test_mixing_is_measured(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_gpus_rows_run_on_the_cpu(tmp_path: Path) -> None:
-    run = launch(src.benchmark.main, tmp_path, "rows=[trivialaugment]", "repeats=1")
+    run = launch(src.benchmark.main, tmp_path, "rows=[trivialaugment]", "repeats=1", "minutes=null")
     assert run.code == 0, run.err
     (row,) = json.loads((files_of(run) / "benchmark.json").read_text())["rows"]
     assert len(row["ours"]) == 1 and row["ours"][0] > 0 and row["note"] == "on cpu, batch 500"
 
     (row,) = together([*TINY, "trainer.max_epochs=1"], jobs=2)
     assert row.ours[0] > 0 and row.against[0] > 0
+
+
+def test_the_parts_of_a_gpu_are_composed_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    with initialize(version_base="1.3", config_path="../../conf"):
+        names = [part.what for part in parts(hydra.compose("benchmark", ["device=cuda"]))]
+        choices = [part.what for part in parts(hydra.compose("benchmark", ["device=cuda", "rows=[choices]"]))]
+    assert {name.partition(":")[0] for name in names} == set(ROWS["cuda"])
+    assert choices == ["choices: resnet10", "choices: resnet50_cifar_stem"]
 
 
 @pytest.mark.slow
