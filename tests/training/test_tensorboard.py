@@ -95,7 +95,7 @@ def test_hparams_are_what_counts_and_the_final_metrics(finished: Any) -> None:
     assert values["lr"] == 0.02 and values["skip"] == "False"
     experiment = hparams(finished, "experiment").experiment
     assert [info.name for info in experiment.hparam_infos] == list(levels)
-    assert {metric.name.tag for metric in experiment.metric_infos} == {"accuracy/test", "loss/test"}
+    assert {metric.name.tag for metric in experiment.metric_infos} == {"accuracy/test", "loss/test", "accuracy/val"}
     for quantity in ("accuracy", "loss"):
         (event,) = finished.events.Scalars(f"{quantity}/test")
         assert event.value == pytest.approx(finished.results["metrics"][f"test/{quantity}"])
