@@ -1,24 +1,27 @@
-"""A folder of class folders of images, decoded once into an array that later runs read from a cache."""
+"""A folder of class folders of images, decoded once into a cache file that later runs map into their memory."""
 
 import logging
 import math
 import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from time import perf_counter
+from typing import Any, NamedTuple
 from warnings import warn
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
+from joblib import Parallel, cpu_count, delayed
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
+from torch import Tensor
 
 from src.data.decode import SUFFIXES, THREADS, Pixels, decode, largest_16_bit_value
 from src.data.image_set import ImageSet, LabelledImages, digest
@@ -29,6 +32,9 @@ log = logging.getLogger(__name__)
 
 LAYOUT = 2  # of the cache and of how images are decoded; raise it when either changes
 CHUNK = 64  # images per task: enough to hide its overhead, few enough for a smooth progress bar
+KEPT = 1024  # after so many images, a multiple of CHUNK, it is noted that they are on the disk
+MANY = 4096  # images for which it pays to start processes
+PROCESSES = min(16, cpu_count())
 
 
 @dataclass(frozen=True)
@@ -95,10 +101,13 @@ class ImageFolder:
             log.info("16-bit images are read as images of %d bits (data.bits).", bits)
         sizes = torch.tensor([len(files) for files in listing.classes.values()])
         labels = torch.arange(len(sizes)).repeat_interleave(sizes)
-        return ImageSet(torch.from_numpy(images), labels, content=content), bits
+        return ImageSet(images, labels, content=content), bits
 
 
 # ---- Listing files -------------------------------------------------------------------------------------
+
+
+_SUFFIXES = frozenset(SUFFIXES)
 
 
 class _File(NamedTuple):
@@ -164,49 +173,52 @@ def _image_files(folder: Path, within: str, others: Counter[str]) -> Iterator[_F
 
     Links to folders are not followed: they may form a cycle.
     """
-    # os.scandir and DirEntry.stat: pathlib takes several times as long, and every start checks tens of
-    # thousands of files.
-    entries = sorted(_visible(folder), key=lambda entry: entry.name)
-    for entry in entries:
-        if entry.name.lower().endswith(SUFFIXES) and not entry.is_dir():
-            stat = entry.stat()
-            yield _File(within + entry.name, stat.st_size, stat.st_mtime_ns)
-        elif not entry.is_dir(follow_symlinks=False):
-            others[Path(entry.name).suffix] += 1
-    for entry in entries:
+    # os.scandir and DirEntry.stat, in the order of the folder: pathlib and other orders take longer, and every start
+    # checks all files.
+    files, folders = [], []
+    for entry in _visible(folder):
+        name = entry.name
         if entry.is_dir(follow_symlinks=False):
-            yield from _image_files(folder / entry.name, f"{within}{entry.name}/", others)
+            folders.append(name)
+        elif name[name.rfind(".") :].lower() in _SUFFIXES and not entry.is_dir():
+            stat = entry.stat()
+            files.append(_File(within + name, stat.st_size, stat.st_mtime_ns))
+        else:
+            others[Path(name).suffix] += 1
+    yield from sorted(files)
+    for name in sorted(folders):
+        yield from _image_files(folder / name, f"{within}{name}/", others)
 
 
 # ---- The cache -----------------------------------------------------------------------------------------
 
 
-def _read_or_decode(listing: _Listing, image_size: int, bits: int | None) -> tuple[Pixels, str, int]:
-    """The images, their digest, and their significant bits; the cache stores all three."""
+_Cached = tuple[Tensor, str, int]  # the images, their digest, and their significant bits
+
+
+def _read_or_decode(listing: _Listing, image_size: int, bits: int | None) -> _Cached:
     shape = (sum(len(files) for files in listing.classes.values()), 3, image_size, image_size)
     stem = f"{listing.folder.name}-{image_size}px-"
     file = _cache(listing.folder.parent) / f"{stem}{listing.key(image_size, bits)}.npy"
-    kept = file.with_suffix(".txt")
-    images = _read(file)
-    known = kept.read_text() if kept.is_file() else ""
-    if images is not None and images.shape == shape and re.fullmatch(r"[0-9a-f]{64} (8|1[0-6])", known):
-        return images, known[:64], int(known[65:])
-    bits = bits or _significant_bits(listing.paths())
-    images = _decode_all(listing.paths(), image_size, bits, f"Decoding {listing.folder.name} images, this once")
-    content = digest(torch.from_numpy(images))
+    if cached := _cached(file, shape):
+        return cached
     try:
-        _write(file, images, stem)
-        kept.write_text(f"{content} {bits}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(file.parent):
+            if not (cached := _cached(file, shape)):
+                cached = _decode_into_cache(listing, file, shape, bits)
+            known = {file, file.with_suffix(".txt")}
+            for outdated in {*file.parent.glob(f"{stem}*"), *file.parent.glob(f".{stem}*.part")} - known:
+                with suppress(OSError):  # another run may have it open (Windows)
+                    outdated.unlink()
+        return cached
     except OSError as error:
         warn(f"The decoded images could not be cached and will be decoded again: {error}.", stacklevel=2)
-    return images, content, bits
-
-
-def _significant_bits(paths: list[str]) -> int:
-    """The smallest of 8, 10, 12, 14 and 16 bits for the largest value of all 16-bit grey images; 16 without any."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        largest = max(pool.map(largest_16_bit_value, paths))
-    return max(8, 2 * math.ceil(largest.bit_length() / 2)) if largest else 16
+    bits = bits or _significant_bits(listing.paths())
+    images = np.empty(shape, dtype=np.uint8)
+    for _ in _decode_all(listing, images, image_size, bits):
+        pass
+    return torch.from_numpy(images), digest(torch.from_numpy(images)), bits
 
 
 def _cache(root: Path) -> Path:
@@ -216,44 +228,126 @@ def _cache(root: Path) -> Path:
     return Path(base, "ablation-bench", blake2b(os.fsencode(root), digest_size=8).hexdigest())
 
 
-def _read(file: Path) -> Pixels | None:
-    """The cached array, copied into memory; None if there is none or it is damaged."""
+def _locked(folder: Path) -> AbstractContextManager[Any]:
+    lock = FileLock(folder / ".lock")
     try:
-        with file.open("rb") as stream:
-            images: Pixels = np.lib.format.read_array(stream, allow_pickle=False)
+        return lock.acquire(timeout=1)
+    except Timeout:
+        log.info("Another run is decoding images of this data set; this one waits for it.")
+        return lock.acquire()
+
+
+def _cached(file: Path, shape: tuple[int, ...]) -> _Cached | None:
+    """What a finished decode left. The images are mapped: read as they are used, and not to be written to."""
+    images, known = _read(file), re.fullmatch(r"([0-9a-f]{64}) (8|1[0-6])", _note(file))
+    if images is None or images.shape != shape or known is None:
+        return None
+    return torch.from_dlpack(images), known[1], int(known[2])  # from_numpy would warn: torch knows no read-only memory
+
+
+def _read(file: Path) -> Pixels | None:
+    """The array in a file, mapped read-only; None if there is none or it is damaged."""
+    try:
+        images: Pixels = np.lib.format.open_memmap(file, mode="r")
     except Exception:  # numpy parses the header as Python, which raises almost anything
         return None
     return images if images.dtype == np.uint8 else None
 
 
-def _write(file: Path, images: Pixels, stem: str) -> None:
-    """Write the array, and remove this stem's old files and the unfinished files of killed processes."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file.parent / ".lock"):
-        with write_whole(file, "wb") as stream:
-            np.save(stream, images)
-        for outdated in {*file.parent.glob(f"{stem}*"), *file.parent.glob(f".{stem}*.part")} - {file}:
-            with suppress(OSError):  # another run may have it open (Windows)
-                outdated.unlink()
+def _note(file: Path) -> str:
+    note = file.with_suffix(".txt")
+    return note.read_text() if note.is_file() else ""
+
+
+def _decode_into_cache(listing: _Listing, file: Path, shape: tuple[int, ...], bits: int | None) -> _Cached:
+    """Decode into a file that gets its name at the end; go on with that of a killed process, after what it noted."""
+    part = file.with_name(f".{file.name}.part")
+
+    def note(text: str) -> None:
+        with write_whole(file.with_suffix(".txt")) as stream:
+            stream.write(text)
+
+    done, begun, left = 0, re.fullmatch(r"(\d+) decoded with (8|1[0-6]) bits", _note(file)), _read(part)
+    if begun and left is not None and left.shape == shape:
+        done, bits = int(begun[1]), int(begun[2])
+    del left
+    size, free = (shape[0] - done) * math.prod(shape[1:]), shutil.disk_usage(part.parent).free
+    if size > free:
+        raise OSError(f"{size / 1e9:.1f} GB are needed in {part.parent}, and {free / 1e9:.1f} GB are free")
+    bits = bits or _significant_bits(listing.paths())
+    try:
+        if not done:
+            note(f"0 decoded with {bits} bits")
+            part.unlink(missing_ok=True)  # a link is not followed
+            np.lib.format.open_memmap(part, "w+", np.uint8, shape)
+        for count in _decode_all(listing, part, shape[-1], bits, done):
+            if count % KEPT == 0 or count == shape[0]:
+                with part.open("r+b") as stream:
+                    os.fsync(stream.fileno())
+                note(f"{count} decoded with {bits} bits")
+    except OSError:
+        part.unlink(missing_ok=True)  # the disk may be full
+        raise
+    content = digest(torch.from_dlpack(np.lib.format.open_memmap(part, mode="r")))
+    note(f"{content} {bits}")
+    part.replace(file)
+    return torch.from_dlpack(np.lib.format.open_memmap(file, mode="r")), content, bits
 
 
 # ---- Decoding ------------------------------------------------------------------------------------------
 
 
-def _decode_all(paths: list[str], image_size: int, bits: int, title: str) -> Pixels:
-    images = np.empty((len(paths), 3, image_size, image_size), dtype=np.uint8)
+def _workers(processes: bool) -> Parallel:
+    """Processes for many images, as reading small ones holds the GIL; threads for few, which processes start too late.
 
-    def decode_chunk(start: int) -> int:
-        chunk = paths[start : start + CHUNK]
-        for offset, path in enumerate(chunk):
-            images[start + offset] = decode(path, image_size, bits).transpose(2, 0, 1)
-        return len(chunk)
+    joblib's processes need no ``__main__`` guard; within a job of joblib, they are threads.
+    """
+    return Parallel(
+        PROCESSES if processes else THREADS, prefer="processes" if processes else "threads", return_as="generator"
+    )
 
-    # Threads, not processes: Pillow decodes and resizes large images mostly outside the GIL, and threads need
-    # neither pickling of results nor a __main__ guard.
+
+def _significant_bits(paths: list[str]) -> int:
+    """The smallest of 8, 10, 12, 14 and 16 bits for the largest value of all 16-bit grey images; 16 without any."""
+    chunks = (paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK))
+    largest = max(_workers(len(paths) >= MANY)(delayed(_largest_16_bit_value)(chunk) for chunk in chunks))
+    return max(8, 2 * math.ceil(largest.bit_length() / 2)) if largest else 16
+
+
+def _largest_16_bit_value(paths: list[str]) -> int:
+    return max(map(largest_16_bit_value, paths))
+
+
+def _decode_all(listing: _Listing, into: Path | Pixels, image_size: int, bits: int, done: int = 0) -> Iterator[int]:
+    """Decode all but the first ``done`` images to their places in an .npy file or an array; yields how many it has."""
+    paths, half, before, began = listing.paths(), listing.folder.name, done, perf_counter()
+    results = _workers(processes=isinstance(into, Path) and len(paths) - done >= MANY)(
+        delayed(_decode_chunk)(paths[start : start + CHUNK], into, start - len(paths), image_size, bits)
+        for start in range(done, len(paths), CHUNK)
+    )
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress, ThreadPoolExecutor(THREADS) as pool:
-        task = progress.add_task(title, total=len(paths))
-        for done in pool.map(decode_chunk, range(0, len(paths), CHUNK)):  # an error cancels the other tasks
-            progress.advance(task, done)
-    return images
+    with closing(results), Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(f"Decoding {half} images, this once", total=len(paths), completed=done)
+        for result in results:
+            if isinstance(result, ValueError):
+                raise result
+            done += result
+            progress.update(task, completed=done)
+            yield done
+    rate = (done - before) / (perf_counter() - began)
+    log.info("%d of %d %s images were decoded, %.0f per second.", done - before, done, half, rate)
+
+
+def _decode_chunk(paths: list[str], into: Path | Pixels, place: int, image_size: int, bits: int) -> int | ValueError:
+    """Decode images to a place counted from the end, below 0; returns their number, or the error of the first."""
+    try:
+        images = np.stack([decode(path, image_size, bits).transpose(2, 0, 1) for path in paths])
+    except ValueError as error:
+        return error  # not raised: joblib raises what comes first in time, this comes first in the order of the files
+    if isinstance(into, Path):
+        with into.open("r+b") as file:  # not mapped: a full disk is then an error, and not a crash
+            file.seek(place * images[0].nbytes, os.SEEK_END)
+            file.write(images.tobytes())
+    else:
+        into[len(into) + place :][: len(paths)] = images
+    return len(paths)

@@ -1,9 +1,13 @@
 import os
 import shutil
+import subprocess
+import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from src.data.decode import read_image
-from src.data.image_folder import ImageFolder
-from src.data.image_set import LabelledImages
+from src.augment import Pipeline
+from src.data import image_folder
+from src.data.datamodule import ImageDataModule
+from src.data.decode import decode, read_image
+from src.data.image_folder import ImageFolder, _read
+from src.data.image_set import ImageSet, LabelledImages
 
 JPEGS = Path(__file__).parents[2] / "data" / "cifar10-jpeg"
 
@@ -241,7 +248,7 @@ def test_every_image_size_has_its_own_cache(root: Path, user_cache: Path) -> Non
 
 @pytest.mark.parametrize("keep", [0, 5, 100, 300])
 def test_a_damaged_cache_is_rebuilt(root: Path, user_cache: Path, keep: int) -> None:
-    whole = load(root).train.images
+    whole = load(root).train.images.clone()
     for file in user_cache.rglob("*.npy"):
         file.write_bytes(file.read_bytes()[:keep])
     assert torch.equal(load(root).train.images, whole)
@@ -257,21 +264,119 @@ def test_the_content_is_known_without_looking_at_every_image_again(
 
 
 def test_a_cache_is_never_unpickled(root: Path, user_cache: Path) -> None:
-    whole = load(root).train.images
+    whole = load(root).train.images.clone()
     for file in user_cache.rglob("*.npy"):
         np.save(file, np.array([{"an": "object"}], dtype=object), allow_pickle=True)
     assert torch.equal(load(root).train.images, whole)
 
 
-def test_an_interrupted_decode_leaves_no_cache(root: Path, user_cache: Path) -> None:
-    (root / "train/cat/z.png").write_bytes(b"broken")
-    with pytest.raises(ValueError, match=r"z\.png cannot be read"):
+def test_a_decode_that_fails_leaves_no_cache(root: Path, user_cache: Path) -> None:
+    for name in ("train/cat/z.png", "train/cat/c.png"):
+        (root / name).write_bytes(b"broken")
+    with pytest.raises(ValueError, match=r"c\.png cannot be read"):  # the first
         load(root)
-    assert not user_cache.exists()
+    assert not list(user_cache.rglob("*.npy"))
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from src.data import image_folder
+
+decode, cache = image_folder.decode, Path(sys.argv[2])
+
+def slow(path, *settings):
+    if path.endswith("1150.png"):
+        while not any(note.read_text().startswith("1024 ") for note in cache.rglob("*.txt")):
+            time.sleep(0.01)
+        print("now", flush=True)
+        time.sleep(60)
+    return decode(path, *settings)
+
+image_folder.decode = slow
+image_folder.ImageFolder(sys.argv[1], 8).load()
+"""
+
+
+def test_a_killed_decode_goes_on_where_it_stopped(
+    root: Path, user_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in range(1200):
+        picture(place).save(root / f"train/ant/{place:04}.png")
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(root), str(user_cache)], stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None and run.stdout.readline().strip() == b"now"
+        run.kill()
+    assert not list(user_cache.rglob("*.npy"))
+    decoded: list[str] = []
+    monkeypatch.setattr(image_folder, "decode", lambda path, *rest: decoded.append(path) or decode(path, *rest))
+    monkeypatch.setattr(image_folder, "largest_16_bit_value", None)  # not called: this is noted too
+    images = load(root).train.images
+    files = sorted((root / "train").rglob("*.png"))
+    assert sorted(decoded) == [*map(str, sorted((root / "test").rglob("*.png"))), *map(str, files[1024:])]
+    assert torch.equal(images, torch.stack([as_tensor(Image.open(file)) for file in files]))
+    assert len(caches(user_cache)) == 2
+
+
+def test_processes_decode_what_threads_do(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = load(root)
+    monkeypatch.setattr(image_folder, "MANY", 1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    processes = load(root)
+    assert torch.equal(processes.train.images, threads.train.images) and processes.content == threads.content
+    file = root / "train/ant/b.png"
+    file.write_bytes(b"broken")
+    assert refusal(root).startswith(f"{file} cannot be read as an image (cannot identify image file")
+
+
+def test_batches_from_the_mapped_cache_are_those_from_memory(root: Path) -> None:
+    settings = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "batch_size": 2, "eval_batch_size": 2, "val_size": "test"}
+
+    class InMemory:
+        def load(self) -> LabelledImages:
+            images = load(root)
+            halves = (ImageSet(half.images.clone(), half.labels) for half in (images.train, images.test))
+            return LabelledImages(*halves, images.classes)
+
+    load(root)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # torch may warn of memory that cannot be written
+        mapped = ImageDataModule(ImageFolder(str(root), 8), Pipeline(), 0, **settings)
+    in_memory = ImageDataModule(InMemory(), Pipeline(), 0, **settings)
+    assert mapped.content == in_memory.content
+    for one, other in zip(mapped.test_dataloader(), in_memory.test_dataloader(), strict=True):
+        assert all(map(torch.equal, one, other))
+    for batch in torch.randperm(5).split(2):
+        assert all(map(torch.equal, mapped.train.__getitems__(batch), in_memory.train.__getitems__(batch)))
+
+
+def test_the_mapping_is_read_only(root: Path, user_cache: Path) -> None:
+    load(root)
+    for file in user_cache.rglob("*.npy"):
+        assert not _read(file).flags.writeable
+
+
+def test_a_disk_that_is_full_is_told_before_and_found_while_decoding(
+    root: Path, user_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = pytest.importorskip("resource")
+    whole = load(root, 64).train.images.clone()
+    shutil.rmtree(user_cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        with pytest.warns(UserWarning, match=r"could not be cached and will be decoded again: 0\.0 GB are needed in"):
+            assert torch.equal(load(root, 64).train.images, whole)
+    soft, hard = limits.getrlimit(limits.RLIMIT_FSIZE)
+    limits.setrlimit(limits.RLIMIT_FSIZE, (40_000, hard))
+    try:
+        with pytest.warns(UserWarning, match="could not be cached and will be decoded again"):
+            assert torch.equal(load(root, 64).train.images, whole)
+    finally:
+        limits.setrlimit(limits.RLIMIT_FSIZE, (soft, hard))
+    assert not [file for file in user_cache.rglob("*train*") if file.stat().st_size > 100]
 
 
 def test_a_cache_that_comes_along_with_the_images_is_not_believed(root: Path, user_cache: Path) -> None:
-    first = load(root).train.images
+    first = load(root).train.images.clone()
     shutil.copytree(user_cache, root / ".cache")  # what a stranger may have altered
     shutil.rmtree(user_cache)
     for file in (root / ".cache").rglob("*.npy"):
@@ -296,8 +401,12 @@ def test_without_any_place_for_a_cache_it_still_loads(root: Path, user_cache: Pa
         assert len(load(root).train) == 5
 
 
-def test_runs_that_start_together_do_not_disturb_each_other(root: Path, user_cache: Path) -> None:
+def test_runs_that_start_together_do_not_disturb_each_other(
+    root: Path, user_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     together = Barrier(4)
+    decoded: list[str] = []
+    monkeypatch.setattr(image_folder, "decode", lambda path, *rest: decoded.append(path) or decode(path, *rest))
 
     def run(_: int) -> Tensor:
         together.wait()
@@ -305,6 +414,7 @@ def test_runs_that_start_together_do_not_disturb_each_other(root: Path, user_cac
 
     with ThreadPoolExecutor(4) as pool:
         results = list(pool.map(run, range(4)))
+    assert len(decoded) == 7, "each image is decoded by one of them"
     assert all(torch.equal(images, load(root).train.images) for images in results)
     assert len(caches(user_cache)) == 2, "no partial files are left"
 
