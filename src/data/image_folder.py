@@ -18,7 +18,7 @@ from warnings import warn
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from joblib import Parallel, cpu_count, delayed
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor
@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 LAYOUT = 2  # of the cache and of how images are decoded; raise it when either changes
 CHUNK = 64  # images per task: enough to hide its overhead, few enough for a smooth progress bar
 KEPT = 1024  # after so many images, a multiple of CHUNK, it is noted that they are on the disk
-MANY = 4096  # images for which it pays to start processes
 PROCESSES = min(16, cpu_count())
+MANY = 10_000 if PROCESSES > 2 else math.inf  # images; fewer are decoded before processes have started
 
 
 @dataclass(frozen=True)
@@ -298,13 +298,14 @@ def _decode_into_cache(listing: _Listing, file: Path, shape: tuple[int, ...], bi
 
 
 def _workers(processes: bool) -> Parallel:
-    """Processes for many images, as reading small ones holds the GIL; threads for few, which processes start too late.
+    """Threads, or processes, of which more than two pay, as reading small images holds the GIL half of the time.
 
-    joblib's processes need no ``__main__`` guard; within a job of joblib, they are threads.
+    joblib's processes need no ``__main__`` guard.
     """
-    return Parallel(
-        PROCESSES if processes else THREADS, prefer="processes" if processes else "threads", return_as="generator"
-    )
+    if not processes:
+        return Parallel(THREADS, prefer="threads", return_as="generator")
+    with parallel_config("loky", idle_worker_timeout=10):  # seconds that they outlive their work or a killed run
+        return Parallel(PROCESSES, return_as="generator")
 
 
 def _significant_bits(paths: list[str]) -> int:
