@@ -76,7 +76,7 @@ def _is_name(path: PurePath) -> bool:
     return (SWEEPS / path).is_dir() and not path.is_absolute() and ".." not in path.parts
 
 
-def product(*factors: float) -> float:
+def product(*factors: float | int) -> float:  # OmegaConf 2.4 checks types as written
     """Their product to twelve digits, so that three times 0.1 is 0.3."""
     return float(f"{math.prod(factors):.12g}")
 
