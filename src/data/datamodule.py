@@ -86,7 +86,7 @@ class EpochSampler(Sampler[int]):
 class ImageDataModule(L.LightningDataModule):
     """Batches of normalised float images ``[B, channels, S, S]`` and int64 labels ``[B]``.
 
-    Images stay uint8 in memory. Training batches are augmented, then every batch is normalised, on the device that
+    Images stay uint8. Training batches are augmented, then every batch is normalised, on the device that
     uses it. The augmentation of an image depends only on the seed, the epoch and the image, not on its batch or
     process, so an interrupted run continues exactly. Where ``aug`` mixes images, the labels of training batches are
     probabilities, float ``[B, classes]``; an image's partner is the one before it in the batch of the step, which the
@@ -195,7 +195,7 @@ class ImageDataModule(L.LightningDataModule):
         store = images.train
         if label_noise is not None:
             noisy = with_wrong_labels(labels, train, label_noise, len(images.classes), split_seed)
-            store = ImageSet(store.images, noisy)
+            store = ImageSet(store.images, noisy, ahead=store.ahead)
         self.train = store.select(train)
         self.wrong_labels = (self.train.labels != labels)[train].float().mean().item()
         self.val = images.test if val_size == "test" else store.select(val)

@@ -1,7 +1,7 @@
 """The common form of images from all sources: a uint8 tensor that is read in batches."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,22 +24,29 @@ def digest(tensor: Tensor) -> str:
 
 
 class ImageSet(Dataset[Batch]):
-    """Labelled images, or a selection of them, over one shared store that is never copied.
+    """Labelled images, or a selection of them, over one shared store that is never copied or written to.
 
     Args:
-        images: uint8 ``[N, 3, H, W]``, values 0 to 255.
+        images: uint8 ``[N, 3, H, W]``, values 0 to 255; in memory, or mapped from a file.
         labels: int64 ``[N]``, class indices, on the same device.
         positions: int64 ``[M]`` on the CPU, the images of the store in this set; all of them by default.
         content: ``digest(images)``, if known.
+        ahead: called with the positions of each batch before it is gathered, int64 ``[B]``.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, positions: Tensor | None = None, content: str | None = None
+        self,
+        images: Tensor,
+        labels: Tensor,
+        positions: Tensor | None = None,
+        content: str | None = None,
+        ahead: Callable[[Tensor], None] | None = None,
     ) -> None:
         self.images = images
         self.labels = labels
         self.positions = torch.arange(len(images)) if positions is None else positions
         self.content = content
+        self.ahead = ahead
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -55,6 +62,8 @@ class ImageSet(Dataset[Batch]):
             augmentation can depend on the image and not on its batch.
         """
         positions = self.positions[torch.as_tensor(indices)]
+        if self.ahead is not None:
+            self.ahead(positions)
         there = positions.to(self.images.device, non_blocking=True)
         return self.images.index_select(0, there), self.labels.index_select(0, there), positions
 
@@ -69,7 +78,7 @@ class ImageSet(Dataset[Batch]):
 
     def select(self, positions: Tensor) -> "ImageSet":
         """The images at ``positions`` of the store (int64 ``[M]``), sharing its memory."""
-        return ImageSet(self.images, self.labels, positions)
+        return ImageSet(self.images, self.labels, positions, ahead=self.ahead)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from threading import Barrier
 from types import SimpleNamespace
@@ -328,7 +329,11 @@ def test_processes_decode_what_threads_do(root: Path, tmp_path: Path, monkeypatc
     assert refusal(root).startswith(f"{file} cannot be read as an image (cannot identify image file")
 
 
-def test_batches_from_the_mapped_cache_are_those_from_memory(root: Path) -> None:
+@pytest.mark.parametrize("memory", [10**9, 1])
+def test_batches_from_the_mapped_cache_are_those_from_memory(
+    root: Path, user_cache: Path, monkeypatch: pytest.MonkeyPatch, memory: int
+) -> None:
+    monkeypatch.setattr(os, "sysconf", lambda _: memory, raising=False)  # that the images fill a part of, or more
     settings = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "batch_size": 2, "eval_batch_size": 2, "val_size": "test"}
 
     class InMemory:
@@ -346,7 +351,25 @@ def test_batches_from_the_mapped_cache_are_those_from_memory(root: Path) -> None
     for one, other in zip(mapped.test_dataloader(), in_memory.test_dataloader(), strict=True):
         assert all(map(torch.equal, one, other))
     for batch in torch.randperm(5).split(2):
+        for file in user_cache.rglob("*.npy"):
+            with file.open("rb") as stream, suppress(AttributeError):  # not on Linux
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # from the disk again
         assert all(map(torch.equal, mapped.train.__getitems__(batch), in_memory.train.__getitems__(batch)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks no other system")
+def test_the_disk_is_asked_for_every_batch_until_one_is_in_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(root)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "sysconf", lambda _: 1)
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, start, size, advice: asked.append((start, size)))
+    reads = iter([0, 8, 8, 9])
+    monkeypatch.setattr(image_folder.resource, "getrusage", lambda _: SimpleNamespace(ru_inblock=next(reads)))
+    images = load(root).train.select(torch.arange(5))
+    for batch, expected in (([0, 2], [0, 2]), ([1], [1]), ([3], []), ([4], [4])):
+        images.__getitems__(batch)
+        assert asked == [(128 + 192 * place, 192) for place in expected]
+        asked.clear()
 
 
 def test_the_mapping_is_read_only(root: Path, user_cache: Path) -> None:
