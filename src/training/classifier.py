@@ -306,7 +306,13 @@ class Classifier(L.LightningModule):
         # In mixed precision Lightning cannot clip the gradients of a fused optimiser.
         clips = bool(self.trainer.gradient_clip_val) and isinstance(self.trainer.precision_plugin, MixedPrecision)
         if clips and optimizer.defaults.get("fused"):
-            optimizer = self.optimizer(self.network, fused=False, foreach=True)
+            try:
+                optimizer = self.optimizer(self.network, fused=False, foreach=True)
+            except TypeError:  # a function of the user's own
+                raise ValueError(
+                    "optim makes a fused optimiser, whose gradients cannot be clipped in mixed precision: let its "
+                    "function take fused and foreach, or set trainer.gradient_clip_val=null."
+                ) from None
         steps = int(self.trainer.estimated_stepping_batches)
         batches, group = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
         if group > batches:

@@ -235,6 +235,17 @@ def test_gradients_are_clipped_in_mixed_precision(train: Launch, optim: tuple[st
     assert run.code == 0, run.err
 
 
+def own_fused(module: nn.Module, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(module.parameters(), lr, fused=True)
+
+
+def test_a_function_that_makes_a_fused_optimiser_gets_a_sentence(train: Launch) -> None:
+    own = ("optim=custom", f"optim._target_={__name__}.own_fused", "+optim._partial_=true", "+optim.lr=0.01")
+    run = train("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1", *own)
+    assert run.code == 1 and run.err.count("\n") == 1
+    assert run.err.startswith("optim makes a fused optimiser, whose gradients cannot be clipped in mixed precision")
+
+
 @pytest.mark.parametrize(
     "precision",
     [
