@@ -22,7 +22,7 @@ from src.analysis.statistics import (
     superiority,
     verdicts,
 )
-from src.analysis.table import SCORE, SELECTION, judged_by
+from src.analysis.table import SCORE, SELECTION, WORDS, judged_by
 from src.runs.errors import near_names
 from src.runs.escaping import printable
 from src.runs.identity import ABSENT
@@ -50,7 +50,7 @@ def scores_of(runs: pd.DataFrame) -> list[Score]:
     """The different settings ``score`` of the runs; validation accuracy for runs that have none."""
     scores = dict.fromkeys(printable((settings or {}).get("score", SELECTION)) for settings in runs.settings)
     metrics = {score: score.removeprefix("-") for score in scores or [SELECTION]}
-    words = {SELECTION: "validation accuracy", "val/loss": "validation loss"}
+    words = WORDS | {"val/loss": "validation loss"}
     return [
         Score(metric, words.get(metric, metric), "highest" if score == metric else "lowest")
         for score, metric in metrics.items()

@@ -47,14 +47,13 @@ def resume_or_skip(folder: RunFolder, cfg: DictConfig) -> float | None:
         kept = folder.results_file.replace(folder.results_file.with_name("results.json.damaged"))
         log.warning("%s It is kept as %s; the checkpoints count.", sentence(error), printable(kept))
         results = {}
-    ended = results.get("status") == "completed"
-    completed = ended and ("test/accuracy" in results["metrics"] or not cfg.get("test", True))
+    completed = results.get("status") == "completed"
     reached = "{} {:.2%}".format(*accuracy(results)) if completed else ""
-    trained = ended or folder.last.exists() or folder.previous.exists()
+    trained = completed or folder.last.exists() or folder.previous.exists()
     config = results.get("config") or (_config_of_checkpoint(folder) if trained else None)
     changed = _changed({**results, "config": config}, cfg) if trained and config else {}
     if not changed:
-        if completed:
+        if completed and ("test/accuracy" in results["metrics"] or not cfg.test):
             print(f"{folder.path.name}: completed before, {reached}")
             return score(results)
         folder.start_record(**(record | (results if trained else {})))

@@ -140,7 +140,7 @@ class TensorBoard(Logger):
         """Do nothing: Lightning would log the whole configuration here. See ``log_factors``."""
 
     def log_factors(self, factors: Mapping[str, Any], varied: Collection[str]) -> None:
-        """Add the run to the hparams tab, with its factors and, once they exist, its test metrics.
+        """Add the run to the hparams tab, with its factors and, once they exist, its final metrics.
 
         Args:
             factors: numbers are compared as numbers; None leaves its cell empty.

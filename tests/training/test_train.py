@@ -175,6 +175,8 @@ def test_what_was_not_tested_is_tested_by_a_later_launch(train: Launch, tmp_path
     assert not any(name.startswith("test/") for name in untested.results["metrics"])
     reached = f"validation accuracy {untested.results['metrics']['val/accuracy']:.2%}"
     assert f"completed before, {reached}" in train(*sweep, "test=false").out
+    other = train(*sweep, "optim.momentum=0.5", f"hydra.sweep.subdir='{folder.name}'", "on_conflict=keep")
+    assert f"kept, {reached}, with other settings" in other.out
     trained, metrics = untested.trained(), untested.results["metrics"]
     assert "completed before" not in train(*sweep).out
     tested = untested.results["metrics"]
