@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import lightning as L
-import pandas as pd
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from scipy.optimize import minimize_scalar
@@ -21,14 +20,13 @@ from src.data.datamodule import ImageDataModule
 from src.runs.escaping import csv_cell
 from src.runs.files import LARGEST_SIGNALS, read_regular
 from src.runs.folder import RunFolder, write_whole
-from src.training.callbacks.propagation_figures import draw_heatmaps, draw_predictions
 from src.training.tensorboard import tensorboards
 
 log = logging.getLogger(__name__)
 
 _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
-    "conv": (nn.modules.conv._ConvNd,),
-    "norm": (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm),
+    "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
+    "norm": (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm),
     "linear": (nn.Linear,),
     "relu": (nn.ReLU,),
     "activation": (
@@ -218,7 +216,6 @@ class PropagationMonitor(L.Callback):
         self._layers: list[tuple[str, str, nn.Module]] = []
         self._looking = False
         self._handles: list[RemovableHandle] = []
-        self._compiled = False
         self._measured: dict[str, dict[str, Tensor]] = {}
         self._samples: dict[str, Tensor] = {}
         self._weights: dict[str, Tensor] = {}
@@ -247,9 +244,11 @@ class PropagationMonitor(L.Callback):
             self._predict(trainer, pl_module, "before the first step")
         else:  # drop rows after the checkpoint: their steps are repeated
             text = read_regular(self.file, LARGEST_SIGNALS).decode()
-            rows = pd.read_csv(io.StringIO(text[: text.rindex("\n") + 1]))  # a killed run may have left half a line
+            rows = csv.DictReader(io.StringIO(text[: text.rindex("\n") + 1]))  # a killed run may have left half a line
             with write_whole(self.file, newline="", encoding="utf-8") as file:
-                rows[rows.step < trainer.global_step].to_csv(file, index=False)
+                writer = csv.DictWriter(file, COLUMNS)
+                writer.writeheader()
+                writer.writerows(row for row in rows if int(row["step"]) < trainer.global_step)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -291,6 +290,10 @@ class PropagationMonitor(L.Callback):
 
     @rank_zero_only
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        import pandas as pd  # and matplotlib: a second that the first step need not wait for
+
+        from src.training.callbacks.propagation_figures import draw_heatmaps, draw_predictions
+
         self._predict(trainer, pl_module, "after training")
         table = pd.DataFrame(self._predictions)
         table.map(csv_cell).to_csv(self.folder.path / "predictions.csv", index=False)
@@ -317,9 +320,7 @@ class PropagationMonitor(L.Callback):
     # ---- looking ------------------------------------------------------------------------------------------------
 
     def _attach(self, network: nn.Module) -> None:
-        self._compiled = network._compiled_call_impl is not None
-        if self._compiled:  # a compiled network would not call the hooks
-            torch.compiler.set_stance("force_eager")
+        torch.compiler.set_stance("force_eager")  # a compiled network would not call the hooks
         self._layers = [
             (name, kind, module)
             for name, module in network.named_modules()
@@ -335,8 +336,7 @@ class PropagationMonitor(L.Callback):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        if self._compiled:
-            torch.compiler.set_stance("default")
+        torch.compiler.set_stance("default")
 
     def _forward_hook(self, name: str, kind: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -444,8 +444,10 @@ class PropagationMonitor(L.Callback):
         predicted = softmax.argmax(dim=1).bincount(minlength=classes) / len(labels)
         actual = labels.bincount(minlength=classes) / len(labels)
         shares = {"mean_softmax": softmax.mean(dim=0), "predicted": predicted, "actual": actual}
-        table = pd.DataFrame({"when": when, "class": data.classes} | {name: s.tolist() for name, s in shares.items()})
-        self._predictions += table.to_dict("records")
+        self._predictions += [
+            {"when": when, "class": name} | {quantity: share[place].item() for quantity, share in shares.items()}
+            for place, name in enumerate(data.classes)
+        ]
 
 
 def _sample(values: Tensor, size: int = 4096) -> Tensor:
