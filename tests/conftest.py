@@ -32,7 +32,10 @@ TINY = (
     "model=simplecnn",
     "trainer=cpu",
     "trainer.max_epochs=2",
+    "callbacks=none",  # with these two, a run takes a third longer
+    "logger=none",
 )
+WATCHED = ("callbacks=default", "logger=tensorboard")  # as by default
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -127,6 +130,8 @@ def launch(main: Callable[[], Any], cwd: Path, *arguments: str, terminal: bool =
         patch.setenv("TERM", "xterm")
         patch.setattr(rich, "_console", None)  # a new one, which looks where it prints to
         patch.setenv("HYDRA_FULL_ERROR", "1")  # undoes what run() sets
+        # Hydra would compose everything twice, first to read hydra.mode, which no test sets: a quarter of a second.
+        patch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None, raising=False)
         try:
             command_line.run(main)
         except SystemExit as stop:
@@ -175,7 +180,7 @@ def evaluate(tmp_path: Path) -> Callable[..., Run]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A completed run of three epochs, for tests that only read it."""
     overrides = ("trainer.max_epochs=3", "trainer.log_every_n_steps=1", "optim.lr=0.02")
-    return launch(src.train.main, tmp_path_factory.mktemp("finished"), *TINY, *overrides)
+    return launch(src.train.main, tmp_path_factory.mktemp("finished"), *TINY, *WATCHED, *overrides)
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ def test_what_a_sweep_prints_works_in_more_places(place: tuple[str, ...], tmp_pa
     test_what_a_sweep_prints_works(place, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_finished_where_it_was_moved_to(tmp_path: Path) -> None:
     launch(src.train.main, tmp_path, *TINY, *EPOCH, "sweep=one", "optim.lr=0.003,-1", "--multirun")
     sweeps = tmp_path / "logs/train/sweeps"

@@ -25,18 +25,11 @@ from tests.launched import run, start
 
 resource = pytest.importorskip("resource", reason="kills, forks and limits processes, as POSIX systems can")
 
+# To try longer: KILLS=100 AVERAGE=swa python -m pytest -n 0 tests/test_faults.py
+KILLS, AVERAGE = int(os.environ.get("KILLS", "3")), os.environ.get("AVERAGE", "ema")
 # Three jobs of two epochs, of four batches each, saved after every batch.
-SWEEP = (
-    *TINY,
-    "sweep=s",
-    "checkpoint_minutes=0",
-    "callbacks=none",
-    "logger=none",
-    "optim=sgd,adam,adamw",
-    "--multirun",
-)
+SWEEP = (*TINY, "sweep=s", "checkpoint_minutes=0", "optim=sgd,adam,adamw", f"average={AVERAGE}", "--multirun")
 PLACE = Path("logs/train/sweeps/s")
-KILLS = int(os.environ.get("KILLS", "3"))  # KILLS=100 python -m pytest -n 0 tests/test_faults.py tries longer
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +187,7 @@ def at(optim: str, step: int, what: Any) -> None:
     [
         pytest.param(["last"], "truncated", "the checkpoint before it", id="last"),
         pytest.param(["last"], "one bit", "the checkpoint before it", id="one bit of last", marks=pytest.mark.slow),
-        pytest.param(["last", "previous"], "truncated", "the beginning", id="both"),
+        pytest.param(["last", "previous"], "truncated", "the beginning", id="both", marks=pytest.mark.slow),
         pytest.param(["best"], "truncated", "the beginning", id="best", marks=pytest.mark.slow),
     ],
 )
@@ -202,7 +195,7 @@ def test_a_damaged_checkpoint(
     undisturbed: dict[str, Any], tmp_path: Path, names: list[str], damage: str, start: str
 ) -> None:
     assert run(tmp_path, *SWEEP, fault=partial(at, "adam", 6, die)) == -signal.SIGKILL
-    checkpoints = tmp_path / PLACE / "model=simplecnn,optim=adam" / "checkpoints"
+    checkpoints = tmp_path / PLACE / f"average={AVERAGE},model=simplecnn,optim=adam" / "checkpoints"
     for name in names:
         file = checkpoints / f"{name}.ckpt"
         content = bytearray(file.read_bytes())
@@ -318,7 +311,7 @@ def leave_a_child_and_stop() -> None:
 
 def test_a_run_is_held_by_one_process_for_as_long_as_it_lives(undisturbed: dict[str, Any], tmp_path: Path) -> None:
     process = start(tmp_path, *SWEEP, fault=leave_a_child_and_stop)
-    folder = RunFolder(tmp_path / PLACE / "model=simplecnn,optim=sgd")
+    folder = RunFolder(tmp_path / PLACE / f"average={AVERAGE},model=simplecnn,optim=sgd")
     for _ in range(600):
         if folder.last.exists() and torch.load(folder.last, weights_only=True)["global_step"] == 5:
             break

@@ -289,7 +289,12 @@ def test_what_the_readme_says_is_what_the_runs_say(row: str) -> None:
     assert f"{statistics.fmean(gains):+.1f} ポイント（{low:+.1f} ～ {high:+.1f}）" in japanese  # noqa: RUF001
 
 
-@pytest.mark.parametrize("study", ["skip_norm_init", "published", "degradation", "optimizers", "augmentation"])
+CUT_SHORT = ["optimizers", "skip_norm_init", "published", "degradation", "augmentation"]
+
+
+@pytest.mark.parametrize(
+    "study", [CUT_SHORT[0], *(pytest.param(study, marks=pytest.mark.slow) for study in CUT_SHORT[1:])]
+)
 def test_a_report_is_made_of_a_sweep_cut_short(study: str, tmp_path: Path) -> None:
     run = launch(src.report.main, tmp_path, f"sweep={ROOT / 'notebooks/studies' / study}")
     assert run.code == 0 and "The sweep is incomplete" in run.out, run.err

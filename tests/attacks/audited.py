@@ -1,4 +1,4 @@
-"""Run every case of the corpus in this process, under an audit hook: python -m tests.attacks.audited RUN FOLDER
+"""Run cases of the corpus in this process, under an audit hook: python -m tests.attacks.audited RUN FOLDER NAME...
 
 Writes a line of JSON for each case into FOLDER/outcomes: what the command printed, and what it did that it must not do.
 """
@@ -97,7 +97,7 @@ def check_the_hook(home: Path) -> None:
         assert len(violations) == 1, f"{crime}: {violations}"
 
 
-def main(finished: Path, home: Path) -> None:
+def main(finished: Path, home: Path, *names: str) -> None:
     global allowed
     torch.set_num_threads(1)
     sys.dont_write_bytecode = True
@@ -110,7 +110,8 @@ def main(finished: Path, home: Path) -> None:
     sys.addaudithook(audit)
     check_the_hook(home)
     with (home / "outcomes").open("w") as outcomes:
-        for number, (name, (word, attack)) in enumerate(CASES.items()):
+        for number, name in enumerate(names):
+            word, attack = CASES[name]
             faulthandler.dump_traceback_later(SECONDS, exit=True)
             case, command = home / str(number), COMMANDS[word]
             os.environ["XDG_CACHE_HOME"] = str(case / "cache")
@@ -136,4 +137,4 @@ def main(finished: Path, home: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

@@ -6,6 +6,7 @@ A case is a folder of its own, where the command runs: ``logs/train/sweeps/stran
 
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from tests.conftest import TINY
+from tests.conftest import TINY, WATCHED
 
 RUN = "logs/train/sweeps/strange/run"
 SWEEP = "logs/train/sweeps/strange"
@@ -31,7 +32,7 @@ class Command:
     output: tuple[str, ...]
 
 
-_SAME_RUN = (*TINY, "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "optim.lr=0.02")
+_SAME_RUN = (*TINY, *WATCHED, "trainer.max_epochs=3", "trainer.log_every_n_steps=1", "optim.lr=0.02")
 COMMANDS = {
     "status": Command("status", ("sweep=strange",), (f"{RUN}/.lock",)),
     "report": Command("report", ("sweep=strange",), ("logs/report", f"{RUN}/.lock")),
@@ -293,3 +294,6 @@ for _command in (
 CASES = {
     f"{command} meets {name}": (command, attack) for name, attack in ATTACKS.items() for command in attack.commands
 }
+# For each command, one case of each kind, such as "a pipe for ...".
+_KINDS = {re.sub(" (for|python) .*", "", name): name for name in reversed(CASES)}
+SAMPLE = frozenset(_KINDS.values())

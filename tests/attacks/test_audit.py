@@ -8,17 +8,21 @@ from typing import Any
 
 import pytest
 
-from tests.attacks.corpus import CASES
+from tests.attacks.corpus import CASES, SAMPLE
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="named pipes, /dev and /proc")
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def outcomes(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What came of each case, by its name; of none after one that did not end."""
+def outcomes(
+    finished: Any, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[str, dict[str, Any]]:
+    """What came of each selected case, by its name; of none after one that did not end."""
     home = tmp_path_factory.mktemp("audited")
-    command = [sys.executable, "-m", "tests.attacks.audited", str(finished.folder), str(home)]
+    items = [item for item in request.session.items if isinstance(item, pytest.Function)]
+    names = [item.callspec.params["name"] for item in items if item.function is test_it_harms_nobody]
+    command = [sys.executable, "-m", "tests.attacks.audited", str(finished.folder), str(home), *names]
     audited = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     found = [json.loads(line) for line in (home / "outcomes").read_text().splitlines()]
     if audited.returncode:
@@ -26,7 +30,9 @@ def outcomes(finished: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return {outcome["name"]: outcome for outcome in found}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.slow) for name in CASES]
+)
 def test_it_harms_nobody(outcomes: dict[str, dict[str, Any]], name: str) -> None:
     assert name in outcomes, "it did not end, or one before it did not"
     outcome = outcomes[name]

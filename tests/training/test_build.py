@@ -107,7 +107,13 @@ def test_what_conf_names_is_trusted(finished: Any) -> None:
 EXPERIMENTS = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        pytest.param(name, marks=() if name in ("quickstart", "optimizers") else pytest.mark.slow)
+        for name in EXPERIMENTS
+    ],
+)
 def test_every_experiment_runs(train_as_given: Launch, experiment: str) -> None:
     run = train_as_given(
         f"experiment={experiment}", "data=digits", "data.image_size=8", "trainer=cpu", "trainer.max_epochs=1",

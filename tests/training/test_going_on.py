@@ -155,7 +155,9 @@ def replace_an_image(root: Path) -> None:
     [
         (replace_an_image, "the content of images, or their labels, has changed"),
         (rename_a_class, r"names of the classes were \['ant', 'cat'\] and are now \['cat', 'zebra'\]"),
-        (add_an_image, r"numbers of images were .*'train': 20.* and are now .*'train': 21"),
+        pytest.param(
+            add_an_image, r"numbers of images were .*'train': 20.* and are now .*'train': 21", marks=pytest.mark.slow
+        ),
         (remove_a_test_image, r"numbers of images were .*'test': 8\} and are now .*'test': 7\}"),
     ],
 )

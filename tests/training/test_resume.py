@@ -100,9 +100,9 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(launch_in: Launch, resume
     ("method", "call", "epochs_done"),
     [
         pytest.param("training_step", 3, 0, id="in the first epoch"),
-        pytest.param("training_step", STEPS + 2, 1, id="in the second epoch"),
+        pytest.param("training_step", STEPS + 2, 1, id="in the second epoch", marks=pytest.mark.slow),
         pytest.param("training_step", 2 * STEPS - 1, 2, id="in the last batch of an epoch"),
-        pytest.param("validation_step", 1, 2, id="while validating"),
+        pytest.param("validation_step", 1, 2, id="while validating", marks=pytest.mark.slow),
         pytest.param("validation_step", 2, 3, id="while validating the last epoch"),
     ],
 )

@@ -12,7 +12,7 @@ from torch import nn
 
 from src.runs import identity
 from src.training.classifier import Classifier
-from tests.conftest import Run
+from tests.conftest import WATCHED, Run
 
 Launch = Callable[..., Any]
 
@@ -102,7 +102,7 @@ def test_hparams_are_what_counts_and_the_final_metrics(finished: Any) -> None:
 
 
 def test_hparams_show_first_what_a_sweep_varies(train: Launch) -> None:
-    run = train("hydra.run.dir='logs/train/runs/model.norm=none,optim=sgd'", "trainer.max_epochs=1")
+    run = train(*WATCHED, "hydra.run.dir='logs/train/runs/model.norm=none,optim=sgd'", "trainer.max_epochs=1")
     assert run.folder.name == "model.norm=none,optim=sgd"
     assert {info.name for info in hparams(run, "experiment").experiment.hparam_infos if info.differs} == {
         "norm",
@@ -112,7 +112,7 @@ def test_hparams_show_first_what_a_sweep_varies(train: Launch) -> None:
 
 def test_of_a_sweep_that_is_what_its_jobs_differ_in(launch_in: Launch) -> None:
     grid = ("schedule=step", "schedule.milestones=[0.5],[0.3,0.6]", "seed=1,2", "sweep=lists", "trainer.max_epochs=1")
-    sweep = launch_in("--multirun", *grid).folder / "logs/train/sweeps/lists"
+    sweep = launch_in("--multirun", *WATCHED, *grid).folder / "logs/train/sweeps/lists"
     for folder in sweep.glob("*seed=*"):
         run = Run(0, "", "", folder)
         infos = hparams(run, "experiment").experiment.hparam_infos
@@ -121,7 +121,7 @@ def test_of_a_sweep_that_is_what_its_jobs_differ_in(launch_in: Launch) -> None:
         assert entered["milestones"].string_value == str(run.results["config"]["schedule"]["milestones"])
 
 
-EVERY_STEP = ("trainer.log_every_n_steps=1", "callbacks=signals", "callbacks.signals.every_n_steps=2")
+EVERY_STEP = (*WATCHED, "trainer.log_every_n_steps=1", "callbacks=signals", "callbacks.signals.every_n_steps=2")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,9 @@ def uninterrupted(launch_in: Launch) -> Any:
     return launch_in(*EVERY_STEP)
 
 
-@pytest.mark.parametrize("stopped_in", [0, 1], ids=["first epoch", "second epoch"])
+@pytest.mark.parametrize(
+    "stopped_in", [pytest.param(0, marks=pytest.mark.slow), 1], ids=["first epoch", "second epoch"]
+)
 def test_a_run_that_goes_on_has_one_value_a_step(
     uninterrupted: Any, launch_in: Launch, resume: Launch, monkeypatch: pytest.MonkeyPatch, stopped_in: int
 ) -> None:

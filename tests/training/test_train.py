@@ -19,7 +19,7 @@ from src.runs.checkpoints import load_checkpoint
 from src.runs.outcomes import load_outcomes
 from src.training.build import build_data
 from src.training.record import BFLOAT16_GAIN
-from tests.conftest import TINY, Run
+from tests.conftest import TINY, WATCHED, Run
 
 Launch = Callable[..., Any]
 
@@ -236,7 +236,7 @@ def test_a_compiled_network_is_recorded_like_any_other(
 ) -> None:
     compile = nn.Module.compile  # through Dynamo, but without the minute that Inductor takes
     monkeypatch.setattr(nn.Module, "compile", lambda module, mode: compile(module, backend="eager"))
-    run = train("compile=true")
+    run = train(*WATCHED, "compile=true")
     assert run.code == 0
     assert run.results["flops_per_image"] == finished.results["flops_per_image"]
     assert run.events.Tags()["graph"]
@@ -367,11 +367,13 @@ def test_an_optimizer_of_ones_own_gets_plain_values(train: Launch, tmp_path: Pat
         assert group["betas"] == [0.9, 0.99] and type(group["betas"]) is list
 
 
-@pytest.mark.parametrize(("options", "silent"), [((), True), (("+trainer.profiler=simple",), False)])
+@pytest.mark.parametrize(
+    ("options", "silent"), [((), True), pytest.param(("+trainer.profiler=simple",), False, marks=pytest.mark.slow)]
+)
 def test_lightning_is_silent_but_for_what_was_asked_of_it(
     tmp_path: Path, options: tuple[str, ...], silent: bool
 ) -> None:
-    command = [sys.executable, "-W", "default", "-m", "src.train", *TINY, "trainer.max_epochs=1", *options]
+    command = [sys.executable, "-W", "default", "-m", "src.train", *TINY, *WATCHED, "trainer.max_epochs=1", *options]
     (tmp_path / "srun").touch(mode=0o755)  # as on a cluster
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1", "PATH": path}

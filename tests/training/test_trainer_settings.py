@@ -106,13 +106,13 @@ def test_a_setting_that_could_validate_other_weights_is_refused(train: Launch, s
     "settings",
     [
         ("trainer.num_sanity_val_steps=2",),
-        ("+trainer.reload_dataloaders_every_n_epochs=1",),
+        pytest.param(("+trainer.reload_dataloaders_every_n_epochs=1",), marks=pytest.mark.slow),
         ("trainer.limit_train_batches=3", "+trainer.val_check_interval=1.0"),
-        ("trainer.limit_train_batches=0.5", "+trainer.check_val_every_n_epoch=1"),
-        ("trainer.accumulate_grad_batches=3",),
+        pytest.param(("trainer.limit_train_batches=0.5", "+trainer.check_val_every_n_epoch=1"), marks=pytest.mark.slow),
+        pytest.param(("trainer.accumulate_grad_batches=3",), marks=pytest.mark.slow),
         ("+callbacks.stops._target_=" + __name__ + ".StopsWithinAnEpoch",),
-        ("+trainer.min_epochs=2",),
-        ("+trainer.inference_mode=false", "+trainer.detect_anomaly=true"),
+        pytest.param(("+trainer.min_epochs=2",), marks=pytest.mark.slow),
+        pytest.param(("+trainer.inference_mode=false", "+trainer.detect_anomaly=true"), marks=pytest.mark.slow),
         ("+trainer.overfit_batches=2", "trainer.limit_val_batches=1.0"),
     ],
 )
@@ -134,14 +134,17 @@ SWAPS = {
     "swaps": (f"+callbacks.swaps._target_={__name__}.SwapsOnlyToValidate",),
     "prunes": (f"+callbacks.prunes._target_={__name__}.ChangesAfterValidation",),
 }  # fmt: skip
+HARDEST = ("ema of epochs", "swaps")
 
 
-@pytest.mark.parametrize("callback", SWAPS)
+@pytest.mark.parametrize(
+    "callback", [*HARDEST, *(pytest.param(name, marks=pytest.mark.slow) for name in SWAPS if name not in HARDEST)]
+)
 def test_a_callback_that_swaps_weights(train: Launch, evaluate: Launch, resume: Launch, callback: str) -> None:
     arguments = (*SWAPS[callback], "data.batch_size=30", "model.norm=batch", "logger=none")
     run = train(*arguments)
     assert_one_network(run, evaluate)
-    if callback not in ("ema of epochs", "swaps"):  # the hardest ones
+    if callback not in HARDEST:
         return
     with ctrl_c("training_step", 9):  # within the second epoch
         stopped = train(*arguments)
@@ -163,7 +166,10 @@ def test_an_average_that_comes_after_the_last_validation_is_refused(train: Launc
 # ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("batch_size", "accumulated"), [(25, 2), (20, 3), (10, 6), (30, 2)])
+@pytest.mark.parametrize(
+    ("batch_size", "accumulated"),
+    [(20, 3), (30, 2), *(pytest.param(*each, marks=pytest.mark.slow) for each in ((25, 2), (10, 6)))],
+)
 def test_accumulated_gradients_are_those_of_one_large_batch(
     launch_in: Launch, batch_size: int, accumulated: int
 ) -> None:
@@ -201,6 +207,7 @@ def test_a_warm_up_counts_epochs_however_the_run_is_ended(train: Launch, accumul
     run = train(
         "+trainer.max_steps=9", "trainer.max_epochs=20", "data.val_size=0", "schedule=constant", "optim.lr=0.01",
         f"trainer.accumulate_grad_batches={accumulated}", "schedule.warmup_epochs=2", "trainer.log_every_n_steps=1",
+        "logger=tensorboard",
     )  # fmt: skip
     assert run.code == 0 and run.results["steps"] == 9
     rates = [event.value for event in run.events.Scalars("optimisation/learning_rate")]
@@ -249,7 +256,7 @@ def test_a_function_that_makes_a_fused_optimiser_gets_a_sentence(train: Launch) 
 @pytest.mark.parametrize(
     "precision",
     [
-        "bf16-mixed",
+        pytest.param("bf16-mixed", marks=pytest.mark.slow),
         pytest.param("64-true", marks=pytest.mark.slow),
         pytest.param("bf16-true", marks=pytest.mark.slow),
         pytest.param("16-true", marks=pytest.mark.slow),

@@ -107,7 +107,7 @@ def test_relus_are_dying_when_they_are_dead_twice() -> None:
 
 @pytest.fixture(scope="session")
 def vanished(launch_in: Callable[..., Run]) -> Run:
-    return launch_in(*STUDY, "model=deepcnn")
+    return launch_in(*STUDY, "model=deepcnn", "logger=tensorboard")
 
 
 def signals(run: Run) -> pd.DataFrame:
@@ -131,7 +131,9 @@ def test_its_cures_are_healthy(cure: str, launch_in: Callable[..., Run]) -> None
     assert min(float(row["train/loss"]) for row in run.rows) < 0.998 * math.log(10)
 
 
-@pytest.mark.parametrize("model", ["simplecnn", pytest.param("resnet10", marks=pytest.mark.slow), "resnet20"])
+@pytest.mark.parametrize(
+    "model", ["simplecnn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet10", "resnet20"))]
+)
 def test_healthy_networks_are_found_healthy(model: str, launch_in: Callable[..., Run]) -> None:
     run = launch_in(*STUDY, f"model={model}", "data.train_size=200")
     assert run.results["verdict"]["kind"] in ("healthy", "too short to judge")  # no fault found
@@ -145,6 +147,7 @@ def test_weights_start_with_the_deviations_that_study_1_took_for_those_of_output
     assert start.activation_std["conv10"] < 0.05 * start.activation_std["conv1"]
 
 
+@pytest.mark.slow
 def test_the_skip_alone_brings_the_gradient_to_the_first_layer(vanished: Run, launch_in: Callable[..., Run]) -> None:
     with_skip = launch_in(*STUDY, "model=deepcnn", "model.skip=true", "trainer.max_epochs=1")
     plain, residual = (

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import WATCHED
+
 Launch = Callable[..., Any]
 
 
@@ -16,7 +18,7 @@ def plain(screen: str) -> str:
 
 
 def test_the_progress_bar_shows_what_one_waits_for(train: Launch) -> None:
-    run = train("trainer.log_every_n_steps=1", terminal=True)
+    run = train(*WATCHED, "trainer.log_every_n_steps=1", terminal=True)
     row = run.rows[-1]
     line = [line for line in re.split(r"[\r\n]+", plain(run.out)) if line.startswith("Epoch 2/2")][-1]
     assert f"loss: {float(row['train/loss']):.3f}" in line
@@ -26,7 +28,7 @@ def test_the_progress_bar_shows_what_one_waits_for(train: Launch) -> None:
 
 
 def test_without_a_terminal_or_a_bar_the_epochs_are_told_all_the_same(finished: Any, train: Launch) -> None:
-    run = train("~callbacks.progress", "trainer.max_epochs=1", terminal=True)
+    run = train(*WATCHED, "~callbacks.progress", "trainer.max_epochs=1", terminal=True)
     assert run.code == 0
     for told in (plain(run.out), finished.out):
         assert re.search(r"epoch 1/\d  train loss", told) and "Epoch 1" not in told
@@ -48,11 +50,12 @@ def test_the_time_of_a_resumed_run_includes_what_went_before(finished: Any, resu
 
 
 def test_the_grid_holds_as_many_images_as_are_asked_for(train: Launch) -> None:
-    (image,) = train("+callbacks.tensorboard.images=8", "trainer.max_epochs=1").events.Images("data/augmented_images")
+    run = train(*WATCHED, "+callbacks.tensorboard.images=8", "trainer.max_epochs=1")
+    (image,) = run.events.Images("data/augmented_images")
     assert (image.width - 2) // (8 + 2) * ((image.height - 2) // (8 + 2)) == 8
 
 
 def test_another_logger_gets_on_without_tensorboards_page(train: Launch) -> None:
-    run = train("logger.tensorboard._target_=lightning.pytorch.loggers.CSVLogger", "trainer.max_epochs=1")
+    run = train(*WATCHED, "logger.tensorboard._target_=lightning.pytorch.loggers.CSVLogger", "trainer.max_epochs=1")
     assert run.code == 0, run.err
     assert run.results["status"] == "completed"
