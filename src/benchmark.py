@@ -27,10 +27,11 @@ def main(cfg: DictConfig) -> None:
     from src.benchmarks.parts import parts
     from src.benchmarks.training import pace
     from src.runs.errors import stop
+    from src.runs.files import relative
     from src.runs.folder import write_json
     from src.training.callbacks.interrupt import Interrupted
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = relative(Path(HydraConfig.get().runtime.output_dir))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     rows: list[Row] = []
     try:

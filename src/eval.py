@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from src.runs.errors import errors_as_sentence
+from src.runs.files import relative
 from src.runs.hydra_versions import MAIN
 from src.sweeps.command_line import run
 
@@ -19,7 +20,7 @@ from src.sweeps.command_line import run
 def main(cfg: DictConfig) -> float:
     from src.inference.evaluate import evaluate, show
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    folder = relative(Path(HydraConfig.get().runtime.output_dir))
     with errors_as_sentence(debug=cfg.debug):
         results = evaluate(cfg, folder)
     show(results)

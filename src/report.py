@@ -36,10 +36,10 @@ def main(cfg: DictConfig) -> None:
 
     from src.analysis.report import write_report
     from src.runs.escaping import printable
+    from src.runs.files import relative
 
     with errors_as_sentence(debug=cfg.debug):
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+        folder = relative(Path(HydraConfig.get().runtime.output_dir))
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         with console.status("reading runs, drawing figures"):
             page = write_report(cfg, folder, _test_images if cfg.images else None)

@@ -23,7 +23,7 @@ from src.training.distributed import distribute, run_on_rank_0
 @hydra.main(config_name="train", **MAIN)
 def main(cfg: DictConfig) -> float:
     from src.runs.errors import stop
-    from src.runs.files import check_stays_within
+    from src.runs.files import check_stays_within, relative
     from src.runs.folder import RunFolder, RunInUse
     from src.sweeps.relaunch import launch_record, record_refusal, resume_or_skip
     from src.training.outcome import run_job
@@ -36,8 +36,7 @@ def main(cfg: DictConfig) -> float:
         from src.training.probe import probe
 
         return probe(cfg, RunFolder(hydra_cfg.runtime.output_dir))  # type: ignore[return-value]
-    path = Path(cfg.resume or hydra_cfg.runtime.output_dir)
-    folder = RunFolder(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    folder = RunFolder(relative(Path(cfg.resume or hydra_cfg.runtime.output_dir)))
     # In distributed training only rank 0 gets here; it owns the folder.
     try:
         if cfg.resume is not None:

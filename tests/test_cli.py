@@ -47,6 +47,8 @@ def test_help_and_config_come_without_torch(tmp_path: Path, command: str, argume
 MISTAKES = {
     "trainer.max_epoch=3": "There is no trainer.max_epoch; did you mean trainer.max_epochs?",
     "optm=sgd": "There is no optm; did you mean optim?",
+    "optimizer=sgd": "There is no optimizer; did you mean optim?",
+    "callbacks.mine._target_=my.Own": "There is no callbacks.mine._target_; did you mean callbacks.",
     "optm.lr=0.1": "There is no optm.lr; did you mean optim.lr?",
     "experimnt=quickstart": "There is no experimnt; did you mean experiment?",
     "batch_size=64": "There is no batch_size; did you mean data.batch_size or data.eval_batch_size?",
@@ -62,7 +64,7 @@ MISTAKES = {
     "logger=null": "logger=null chooses nothing; choose one of: csv, mlflow, none, tensorboard,",
     "optim=sgd,adam": "optim=sgd,adam gives several values: add --multirun",
     "seed=range(3)": "seed=range(3) gives several values: add --multirun",
-    "optim.lr=[0.9": "optim.lr=[0.9 cannot be read: expected key=value, with every quote and bracket closed",
+    "optim.lr=[0.9": "optim.lr=[0.9 cannot be read: expected key=value without spaces, as in seed=1,2,3, with every",
     "data.root='a": "data.root='a cannot be read: expected key=value",
     "data.root=a=b": "data.root=a=b cannot be read: expected key=value",
     "seed": "seed cannot be read: expected key=value",
@@ -95,6 +97,18 @@ def test_every_command_explains_a_mistake(tmp_path: Path, command: str) -> None:
     assert (run.code, run.err) == (1, "There is no debg; did you mean debug?\n") and not list(tmp_path.iterdir())
     with pytest.raises(HydraException):
         launch(main, tmp_path, "debg=true", "debug=true")
+
+
+@pytest.mark.parametrize("command", ["eval", "predict", "explain", "export", "status", "report", "benchmark"])
+def test_only_training_and_tuning_are_multiruns(tmp_path: Path, command: str) -> None:
+    run = launch(import_module(f"src.{command}").main, tmp_path, "--multirun")
+    assert run.code == 1 and run.err.startswith(f"src.{command} takes no --multirun") and run.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_key_that_may_be_added_is_told_how(train_as_given: Launch) -> None:
+    assert "(+callbacks.mine._target_=... would add a key.)" in train_as_given("callbacks.mine._target_=my.Own").err
+    assert train_as_given("seed=1,", "2").err.startswith("2 cannot be read: expected key=value without spaces")
 
 
 def test_options_may_stand_anywhere(train_as_given: Launch) -> None:

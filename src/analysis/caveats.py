@@ -5,14 +5,14 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.effects import settings_of, without_repetitions
+from src.analysis.effects import classes_of, configurations, rule_of, settings_of, without_repetitions
 from src.analysis.figures import label, level_name
 from src.analysis.statistics import ALPHA, t_isf
-from src.analysis.table import SCORE, confounders
+from src.analysis.table import SCORE, confounders, revisions
 from src.analysis.variation import never_varied
 from src.runs.escaping import plural, printable
 from src.runs.identity import CONTENT
-from src.runs.question import Question, restated
+from src.runs.question import Question, hardly_learned, restated
 from src.sweeps.jobs import ENDED
 
 
@@ -35,6 +35,7 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         *_other_images(runs),
         *_in_step_with_the_seed(runs),
         *_confounded(runs, factors),
+        *_hardly_learned(runs, factors),
         *_not_tested(runs),
         *_validated_on_test_images(runs),
         *_code(completed),
@@ -167,6 +168,21 @@ def _confounded(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
             yield f"Along with {factor} changes {', '.join(others)}: its effect is that of all of them together."
 
 
+def _hardly_learned(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
+    """Configurations that are above chance, but not a tenth of the way to certainty, while another one is."""
+    table, rule = configurations(runs, factors), rule_of(runs)
+    bound = hardly_learned(classes_of(runs))
+    means = table["mean"].astype(float)
+    hardly = table[(means > rule.guessing) & (means < bound)] if means.max() > bound else table.iloc[:0]
+    if len(hardly):
+        names = [f"{label(row, factors)} ({row['mean']:.1%})" for _, row in hardly.iterrows()]
+        yield (
+            f"Hardly above chance, {1 / classes_of(runs):.1%}: {'; '.join(names[:3])}"
+            f"{f'; and {len(names) - 3} more' * (len(names) > 3)}. A network that has only begun to learn may need "
+            "another learning rate or more epochs; what sets it apart need not be the reason."
+        )
+
+
 def _not_tested(runs: pd.DataFrame) -> Iterator[str]:
     if untested := int(runs[SCORE].isna().sum()):
         yield (
@@ -182,12 +198,8 @@ def _validated_on_test_images(runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _code(runs: pd.DataFrame) -> Iterator[str]:
-    diffs = runs["diff"] if "diff" in runs else pd.Series(None, runs.index, dtype=object)
-    names = [
-        (commit or "unknown")[:10] + (f" with code-{diff}.diff" if isinstance(diff, str) else "")
-        for commit, diff in zip(runs.get("commit", ()), diffs, strict=False)
-    ]
-    yield from _mixture("The runs were made with different revisions of the code", "at", pd.Series(names, dtype=object))
+    names = pd.Series(revisions(runs), dtype=object)
+    yield from _mixture("The runs were made with different revisions of the code", "at", names)
     if "modified" in runs and (modified := int((runs.modified == True).sum())):  # noqa: E712  (it may be None)
         yield f"{modified} of {len(runs)} runs were made with files changed since the commit they name."
     if "revisions" in runs and (changed := int((runs.revisions > 1).sum())):

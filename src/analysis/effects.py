@@ -1,7 +1,7 @@
 """The effect of each factor with the others fixed: over seeds, in pairs of runs that differ only in that factor."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
 from types import MappingProxyType
@@ -242,8 +242,15 @@ def simple_effects(table: Grid, smallest_effect: float | None = None) -> pd.Data
     return _tested(rows, smallest_effect, table.rule)
 
 
-def main_effects(table: Grid, smallest_effect: float | None = None, only: str | None = None) -> pd.DataFrame:
+def main_effects(
+    table: Grid,
+    smallest_effect: float | None = None,
+    only: str | None = None,
+    besides: Collection[tuple[str, str, str]] = (),
+) -> pd.DataFrame:
     """The effect of each factor, or of ``only`` one, on the accuracy, averaged over all settings of the others.
+
+    Comparisons in ``besides`` (factor, ``repr`` of baseline and level) are left out: another family has them.
 
     The average is taken within a seed; interval and test are over seeds. A setting without any pair is left out. A seed
     that lacks one of the other settings is also left out, because its average would be over other settings.
@@ -259,6 +266,8 @@ def main_effects(table: Grid, smallest_effect: float | None = None, only: str | 
             continue
         by_level = np.moveaxis(table.of(factor), axis, 0).reshape(len(table.levels[factor]), -1, len(table.seeds))
         for place in range(1, len(by_level)):
+            if (factor, repr(table.levels[factor][0]), repr(table.levels[factor][place])) in besides:
+                continue
             differences = by_level[place] - by_level[0]
             used = ~np.isnan(differences).all(1)
             seeds = ~np.isnan(differences[used]).any(0) & used.any()

@@ -324,9 +324,12 @@ def draw_cost(table: pd.DataFrame, factors: Sequence[str]) -> Figure:
     Args:
         table: see ``configurations`` in ``src.analysis.effects``.
     """
-    table = table.sort_values("mean", ascending=False, kind="stable", ignore_index=True)
+    table = table.sort_values("mean", ascending=False, kind="stable")
+    # Few configurations look as in the figures of curves.
+    styles = table.index if len(table) <= _MOST_LINES else range(len(table))
+    named = len(table) if len(table) <= _MOST_LINES else len(_COLOURS) - 1  # the last one is the colour of all others
+    table = table.reset_index(drop=True)
     y = 100 * table["mean"].astype(float)
-    named = len(_COLOURS) - 1  # the last one is the colour of all others
     costs = {"seconds of training": table.seconds.astype(float)}
     if table.flops_per_image.astype(float).nunique() > 1:
         costs["GFLOP per image, forward"] = table.flops_per_image.astype(float) / 1e9
@@ -336,13 +339,16 @@ def draw_cost(table: pd.DataFrame, factors: Sequence[str]) -> Figure:
             spans = title.startswith("seconds")
             if spans:
                 ends = [(min(each, default=math.nan), max(each, default=math.nan)) for each in table.all_seconds]
-                ax.hlines(y, *zip(*ends, strict=True), color=[_COLOURS[min(n, len(_COLOURS) - 1)] for n in table.index])
+                colours = [_COLOURS[min(style, len(_COLOURS) - 1)] for style in styles]
+                ax.hlines(y, *zip(*ends, strict=True), color=colours)
             for place, row in table.iterrows():
                 tip = f"{label(row, factors)}: {y[place]:.2f} %, {x[place]:,.3g} {title}"
                 figure.tips.append((ax, x[place], y[place], tip))
                 if place < named:
                     name = ", ".join(level_name(row[factor]) for factor in factors)
-                    ax.plot(x[place], y[place], **_line(place) | {"linestyle": "none", "markersize": 6}, label=name)
+                    ax.plot(
+                        x[place], y[place], **_line(styles[place]) | {"linestyle": "none", "markersize": 6}, label=name
+                    )
             ax.plot(x[named:], y[named:], ".", color=_COLOURS[-1], markersize=6)
             if not spans:
                 front = pareto_front(x.to_numpy(), y.to_numpy())

@@ -154,6 +154,15 @@ def _group(runs: pd.DataFrame, name: str) -> str:
     return next((key.split(".")[0] for key in keys if name in (key, key.split(".")[0], key.split(".")[-1])), name)
 
 
+def revisions(runs: pd.DataFrame) -> list[str]:
+    """The code of each run: the first ten digits of its commit, and the file of what was changed since."""
+    diffs = runs["diff"] if "diff" in runs else [None] * len(runs)
+    return [
+        str(commit or "unknown")[:10] + (f" with code-{diff}.diff" if isinstance(diff, str) else "")
+        for commit, diff in zip(runs.get("commit", ()), diffs, strict=False)
+    ]
+
+
 def load_curves(runs: pd.DataFrame, columns: Sequence[str] = ()) -> pd.DataFrame:
     """The rows of metrics.csv of all runs: one row per run and epoch.
 

@@ -67,6 +67,7 @@ def model_card(
         trained=trained,
         parameters=sum(parameter.numel() for parameter in trained.network.parameters()),
         config=config,
+        more=_more(config),
         results=results,
         evaluation=evaluation or {},
         epoch=epoch,
@@ -148,6 +149,14 @@ def _settings(node: Any) -> str:
     return ", ".join([_name(node), *words])
 
 
+def _more(config: Mapping[str, Any]) -> str:
+    """The settings that count and that the table of the recipe has no row for, such as those of callbacks."""
+    in_rows = ("model.", "data.", "optim.", "schedule.", "aug.", "loss.", "label_smoothing", "seed", "score",
+               "trainer._target_", "trainer.max_epochs", "trainer.precision")  # fmt: skip
+    counting = settings(config).items()
+    return ", ".join(f"{key} {value}" for key, value in counting if value is not None and not key.startswith(in_rows))
+
+
 def _source(config: Mapping[str, Any]) -> str:
     source = config["data"].get("source", {})
     root = source.get("root")
@@ -170,7 +179,7 @@ def _figures(
         "test/loss": f"test loss (cross-entropy){where}",
         "val/accuracy": "validation accuracy",
         "val/loss": "validation loss (cross-entropy)",
-        "train/accuracy": "training accuracy, augmented, over the epoch",
+        "train/accuracy": "training accuracy, in training mode, over the epoch",
     }
     score = str(config.get("score", "val/accuracy"))
     chosen = score.removeprefix("-")

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 from typing import NoReturn
 
 from omegaconf.errors import MissingMandatoryValue
@@ -18,7 +19,8 @@ _SPEAKS_FOR_ITSELF = (ValueError, OSError, FloatingPointError)
 
 
 def sentence(error: BaseException) -> str:
-    """An error in one line, without the exception that Hydra wraps around an error of a constructor."""
+    """An error in one line, without the exception that Hydra wraps around an error of a constructor; of one that does
+    not speak for itself, also the last line of code that is no library's."""
     while type(error).__name__ == "InstantiationException" and error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split())
@@ -31,7 +33,12 @@ def sentence(error: BaseException) -> str:
         wanted = re.search(r"allocate ([\d.]+ \w+)", text)
         amount = f" ({wanted[1]} more were needed)" if wanted else ""
         return f"Out of memory{amount}: choose a smaller data.batch_size or data.eval_batch_size."
-    return printable(text if isinstance(error, _SPEAKS_FOR_ITSELF) and text else f"{type(error).__name__}: {text}")
+    if isinstance(error, _SPEAKS_FOR_ITSELF) and text:
+        return printable(text)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if not {"site-packages", "dist-packages"} & set(Path(frame.filename).parts)]
+    place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return printable(f"{type(error).__name__}: {text}{place}")
 
 
 def near_names(wrong: str, known: Iterable[str]) -> str:

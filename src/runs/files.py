@@ -30,6 +30,11 @@ def open_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> Binary
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
 
 
+def relative(path: Path) -> Path:
+    """A path as seen from the current folder, if it is in there; else as it is."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def read_regular(path: str | os.PathLike[str], largest: int = LARGEST) -> bytes:
     """The content of a regular file, see ``open_regular``; at most ``largest`` bytes, even if the file grows."""
     with open_regular(path, largest) as file:

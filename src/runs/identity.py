@@ -247,7 +247,7 @@ def factors(runs: Sequence[Run], reserved: Iterable[str] = ()) -> dict[str, list
             places = [run.place for run in runs]
             apart = None not in places and follows(places, values) and follows(values, places)
             found["root" if apart else "images"] = places if apart else [str(value)[:8] for value in values]
-        elif not (group in found and key in (f"{group}._target_", f"{group}._partial_")):
+        elif not (group in found and key.endswith(("._target_", "._partial_")) and follows(columns[key], choices)):
             found[names[key]] = values
     return found
 

@@ -40,7 +40,7 @@ def question_of(config: Mapping[str, Any]) -> Question:
 
 
 def restated(asked: Question, config: Mapping[str, Any]) -> Question:
-    """``asked`` with what ``config`` states instead; the levels of another factor are not kept.
+    """``asked`` with what ``config`` states instead; question and levels of another factor are not kept.
 
     Args:
         config: as for ``question_of``; what is None or missing stays as it was.
@@ -52,7 +52,7 @@ def restated(asked: Question, config: Mapping[str, Any]) -> Question:
     given = {name: config.get(name) for name in ("question", "smallest_effect")} | dict(primary)
     names = {name for name, value in given.items() if value is not None}
     if "factor" in names and stated.factor != asked.factor:
-        names.add("levels")
+        names |= {"levels", "question"}
     return asked._replace(**{name: getattr(stated, name) for name in names})
 
 
@@ -67,6 +67,11 @@ def smallest_effect(points: Any) -> float | None:
     if isinstance(points, bool) or not isinstance(points, int | float) or not 0 < points <= 100:
         raise ValueError(f"smallest_effect is {points!r}; expected percentage points above 0, up to 100, such as 0.5.")
     return points / 100
+
+
+def hardly_learned(classes: int) -> float:
+    """The accuracy, 0 to 1, a tenth of the way from chance to certainty: a network below it has hardly learned."""
+    return 1 / classes + 0.1 * (1 - 1 / classes)
 
 
 def guessing(classes: int, images: float) -> float:

@@ -4,9 +4,11 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache, partial
 from importlib import import_module
+from inspect import Parameter, signature
 from pathlib import PureWindowsPath
 from pkgutil import iter_modules, resolve_name
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import hydra.utils
 from omegaconf import DictConfig, OmegaConf
@@ -136,26 +138,54 @@ def trust_override(config: Any, unbuilt: Collection[str] = ()) -> list[str]:
     """The ``trust`` override for a config with targets that conf/ does not name; empty if it has none."""
     built = {key: node for key, node in config.items() if key not in unbuilt}
     targets = {
-        target for key, node in built.items() for _, target in _targets(node) if target not in known_targets(key)
+        each["_target_"]
+        for key, node in built.items()
+        for _, each in _nodes(node)
+        if each["_target_"] not in known_targets(key)
     }
     return [f"trust=[{','.join(sorted(targets))}]"] * bool(targets)
 
 
 def check_targets(config: Any) -> None:
-    """Check that every ``_target_`` of a config can be imported and called, without building anything.
+    """Check, without building anything, that every ``_target_`` of a config can be imported and called, and that it
+    is given no text where its signature has true, false or a number: ``no`` would count as true.
 
     Args:
         config: the user's own, or one that ``trusted`` has checked: modules are imported. Interpolated targets are left
             out.
 
     Raises:
-        ValueError: one has no value, or names nothing that can be called; the message has near names.
+        ValueError: a target has no value, or names nothing that can be called (the message has near names), or an
+            argument is a text.
     """
-    for key, target in _targets(OmegaConf.to_container(config) if OmegaConf.is_config(config) else config):
+    for key, node in _nodes(OmegaConf.to_container(config) if OmegaConf.is_config(config) else config):
+        target = node["_target_"]
         if target == "???":
-            raise ValueError(f"{key} has no value: set it, as in {key}=VALUE.")
-        if "${" not in str(target) and (problem := _problem(str(target))):
-            raise ValueError(f"{key} is {target}: {problem}")
+            raise ValueError(f"{key}_target_ has no value: set it, as in {key}_target_=VALUE.")
+        if "${" in str(target):
+            continue
+        if problem := _problem(str(target)):
+            raise ValueError(f"{key}_target_ is {target}: {problem}")
+        for name, expected in _plain_parameters(str(target)).items():
+            if isinstance(value := node.get(name), str) and "${" not in value:
+                raise ValueError(f"{key}{name} is {value!r}; expected {expected}.")
+
+
+def _plain_parameters(target: str) -> dict[str, str]:
+    """The parameters that are true, false or a number by annotation, or true or false by default; and that in words."""
+    try:
+        parameters = signature(resolve_name(target), eval_str=True).parameters
+    except (NameError, TypeError, ValueError):  # an annotation of type checkers alone; a class written in C
+        return {}
+    found = {}
+    for name, parameter in parameters.items():
+        kinds: set[Any] = {bool} if isinstance(parameter.default, bool) else set()
+        if (annotation := parameter.annotation) is not Parameter.empty:
+            kinds = set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
+        kinds -= {NoneType}
+        if kinds and kinds <= {bool, int, float}:
+            found[name] = "true or false" if kinds == {bool} else "a number"
+    return found
 
 
 def _problem(target: str) -> str:
@@ -202,18 +232,17 @@ def instantiate(config: Any, **arguments: Any) -> Any:
         raise ValueError(f"Nothing can be built from {plain}: it has no _target_.")
     deferred = arguments.pop("_partial_", plain.get("_partial_", False))
     build = hydra.utils.instantiate(
-        config, _partial_=True, _convert_="all", **whitelist(target for _, target in _targets(plain))
+        config, _partial_=True, _convert_="all", **whitelist(node["_target_"] for _, node in _nodes(plain))
     )
     # Called without Hydra, because Hydra 1.4 allows only results of whitelisted classes.
     build = partial(build.func, *build.args, **build.keywords | arguments)
     return build if deferred else build()
 
 
-def _targets(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every ``_target_`` of plain values, by its key."""
+def _nodes(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every mapping with a ``_target_`` among plain values, by how the keys of its settings begin."""
+    if isinstance(node, dict) and "_target_" in node:
+        yield key, node
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for name, child in children:
-        if name == "_target_":
-            yield f"{key}{name}", child
-        else:
-            yield from _targets(child, f"{key}{name}.")
+        yield from _nodes(child, f"{key}{name}.")

@@ -50,7 +50,10 @@ def keep_code(sweep: Path, on_code_change: str) -> str:
         write_json(file, {"revision": keep_revision(sweep), "versions": installed, "files": now})
     if not former or on_code_change == "ignore":
         return ""
-    return f"{told} Completed jobs keep their results of the former code; on_code_change=error refuses it."
+    return (
+        f"{told} Completed jobs keep their results of the former code: another sweep=NAME trains them with this one, "
+        "on_code_change=error refuses the launch."
+    )
 
 
 def _differences(old: Mapping[str, str], new: Mapping[str, str], shown: Mapping[str, str] | None = None) -> list[str]:

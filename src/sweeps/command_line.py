@@ -42,6 +42,10 @@ def run(main: Callable[[], Any]) -> None:
     names = {f"debug={file.stem}": f"debugging={file.stem}" for file in (CONF / "debugging").glob("*.yaml")}
     words = [re.sub(r"=log\(([^(),]+,[^(),]+)\)$", r"=tag(log,interval(\1))", names.get(word, word)) for word in words]
     sys.argv[1:] = [quote_path(word) for word in words]
+    name = _command_of(main)
+    if _multirun() and name not in ("train", "tune"):
+        print(f"src.{name} takes no --multirun: it is one command; a list is written key=[a,b].", file=sys.stderr)
+        raise SystemExit(1)
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         import rich
 
@@ -62,7 +66,7 @@ def run(main: Callable[[], Any]) -> None:
     except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
         if "debug=true" in sys.argv:
             raise
-        print(_explain(error, Path(inspect.getfile(inspect.unwrap(main))).stem), file=sys.stderr)
+        print(_explain(error, name), file=sys.stderr)
         raise SystemExit(1) from None
     except (KeyboardInterrupt, SystemExit) as stopped:
         code = stopped.code if isinstance(stopped, SystemExit) else 128 + signal.SIGINT
@@ -74,6 +78,10 @@ def run(main: Callable[[], Any]) -> None:
         raise SystemExit(code) from None
     finally:
         signal.signal(signal.SIGTERM, former)
+
+
+def _command_of(main: Callable[[], Any]) -> str:
+    return Path(inspect.getfile(inspect.unwrap(main))).stem
 
 
 def _terminate(number: int, _: Any) -> None:
@@ -103,8 +111,8 @@ def _explain(error: Exception, command: str) -> str:
     cause = error.__cause__
     if isinstance(error, OverrideParseException):
         return (
-            f"{error.override} cannot be read: expected key=value, with every quote and bracket closed, and quotes "
-            "around a value of special characters, as in 'key=\"a (b)\"'."
+            f"{error.override} cannot be read: expected key=value without spaces, as in seed=1,2,3, with every quote "
+            "and bracket closed, and quotes around a value of special characters, as in 'key=\"a (b)\"'."
         )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
@@ -141,13 +149,16 @@ def _explain_key(typed: str, error: OmegaConfBaseException, command: str) -> str
     names = sorted({name for name in names if name != "hydra" and name[0] != "_" and " " not in name})
     start = f"{above}." if above else ""
     rest = typed[len(start + wrong) :]
-    near = [start + name + rest for name in get_close_matches(wrong, names, cutoff=0.75)]
+    alike = get_close_matches(wrong, names, cutoff=0.75)
+    alike = alike or [name for name in names if len(name) > 3 and (wrong.startswith(name) or name.startswith(wrong))]
+    near, adds = [start + name + rest for name in alike], ""
     if not near:
         ends = {key: key.rpartition(".")[2] for key in _keys(config, above)}
         alike = get_close_matches(typed.rpartition(".")[2], set(ends.values()), cutoff=0.75)
         near = [key for key, end in ends.items() if end in alike][:3]
+        adds = f" (+{typed}=... would add a key.)"
     if near:
-        return f"There is no {typed}; did you mean {' or '.join(near)}?"
+        return f"There is no {typed}; did you mean {' or '.join(near)}?{adds}"
     there = f"{above or command} has {', '.join(names)}" if names else f"{above} sets nothing that could be meant"
     return f"There is no {typed}; {there}, and +{typed}=... adds a key."
 

@@ -25,6 +25,7 @@ from hydra.errors import HydraException
 from src.runs.command import command
 from src.runs.escaping import printable
 from src.runs.file_schema import Launch, Launches, Plan, Results, parse, read_json
+from src.runs.files import relative
 from src.runs.folder import RunFolder, accuracy, write_json
 from src.runs.trust import CONF, trusted
 from src.sweeps.naming import LAUNCHERS, SWEEPS
@@ -148,7 +149,7 @@ def jobs(sweep: Path) -> list[Job]:
 
 def place(sweep: Path) -> str:
     """The value of ``sweep`` in a command: the name of a folder in logs/train/sweeps, else its path."""
-    path = sweep.relative_to(Path.cwd()) if sweep.is_relative_to(Path.cwd()) else sweep
+    path = relative(sweep)
     return str(path.relative_to(SWEEPS) if path.is_relative_to(SWEEPS) else path)
 
 

@@ -69,6 +69,11 @@ def _check_primary(config: DictConfig) -> None:
     """
     question, loader = _stated(config), GlobalHydra.instance().config_loader()
     values = {key.lstrip("+"): texts for key, texts in values_of(config).items() if not is_seed(key)}
+    if question.question and "primary.factor" in values and "question" not in values:
+        raise ValueError(
+            f"primary.factor is {question.factor}, but the question is still that of a file: “{question.question}” "
+            "Give question='...' as well, or question=null."
+        )
     keys = [key for key in values if question.factor in (None, key, key.split(".")[-1])]
     swept = [key for key, texts in values.items() if len(texts) > 1]
     groups = [key for key in swept if loader.get_group_options(key)]  # those without a node set any key

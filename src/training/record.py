@@ -29,7 +29,7 @@ from src.runs.escaping import printable
 from src.runs.file_schema import Results
 from src.runs.folder import RunFolder, accuracy, signed
 from src.runs.provenance import composed_by, device_name, has_bfloat16_units, keep_revision, versions
-from src.runs.question import question_of
+from src.runs.question import hardly_learned, question_of
 from src.runs.trust import TRAINING_ONLY, trust_override
 from src.runs.weights import hash_of
 from src.training.callbacks.history import History
@@ -190,12 +190,12 @@ def _stopped(results: Results) -> str:
 
 def _guesses(results: Results) -> str:
     """What is wrong with a run that ended no better than guessing: a cross-entropy within 1 % of the logarithm of the
-    number of classes, or above, and an accuracy not a tenth of the way from chance to certainty. Empty for other runs,
-    for those of under 100 steps, and for those that ``callbacks=signals`` has judged."""
+    number of classes, or above, and an accuracy of one that has ``hardly_learned``. Empty for other runs, for those of
+    under 100 steps, and for those that ``callbacks=signals`` has judged."""
     classes, metrics = len(results["classes"]), results["metrics"]
-    chance, (name, reached) = 1 / classes, accuracy(results)
+    name, reached = accuracy(results)
     loss = metrics["test/loss" if "test/loss" in metrics else "val/loss"]
-    if results.get("verdict") or results["steps"] < 100 or reached > chance + 0.1 * (1 - chance):
+    if results.get("verdict") or results["steps"] < 100 or reached > hardly_learned(classes):
         return ""
     guess = math.log(classes)
     return "" if loss < 0.99 * guess else f"{name.split()[0]} loss {loss:.4f}, guessing has ln({classes}) = {guess:.4f}"
@@ -252,6 +252,7 @@ def show(folder: RunFolder) -> None:
         console.print(f"{escape(printable(folder.path))}: {measured} {reached} after {time}{remark}")
         return
     trust = trust_override(results["config"], TRAINING_ONLY)
+    watched = any(folder.path.glob("events.*"))
     lines = [(measured, reached)]
     if {"val/accuracy", "test/accuracy"} <= metrics.keys():
         lines.append(("validation accuracy", f"{metrics['val/accuracy']:.2%}"))
@@ -262,7 +263,7 @@ def show(folder: RunFolder) -> None:
         ("best epoch", f"{results['best_epoch']} of {results['epochs']}{_stopped(results)}"),
         ("time", f"{results['seconds']:.0f} s"),
         ("run folder", escape(printable(folder.path))),
-        ("look at it", escape(printable(f"tensorboard --logdir {shell_word(str(folder.path))}"))),
+        *([("look at it", escape(printable(f"tensorboard --logdir {shell_word(str(folder.path))}")))] * watched),
         (
             "test it" + " again" * ("test/accuracy" in metrics),
             escape(printable(command("src.eval", *trust, ckpt=folder.best))),

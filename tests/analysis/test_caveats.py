@@ -77,6 +77,18 @@ def test_what_changes_along_with_a_factor_is_told(tmp_path: Path) -> None:
     assert "Along with optim changes label_smoothing" in said(tmp_path)
 
 
+def test_an_arm_that_has_only_begun_to_learn_is_told(tmp_path: Path) -> None:
+    for seed in range(5):
+        write_run(tmp_path, 0.15 + 0.001 * seed, optim="sgd", seed=seed)  # ten classes: 19 % is a tenth of the way
+        write_run(tmp_path / "both", 0.15, optim="sgd", seed=seed)
+        write_run(tmp_path / "both", 0.16, optim="adam", seed=seed)
+        write_run(tmp_path / "none", 0.10, optim="sgd", seed=seed)
+        write_run(tmp_path / "none", 0.80, optim="adam", seed=seed)
+        write_run(tmp_path, 0.80, optim="adam", seed=seed)
+    assert "Hardly above chance, 10.0%: optim sgd (15.2%). A network that has only begun" in said(tmp_path)
+    assert said(tmp_path / "both") == said(tmp_path / "none") == ""  # told as at chance, or for no arm in particular
+
+
 def test_a_setting_that_equals_the_seed_is_told(tmp_path: Path) -> None:
     for seed in (1, 2, 3):
         write_run(tmp_path, 0.5, seed=seed, **{"data.fold": seed})

@@ -265,6 +265,14 @@ def test_a_group_comes_under_its_own_name_before_its_settings() -> None:
     assert factors([sgd(optim__lr=1), sgd(optim__lr=2)]) == {"lr": [1, 2]}
 
 
+def test_what_a_choice_is_made_of_is_no_factor_beside_it() -> None:
+    more = {"callbacks__noise___target_": "mine.Noise"}
+    runs = [run(choices={"callbacks": "default"}, seed=1), run(choices={"callbacks": "noise"}, seed=1, **more)]
+    assert factors(runs) == {"callbacks": ["default", "noise"]}
+    runs += [run(choices={"callbacks": "noise"}, seed=1, callbacks__noise___target_="mine.Other")]
+    assert factors(runs)["noise"] == [ABSENT, "mine.Noise", "mine.Other"]  # one choice, made of either
+
+
 def test_a_choice_that_changes_nothing_that_counts_is_no_factor() -> None:
     runs = [run(choices={"trainer": name}, trainer__max_epochs=3) for name in ("cpu", "gpu")]
     assert factors(runs) == {}

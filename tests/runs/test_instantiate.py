@@ -1,5 +1,7 @@
 """What is built from a config gets plain values, and nothing else is built."""
 
+import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from src.runs.errors import sentence
-from src.runs.trust import instantiate, trusted
+from src.runs.trust import check_targets, instantiate, trusted
 
 CALL = {"_target_": "pathlib.Path.touch", "_args_": [{"_target_": "pathlib.Path", "_args_": ["MARK"]}]}
 
@@ -33,6 +35,40 @@ def test_what_an_argument_describes_is_not_built(tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.iterdir())
     instantiate(CALL)  # the user's own wish
     assert (tmp_path / "MARK").exists()
+
+
+class Own:
+    """Arguments of a user's own class, with annotations and without."""
+
+    def __init__(
+        self, scaled: bool, rate: float | None = None, kind: bool | str = False, pooled=True, count=3, names: str = ""
+    ) -> None:
+        raise AssertionError("nothing is built")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"scaled": "no"}, "model.scaled is 'no'; expected true or false."),
+        ({"scaled": True, "rate": "fast"}, "model.rate is 'fast'; expected a number."),
+        ({"scaled": True, "pooled": "off"}, "model.pooled is 'off'; expected true or false."),
+        ({"scaled": True, "rate": None, "kind": "no", "count": "many", "names": "no"}, None),
+        ({"scaled": "${other}"}, None),  # is looked up later
+    ],
+)
+def test_a_text_is_neither_true_nor_a_number(arguments: dict[str, Any], sentence: str | None) -> None:
+    config = {"model": {"_target_": f"{__name__}.Own", **arguments}}
+    expected = pytest.raises(ValueError, match=f"^{re.escape(sentence)}$") if sentence else nullcontext()
+    with expected:
+        check_targets(config)
+
+
+def test_an_error_that_does_not_speak_for_itself_says_where_it_was_raised() -> None:
+    try:
+        {}["loss"]
+    except KeyError as error:
+        line = error.__traceback__.tb_lineno if error.__traceback__ else 0
+        assert sentence(error) == f"KeyError: 'loss' (test_instantiate.py, line {line})"
 
 
 def test_a_file_may_say_how_values_are_converted() -> None:

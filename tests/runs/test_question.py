@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from src.runs.hydra_versions import CONF
 from src.runs.identity import settings
-from src.runs.question import Question, question_of
+from src.runs.question import Question, question_of, restated
 from tests.conftest import Run
 
 PRIMARY = {"factor": "optim", "levels": ["sgd", "adam"], "metric": "val/accuracy"}
@@ -61,3 +61,9 @@ def test_an_experiment_asks_for_what_it_varies(file: Path) -> None:
 def test_a_mistake_is_told_before_anything_is_trained(train: Callable[..., Run]) -> None:
     run = train("primary.factor=optim", "smallest_effect=0")
     assert run.code == 1 and run.err.startswith("smallest_effect is 0; expected percentage points") and not run.rows
+
+
+def test_a_report_of_another_factor_does_not_answer_the_old_question() -> None:
+    asked = question_of({"question": "SGD or Adam?", "primary": {"factor": "optim", "levels": ["sgd", "adam"]}})
+    assert restated(asked, {"primary": {"factor": "aug"}}) == Question(factor="aug")
+    assert restated(asked, {"primary": {"factor": "optim"}}) == asked

@@ -111,12 +111,15 @@ def page_of(
     if cells.left_out:
         names = ", ".join(printable(folder.name) for folder in cells.left_out)
         warnings.append(f"No effect is computed from {names}: another run has the same factors and seed.")
-    effects, crossed = main_effects(cells, smallest_effect), interactions(cells, smallest_effect)
+    asked_for = primary if question.metric == cells.metric else primary.iloc[:0]
+    answered = {(row.factor, repr(row.baseline), repr(row.level)) for row in asked_for.itertuples()}
+    effects = main_effects(cells, smallest_effect, besides=answered)
+    crossed = interactions(cells, smallest_effect)
     against_best = compare_with_best(table, factors, cells.rule, smallest_effect)
     for part in (effects, primary) if center is not None else ():
         part["possible"] = part.get("averaged")  # the rest of the grid was not asked for
     worth = []
-    if factors:
+    if len(effects) or len(crossed):
         mixed, exploratory = mixed_effects(cells, smallest_effect), len(primary) > 0
         worth = [sections.effects_section(effects, crossed, mixed, factors, cells.rule, exploratory=exploratory)]
     worth += [sections.simple_section(simple_effects(cells, smallest_effect), cells.rule)] if len(factors) > 1 else []
@@ -146,10 +149,14 @@ def page_of(
             *sections.grid_sections(runs, factors),
             sections.loss_section(runs, factors),
             sections.jobs_section(everything, commands()),
+            sections.settings_section(experiments),
             sections.reading_section(),
             Section("Methods, for a paper", [methods], folded=True),
         ],
     )
+
+
+_OWN_WORDS = ("data", "trainer", "experiment", "scale")  # groups that ``_scale`` tells of in other words
 
 
 def _tuned(tune: str | Sequence[str], factors: Sequence[str]) -> str | None:
@@ -166,16 +173,20 @@ def _tuned(tune: str | Sequence[str], factors: Sequence[str]) -> str | None:
 
 
 def _scale(runs: pd.DataFrame) -> str:
-    """The size of the experiment, in one line."""
+    """What all runs share and the size of the experiment, in one line."""
 
     def spell(key: str, everything: str) -> str:
         values = {str(settings.get(key)): settings.get(key) for settings in runs.settings}
         spelled = (f"{value:,g}" if isinstance(value, int | float) else printable(value) for value in values.values())
         return ", ".join(everything if text == "None" else text for text in sorted(spelled))
 
+    groups = dict.fromkeys(key.split(".")[0] for settings in runs.settings for key in settings)
+    chosen = {group: {choices.get(group) for choices in runs.choices} for group in groups if group not in _OWN_WORDS}
+    common = [f"{group} {printable(*names)}" for group, names in chosen.items() if len(names) == 1 and names != {None}]
     data = ", ".join(sorted({choices["data"] for choices in runs.choices if "data" in choices}))
     seeds, epochs = sorted(set(runs.seed)), spell("trainer.max_epochs", "?")
     parts = [
+        ", ".join(common),
         data,
         f"{spell('data.train_size', 'all')} training images",
         f"{epochs} epoch{'' if epochs == '1' else 's'}",

@@ -26,7 +26,7 @@ from src.analysis.page.cells import (
 from src.analysis.page.conclusion import accuracy_span, p_value, points, probability, span
 from src.analysis.page.page import Cell, Drawing, Results, Section, Table
 from src.analysis.statistics import Verdict
-from src.analysis.table import SCORE, WORDS, judged_by
+from src.analysis.table import SCORE, WORDS, judged_by, revisions
 from src.runs.escaping import plural
 
 
@@ -102,7 +102,7 @@ def effects_section(
         rule: what they were decided by.
         exploratory: whether something else was to be found out.
     """
-    parts: list[str | Table | Drawing] = [_effects_table(effects, factors, rule)]
+    parts: list[str | Table | Drawing] = [_effects_table(effects, factors, rule)] if len(effects) else []
     if len(mixed):
         columns = [*_CHANGE, column("settings", "averaged", "{}"), *_MEASURED]
         parts.append(table_of(mixed, columns, note("mixed")))
@@ -173,7 +173,9 @@ def cost_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str]
         column("seconds", "seconds", "{:,.1f}"),
         column("images/s", "images_per_second", "{:,.0f}"),
     ]
-    drawing = Drawing("cost", figures.draw_cost(table, factors), note("cost_figure"))
+    figure = figures.draw_cost(table, factors)
+    caption = note("cost_figure") + f" {note('cost_front')}" * (len(figure.axes) > 1)
+    drawing = Drawing("cost", figure, caption)
     return Section("Accuracy against cost", [drawing, table_of(table, columns, note("cost"))])
 
 
@@ -229,6 +231,21 @@ def _against_plan(everything: pd.DataFrame) -> list[str]:
     ]
 
 
+def settings_section(runs: pd.DataFrame) -> Section:
+    """The settings that are the same in all runs, and how many values the others have."""
+    values: dict[str, dict[str, None]] = {}
+    for settings in runs.settings:
+        for key, value in settings.items():
+            values.setdefault(key, {})[level_name(value)] = None
+    known = runs.settings.map(len) > 0
+    rows = [
+        [text_cell(key), text_cell(*found) if len(found) == 1 else text_cell(f"{len(found)} values")]
+        for key, found in values.items()
+        if len(found) > 1 or sum(key in settings for settings in runs.settings) == known.sum()
+    ]
+    return Section("Settings of all runs", [Table(["setting", "value"], rows)], folded=True)
+
+
 def reading_section() -> Section:
     """What the statistics can and cannot say."""
     parts: list[str | Table | Drawing] = [
@@ -275,8 +292,8 @@ def methods(
     text.append(note("compared", images=WORDS[judged_by(runs)].split()[0], tests=_tests(rule)))
     if smallest_effect:
         text.append(note("equivalent", effect=plural(100 * smallest_effect, "point")))
-    commits = dict.fromkeys(str(commit or "unknown")[:10] for commit in runs.get("commit", ()))
-    text.append(f"Software: {', '.join(sorted(versions)) or 'unknown'}; code at {', '.join(commits) or 'unknown'}.")
+    code = ", ".join(dict.fromkeys(revisions(runs))) or "unknown"
+    text.append(f"Software: {', '.join(sorted(versions)) or 'unknown'}; code at {code}.")
     return " ".join([*text, *(f"Command: {command}" for command in launched)])
 
 

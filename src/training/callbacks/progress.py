@@ -28,9 +28,9 @@ class ProgressBar(RichProgressBar):
             trainer
         )  # images a second are shown instead
         width = rich.get_console().width
-        if width < 105:  # description, batches and metrics take 72 characters; bar and time would make them wrap
+        if width < 113:  # description, batches and metrics take 80 characters; bar and time would make them wrap
             return [description, batches]
-        bar.bar_width = min(40, width - 100)
+        bar.bar_width = min(40, width - 108)
         return [description, bar, batches, time]
 
     def _get_train_description(self, current_epoch: int) -> str:
@@ -41,10 +41,10 @@ class ProgressBar(RichProgressBar):
         look = trainer.is_last_batch or trainer.fit_loop.batch_idx % every == 0
         if trainer.training and look and isinstance(pl_module, Classifier):
             loss, accuracy = pl_module.fit_metrics.so_far()
-            self._shown = {"loss": f"{loss:.3f}", "train": f"{accuracy:.1%}"}
+            self._shown = {"loss": f"{loss:.3f}", "train acc": f"{accuracy:.1%}"}
             logged = trainer.progress_bar_metrics
             if "val/accuracy" in logged:
-                self._shown["val"] = f"{logged['val/accuracy']:.1%}"
+                self._shown["val acc"] = f"{logged['val/accuracy']:.1%}"
             if "speed/images_per_second" in logged:
                 self._shown["images/s"] = f"{logged['speed/images_per_second']:.0f}"
         return self._shown if trainer.training else {}

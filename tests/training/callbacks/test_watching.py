@@ -22,8 +22,8 @@ def test_the_progress_bar_shows_what_one_waits_for(train: Launch) -> None:
     row = run.rows[-1]
     line = [line for line in re.split(r"[\r\n]+", plain(run.out)) if line.startswith("Epoch 2/2")][-1]
     assert f"loss: {float(row['train/loss']):.3f}" in line
-    assert f"train: {float(row['train/accuracy']):.1%}" in line
-    assert f"val: {float(row['val/accuracy']):.1%}" in line
+    assert f"train acc: {float(row['train/accuracy']):.1%}" in line
+    assert f"val acc: {float(row['val/accuracy']):.1%}" in line
     assert "images/s: " in line and "4/4" in line
 
 
