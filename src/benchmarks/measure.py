@@ -182,7 +182,7 @@ def own_process(make: Callable[..., Contender], *arguments: Any) -> Iterator[Con
             made.result()
             yield lambda: pool.submit(_run).result()
     except BrokenProcessPool:
-        raise RuntimeError("The process of the plain reference has died; was there enough memory?") from None
+        raise ChildProcessError("The process of the plain reference has died; was there enough memory?") from None
 
 
 _made: list[Contender] = []  # the one of a separate process

@@ -25,12 +25,12 @@ def explain_images(cfg: DictConfig) -> int:
         The number of images that could not be read; their names were printed.
 
     Raises:
-        ModuleNotFoundError, OSError, ValueError: grad-cam is not installed; there is no such checkpoint or image.
+        OSError, ValueError: grad-cam is not installed; there is no such checkpoint or image.
     """
     if cfg.ckpt is None or cfg.images is None:
         raise ValueError("Name a network and images: python -m src.explain ckpt=RUN images=FOLDER")
     if find_spec("pytorch_grad_cam") is None:
-        raise ModuleNotFoundError(
+        raise ValueError(
             "Explaining takes grad-cam, not installed here: uv sync --extra explain, or pip install grad-cam."
         )
 

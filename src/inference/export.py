@@ -17,7 +17,7 @@ def export_with_card(cfg: DictConfig) -> None:
     """Write the files that ``cfg`` requests, and print what was written.
 
     Raises:
-        ModuleNotFoundError, OSError, ValueError: see ``load``, ``export`` and ``model_card``; nothing is written then.
+        OSError, ValueError: see ``load``, ``export`` and ``model_card``; nothing is written then.
     """
     if cfg.ckpt is None:
         raise ValueError("Name a run folder or a checkpoint: python -m src.export ckpt=RUN")

@@ -61,7 +61,7 @@ def export(trained: Trained, format: str, file: Path, tolerance: float) -> Verif
 
     Raises:
         FileExistsError: the file exists.
-        ModuleNotFoundError: the format requires packages that are not installed.
+        ValueError: the format requires packages that are not installed.
         ValueError: there is no such format, or the logits differ by more than is allowed; then no file is left.
     """
     check_format(format)
@@ -92,7 +92,7 @@ def check_format(format: str) -> None:
         raise ValueError(f"format is {format!r}; expected {', '.join(FORMATS)}.")
     missing = [name for name in FORMATS[format].packages if find_spec(name) is None]
     if missing:
-        raise ModuleNotFoundError(
+        raise ValueError(
             f"format={format} takes {', '.join(missing)}, not installed here: uv sync --extra export, or pip install "
             f"{' '.join(missing)}; format=torch_export takes nothing more."
         )

@@ -33,12 +33,17 @@ def sentence(error: BaseException) -> str:
         wanted = re.search(r"allocate ([\d.]+ \w+)", text)
         amount = f" ({wanted[1]} more were needed)" if wanted else ""
         return f"Out of memory{amount}: choose a smaller data.batch_size or data.eval_batch_size."
-    if isinstance(error, _SPEAKS_FOR_ITSELF) and text:
+    if speaks_for_itself(error):
         return printable(text)
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not {"site-packages", "dist-packages"} & set(Path(frame.filename).parts)]
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     return printable(f"{type(error).__name__}: {text}{place}")
+
+
+def speaks_for_itself(error: BaseException) -> bool:
+    """Whether its message alone is clear."""
+    return bool(str(error)) and (isinstance(error, _SPEAKS_FOR_ITSELF) or type(error).__module__.startswith("src."))
 
 
 def near_names(wrong: str, known: Iterable[str]) -> str:

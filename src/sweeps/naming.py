@@ -15,8 +15,13 @@ from omegaconf import DictConfig, OmegaConf
 from src.runs.files import links_outside
 from src.runs.hydra_versions import CONF, register_resolver
 
-# Hydra's own, a plugin's own, and those in conf/.
-LAUNCHERS = ("basic", "joblib", *sorted(file.stem for file in (CONF / "hydra/launcher").glob("*.yaml")))
+# Hydra's own, plugins' own, and those in conf/.
+LAUNCHERS = (
+    "basic",
+    "joblib",
+    "submitit_local",
+    *sorted(file.stem for file in (CONF / "hydra/launcher").glob("*.yaml")),
+)
 SWEEPS = Path("logs/train/sweeps")
 _LONGEST = 180  # characters; Linux, macOS and Windows allow 255 for one name, and paths on Windows are short
 

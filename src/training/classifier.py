@@ -326,6 +326,13 @@ class Classifier(L.LightningModule):
                 "reaches optim.lr.",
                 *(warmup, steps / epoch),
             )
+        average = ((self.hparams.get("config") or {}).get("average") or {}).get("decay")
+        if isinstance(average, float) and average**steps > 0.01:
+            log.warning(
+                "average.decay=%s is too high for a run of %d steps: %.0f %% of the averaged weights, which are "
+                "validated and saved, are the initial ones. A decay of %.4f leaves 1 %% of them.",
+                *(average, steps, 100 * average**steps, 0.01 ** (1 / steps)),
+            )
         factor = partial(self.schedule.factor, steps=steps, steps_per_epoch=epoch)
         log.info("schedule %s over %d steps: %s", type(self.schedule).__name__, steps, self.schedule.on_length)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))

@@ -53,7 +53,7 @@ def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
     Raises:
         ValueError: torchrun or srun started another number of processes than ``cfg.trainer`` requests, or this
             system cannot start them.
-        RuntimeError: a process was killed.
+        ChildProcessError: a process was killed.
         Exception: the error of the first process to fail, with its stack trace as a note.
     """
     from src.training.build import build_data, process_count
@@ -228,7 +228,7 @@ def _start_and_supervise(processes: int, config: Any, folder: Path) -> float:
             workers[ours] = worker
         return _first_result(workers, received)
     except EOFError:  # from starting a worker
-        raise RuntimeError(_HELPER_KILLED) from None
+        raise ChildProcessError(_HELPER_KILLED) from None
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
@@ -263,14 +263,14 @@ def _first_result(workers: Mapping[Connection, BaseProcess], received: Sequence[
             if received or wait(waiting, 0):
                 continue
             _send(signal.SIGTERM, waiting)  # save
-            raise RuntimeError(_HELPER_KILLED)
+            raise ChildProcessError(_HELPER_KILLED)
         for worker in ready:
             assert isinstance(worker, Connection)
             try:
                 outcome = worker.recv()
             except (EOFError, ConnectionResetError):
                 workers[worker].join()
-                outcome = Interrupted(received[0]) if received else RuntimeError("a process ended without a word")
+                outcome = Interrupted(received[0]) if received else ChildProcessError("a process ended without a word")
             if isinstance(outcome, BaseException):
                 if not received:
                     _check_alive(list(workers.values()))  # a killed worker is the cause of the other errors
@@ -280,7 +280,7 @@ def _first_result(workers: Mapping[Connection, BaseProcess], received: Sequence[
 
 
 def _check_alive(workers: Sequence[BaseProcess]) -> None:
-    """Raise a RuntimeError that names a killed worker, if there is one.
+    """Raise a ChildProcessError that names a killed worker, if there is one.
 
     Other workers fail in their next exchange with it, maybe before its exit is visible; so wait for that.
     """
@@ -290,7 +290,7 @@ def _check_alive(workers: Sequence[BaseProcess]) -> None:
     for rank, worker in enumerate(workers):
         if (code := worker.exitcode or 0) < 0:
             why = ", as the system does when memory runs out" if code == -signal.SIGKILL else ""
-            raise RuntimeError(f"process {rank} of {len(workers)} was killed by {signal.Signals(-code).name}{why}")
+            raise ChildProcessError(f"process {rank} of {len(workers)} was killed by {signal.Signals(-code).name}{why}")
 
 
 def _send(number: int, workers: Iterable[Connection]) -> None:
@@ -342,14 +342,15 @@ def _obey(supervisor: Connection) -> None:
 
 
 def _portable(error: BaseException) -> BaseException:
-    """The error; or, if it cannot be pickled and rebuilt, a RuntimeError with its message."""
-    from src.runs.errors import sentence
+    """The error; or a ChildProcessError with its sentence, if it cannot be pickled and rebuilt, or if the sentence says
+    where the error was raised, which pickle forgets."""
+    from src.runs.errors import sentence, speaks_for_itself
 
-    try:
-        deepcopy(error)  # rebuilds it as pickle does
-    except Exception:
-        return RuntimeError(sentence(error))
-    return error
+    if not isinstance(error, Exception) or speaks_for_itself(error):
+        with suppress(Exception):
+            deepcopy(error)  # rebuilds it as pickle does
+            return error
+    return ChildProcessError(sentence(error))
 
 
 def _silence() -> None:

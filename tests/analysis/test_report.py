@@ -112,8 +112,8 @@ def test_a_question_may_be_stated_to_the_report(reported: tuple[Path, Run], tmp_
     assert run.out.startswith("Why not?\nskip off against on: ")
     assert "question is Why not? in this report, and was none when they were started; factor is skip" in run.out
     wrong = launch(src.report.main, tmp_path, "sweep=study", "primary.factor=skpi")
-    assert wrong.code == 0
-    assert "The primary comparison cannot be made: there is no factor skpi; did you mean skip?" in wrong.out
+    sentence = "The primary comparison cannot be made: there is no factor skpi; did you mean skip?\n"
+    assert (wrong.code, wrong.err) == (1, sentence)
 
 
 def test_several_sweeps_are_reported_as_one(reported: tuple[Path, Run], tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def test_the_expected_best_is_the_mean_over_all_subsets() -> None:
     assert expected_best([]).tolist() == []
 
 
+@pytest.mark.slow
 def test_its_figures_are_in_tensorboard_too_once(tmp_path: Path) -> None:
     write_search(tmp_path / "logs/train/sweeps/s")
     for _ in range(2):

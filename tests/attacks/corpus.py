@@ -294,6 +294,6 @@ for _command in (
 CASES = {
     f"{command} meets {name}": (command, attack) for name, attack in ATTACKS.items() for command in attack.commands
 }
-# For each command, one case of each kind, such as "a pipe for ...".
-_KINDS = {re.sub(" (for|python) .*", "", name): name for name in reversed(CASES)}
-SAMPLE = frozenset(_KINDS.values())
+# One case for each command, and one of each kind, such as "a pipe for ...".
+_KINDS = {re.sub(".* meets | (for|python) .*", "", name): name for name in reversed(CASES)}
+SAMPLE = frozenset([*_KINDS.values(), *{command: name for name, (command, _) in CASES.items()}.values()])

@@ -38,6 +38,7 @@ def files_of(run: Run) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_row_has_its_repeats_and_compares_what_it_says(measured: Run) -> None:
     assert measured.code == 0, measured.err
     content = json.loads((files_of(measured) / "benchmark.json").read_text())
@@ -52,6 +53,7 @@ def test_every_row_has_its_repeats_and_compares_what_it_says(measured: Run) -> N
     assert arithmetic["ours"] == pytest.approx([per_image * rate / 1e9 for rate in trained["ours"]])
 
 
+@pytest.mark.slow
 def test_the_table_is_shown_and_kept_with_a_chart(measured: Run) -> None:
     folder = files_of(measured)
     for text in (measured.out, (folder / "benchmark.md").read_text()):

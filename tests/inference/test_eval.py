@@ -58,7 +58,7 @@ def test_the_test_figures_are_reproduced_exactly(
     assert told["ckpt"] == str(checkpoint) and told["other_images"] is None
     assert f"test accuracy {told['metrics']['test/accuracy']:.2%}, loss {told['metrics']['test/loss']:.4f}\n" in run.out
     assert run.out.rstrip().endswith("eval.json")
-    assert Path(run.out.splitlines()[-1]).read_text()
+    assert (tmp_path / run.out.splitlines()[-1]).read_text()
 
 
 def test_other_images_are_normalised_as_those_it_learned_from(
@@ -297,7 +297,7 @@ def test_the_screen_says_it_all(evaluated: Any, told: dict[str, Any]) -> None:
     low, high = (f"{100 * bound:+.2f}" for bound in flip["gain_interval"])
     counts = [str(flip["won"]), "/", str(flip["lost"])]
     assert gain == ["flip", f"{100 * flip['gain']:+.2f}", low, "to", high, *counts, f"{flip['p']:.2g}"]
-    assert Path(evaluated.out.splitlines()[-1]).samefile(evaluated.folder / "eval.json")
+    assert str(evaluated.folder / "eval.json").endswith(evaluated.out.splitlines()[-1])
 
 
 def test_a_quick_try_on_a_few_batches(finished: Any, evaluate: Launch, tmp_path: Path) -> None:

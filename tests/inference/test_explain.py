@@ -108,8 +108,7 @@ def test_without_the_extra_one_sentence_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
     run = explained(f"images={photos}")
     assert run.code == 1 and run.err == (
-        "ModuleNotFoundError: Explaining takes grad-cam, not installed here: uv sync --extra explain, or pip install "
-        "grad-cam.\n"
+        "Explaining takes grad-cam, not installed here: uv sync --extra explain, or pip install grad-cam.\n"
     )
 
 

@@ -41,6 +41,7 @@ def test_a_plan_without_a_name_leaves_nothing_behind(train: Launch, tmp_path: Pa
     assert plan.code == 0 and "Nothing was recorded." in plan.out and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_search_is_planned_too(tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     search = (*TINY, *SMALL, "optim=sgd,adamw", "optim.lr=log(1e-3,1)", "trials=2", "best=1", "seeds=2")

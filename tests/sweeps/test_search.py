@@ -89,6 +89,7 @@ def test_one_process_repeats_its_trials(searched: Run, tmp_path: Path) -> None:
     assert params(tmp_path) == params(searched.folder)[:2]
 
 
+@pytest.mark.slow
 def test_a_grid_ends_when_all_is_tried(tmp_path: Path) -> None:
     grid = ("tuner=grid", "optim=sgd,adamw", "data.batch_size=range(50,150,50)")
     for _ in range(2):
@@ -96,7 +97,7 @@ def test_a_grid_ends_when_all_is_tried(tmp_path: Path) -> None:
         assert len(params(tmp_path)) == 4 == len(jobs(tmp_path / PLACE))
 
 
-@pytest.mark.parametrize("tuner", ["qmc", "cmaes"])
+@pytest.mark.parametrize("tuner", ["qmc", pytest.param("cmaes", marks=pytest.mark.slow)])
 def test_a_sampler_of_numbers_goes_on_where_it_was(tmp_path: Path, tuner: str) -> None:
     pytest.importorskip("cmaes")
     numbers = ("optim.lr=log(1e-3,1e-1)", "optim.momentum=interval(0.5,0.9)", f"tuner={tuner}")

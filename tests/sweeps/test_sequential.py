@@ -106,6 +106,7 @@ def test_a_mistake_in_the_primary_comparison_is_told_once_at_launch(
     assert not list(tmp_path.glob("logs/train/sweeps/s/*/results.json"))
 
 
+@pytest.mark.slow
 def test_levels_of_another_launch_and_settings_of_a_choice_may_be_asked_for(train: Launch) -> None:
     quick = ("data.train_size=50", "trainer.max_epochs=1", "logger=none", "callbacks=none", "data.val_size=0")
     primary = ("primary={factor:lr,levels:[0.1,0.001]}", "primary={factor:optim,levels:[sgd,lion]}")

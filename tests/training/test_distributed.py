@@ -143,7 +143,7 @@ def test_a_process_that_dies_ends_the_run_in_a_sentence(train: Launch, tmp_path:
     meanwhile((folder / "metrics.csv").exists, kill)
     run = train("trainer.devices=2", "trainer.max_epochs=1000", f"hydra.run.dir={folder}")
     assert run.code == 1
-    assert run.err == "RuntimeError: process 1 of 2 was killed by SIGKILL, as the system does when memory runs out\n"
+    assert run.err == "process 1 of 2 was killed by SIGKILL, as the system does when memory runs out\n"
     results = json.loads((folder / "results.json").read_text())
     assert results["status"] == "failed" and "process 1 of 2 was killed" in results["error"]
     assert not multiprocessing.active_children()

@@ -69,6 +69,7 @@ def uninterrupted(launch_in: Launch) -> Any:
 # ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_checkpoint(launch_in: Launch, resume: Launch, tmp_path: Path) -> None:
     # A real process, in epochs that are long enough to be killed in.
     arguments = ["data.train_size=600", "data.batch_size=20", *ARGUMENTS[2:], "trainer.max_epochs=3"]

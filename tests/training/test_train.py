@@ -271,7 +271,7 @@ def test_every_run_has_its_own_folder(train: Launch, tmp_path: Path) -> None:
 
 MISTAKES = {
     "optim.lr=-1": "optim.lr is -1; expected a learning rate above 0",
-    "optim.lr=abc": "optim.lr is 'abc'; expected a learning rate above 0",
+    "optim.lr=abc": "optim.lr is 'abc'; expected a number",
     "optim.weight_decay=-0.1": "optim.weight_decay is -0.1; expected 0 or more",
     "optim.algorithm=SDG": "optim.algorithm is 'SDG'; expected the name of a class in torch.optim",
     "optim.momentum=0": "Nesterov momentum requires a momentum",
@@ -290,7 +290,7 @@ MISTAKES = {
     "trainer.accelerator=foo": "`accelerator='foo'`. Available names are",
     "trainer.precision=7": "Precision 7 is invalid",
     "trainer.max_epochs=0": "trainer.max_epochs is 0; expected a whole number, 1 or more",
-    "trainer.max_epochs=two": "trainer.max_epochs is 'two'; expected a whole number",
+    "trainer.max_epochs=two": "trainer.max_epochs is 'two'; expected a number",
     "trainer.log_every_n_steps=0": "trainer.log_every_n_steps is 0; expected a whole number, 1 or more",
     "trainer.limit_train_batches=0": "trainer.limit_train_batches is 0; expected at least one batch",
     "+trainer.max_steps=3": "trainer.max_steps is 3: an epoch might be validated before its end or not at all",

@@ -222,6 +222,13 @@ def test_a_warm_up_that_is_longer_than_the_run_is_reported(train: Launch) -> Non
     assert "warm-up" not in train("schedule.warmup_epochs=2").log
 
 
+def test_an_average_that_stays_near_the_initial_weights_is_reported(train: Launch) -> None:
+    told = " ".join(train("average=ema").log.split())  # of 8 steps
+    assert "average.decay=0.999 is too high for a run of 8 steps: 99 % of the averaged weights" in told
+    assert "A decay of 0.5623 leaves 1 %" in told
+    assert "too high" not in train("average=ema", "average.decay=0.5").log
+
+
 # ------------------------------------------------------------------------------------------------------------
 # Precision
 # ------------------------------------------------------------------------------------------------------------

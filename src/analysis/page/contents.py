@@ -60,7 +60,8 @@ def page_of(
         sweeps: their folders, for figures of a search.
 
     Raises:
-        ValueError: ``tune`` or a baseline names something that does not exist, or there is no score to tune by.
+        ValueError: ``tune``, a baseline or the primary comparison of ``asked`` names something that does not exist, or
+            there is no score to tune by.
     """
     experiments = without_repetitions(everything[everything.status == "completed"])
     searched = []
@@ -100,11 +101,11 @@ def page_of(
         try:
             primary = primary_effects(runs, factors, question, baselines)
         except ValueError as error:
-            warnings.insert(
-                0,
-                f"The primary comparison cannot be made: {error} State another with primary.factor=… and "
-                "primary.levels=[…] of python -m src.report.",
-            )
+            told = f"The primary comparison cannot be made: {error}"
+            if (asked.get("primary") or {}).get("factor") is not None:
+                raise ValueError(told) from None
+            remedy = "State another with primary.factor=… and primary.levels=[…] of python -m src.report."
+            warnings.insert(0, f"{told} {remedy}")
         else:  # in one direction everywhere
             baselines = {**(baselines or {}), question.factor: primary.baseline.iloc[0]}
     cells = grid(runs, factors, baselines)
