@@ -48,9 +48,9 @@ def paste(text: str, cwd: Path) -> Run:
 EPOCH = ("trainer.max_epochs=1", "logger=none", "callbacks=none", "data.train_size=50")
 SWEEPS: dict[str, tuple[str, ...]] = {
     "spaces, a quote and commas": ("sweep='it\\'s a,b=c'",),
-    "another place": ("hydra.sweep.dir=else where/x=1",),
 }
 MORE: dict[str, tuple[str, ...]] = {
+    "another place": ("hydra.sweep.dir=else where/x=1",),
     "a number": ("sweep=2024_11_25",),
     "a folder in a folder": ("sweep=lr/null",),
     "a folder of its own": ("hydra.job.chdir=true",),

@@ -14,14 +14,16 @@ from src.sweeps.jobs import commands, jobs
 from tests.conftest import TINY, Run, launch
 
 GRID = ("sweep=study", "model=deepcnn", "model.skip=false,true", "model.init=torch,he", "seed=1,2")
-TRAINED = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "callbacks=signals", "logger=none")
+TRAINED = ("trainer.max_epochs=1", "trainer.limit_train_batches=2", "data.val_size=0")
 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Run]:
-    """The folder in which a 2 × 2 grid of two seeds was trained, and the report on it."""
+    """The folder in which a 2 × 2 grid of two seeds was trained, two runs of it watched, and the report on it."""
     folder = tmp_path_factory.mktemp("sweep")
-    assert launch(src.train.main, folder, *TINY, *TRAINED, "data.val_size=0", *GRID, "--multirun").code == 0
+    watched = ("callbacks=signals", "model.init=torch", "seed=1")
+    for more in (watched, ()):
+        assert launch(src.train.main, folder, *TINY, *TRAINED, *GRID, *more, "--multirun").code == 0
     return folder, launch(src.report.main, folder, "sweep=study")
 
 
