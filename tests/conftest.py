@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import logging
-import os
 import shutil
 import sys
 import warnings
@@ -37,11 +36,6 @@ TINY = (
     "logger=none",
 )
 WATCHED = ("callbacks=default", "logger=tensorboard")  # as by default
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """One worker more than there are cores: some tests wait for processes of their own."""
-    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -43,10 +43,11 @@ class Drawing:
     def save(self, folder: Path) -> None:
         """Save it in ``folder`` as PNG, SVG, and PDF with its fonts."""
         svg = self.svg
-        self.figure.set_layout_engine("none")  # that of the first drawing stays, which is not quite wide enough
-        self.figure.savefig(folder / f"{self.name}.png", dpi=110, bbox_inches="tight")
+        self.figure.set_layout_engine("none")  # that of the first drawing stays; hinted text would be wider
+        with rc_context({"text.hinting": "none"}):
+            self.figure.savefig(folder / f"{self.name}.png", dpi=110)
         with rc_context({"pdf.fonttype": 42, "text.parse_math": False}):
-            self.figure.savefig(folder / f"{self.name}.pdf", metadata={"CreationDate": None}, bbox_inches="tight")
+            self.figure.savefig(folder / f"{self.name}.pdf", metadata={"CreationDate": None})
         (folder / f"{self.name}.svg").write_text(svg, encoding="utf-8")
 
 
