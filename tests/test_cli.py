@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[1]
         ("train", "--help", "resnet50_cifar_stem"),
         ("train", "--cfg=job", "seed: 42"),
         ("export", "--help", "format: onnx # onnx, torch_export or safetensors"),
-        ("explain", "--help", "images: null"),
+        pytest.param("explain", "--help", "images: null", marks=pytest.mark.slow),
     ],
 )
 def test_help_and_config_come_without_torch(tmp_path: Path, command: str, argument: str, told: str) -> None:

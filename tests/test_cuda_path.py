@@ -38,13 +38,15 @@ NAMED: dict[str, tuple[str, ...]] = {
     "model=torchvision": ("model.name=mobilenet_v3_small",),
     "optim=timm": ("optim.name=lamb", "optim.lr=0.01"),
 }
+LARGE = ("resnet18", "resnet34", "resnet44", "resnet56", "resnet110", "resnet50_imagenet_stem", "wrn_28_10", "wrn_40_2")
 WITH_TIMM = ("model=timm", "optim=timm", "optim=lion", "optim=muon")
 
 
 def choices(group: str) -> list[Any]:
     """Every choice of a group of conf/, but the one that stands for anything of one's own, as overrides."""
     files = [file for file in sorted((CONF / group).glob("[!_]*.yaml")) if "_target_: ???" not in file.read_text()]
-    return [pytest.param(f"{group}={file.stem}", id=file.stem) for file in files]
+    marks = dict.fromkeys(LARGE, pytest.mark.slow)
+    return [pytest.param(f"{group}={file.stem}", id=file.stem, marks=marks.get(file.stem, ())) for file in files]
 
 
 @cache

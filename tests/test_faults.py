@@ -258,6 +258,7 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk(undisturbed: dict[str, Any], tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     with small_disk(disk, "4m"):

@@ -140,7 +140,7 @@ def test_a_resumed_run_unpickles_nothing(strangers_run: Path, tmp_path: Path, ma
 
 
 @pytest.mark.parametrize("file", ["results.json", "metrics.csv", "signals.csv", "../sweep.json"])
-@pytest.mark.parametrize("command", ["resume", "report", "status"])
+@pytest.mark.parametrize("command", ["resume", pytest.param("report", marks=pytest.mark.slow), "status"])
 def test_what_other_commands_read_is_not_unpickled(
     strangers_run: Path, tmp_path: Path, mark: Path, command: str, file: str
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_question_may_be_stated_to_the_report(reported: tuple[Path, Run], tmp_
     assert (wrong.code, wrong.err) == (1, sentence)
 
 
+@pytest.mark.slow
 def test_several_sweeps_are_reported_as_one(reported: tuple[Path, Run], tmp_path: Path) -> None:
     """The second one is a copy, in which every experiment is one of the first."""
     shutil.copytree(reported[0] / "logs", tmp_path / "logs")

@@ -59,6 +59,10 @@ RESIDUAL_AXES = AXES | {
 }
 
 
+def slow(*names: str):
+    return (pytest.param(name, marks=pytest.mark.slow) for name in names)
+
+
 def count(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
@@ -91,7 +95,7 @@ def test_every_yaml_has_all_axes_of_its_kind(name):
     assert set(axes_of(name)) - {"dropout"} == set(AXES if "cnn" in name else RESIDUAL_AXES)
 
 
-@pytest.mark.parametrize("name", ["simplecnn", "deepcnn", "resnet20", "preact_resnet18", "wrn_16_8"])
+@pytest.mark.parametrize("name", ["simplecnn", "deepcnn", "resnet20", *slow("preact_resnet18", "wrn_16_8")])
 def test_every_value_of_the_yamls_axes_is_accepted(build, name):
     known = AXES if "cnn" in name else RESIDUAL_AXES
     with torch.device("meta"):
@@ -102,7 +106,7 @@ def test_every_value_of_the_yamls_axes_is_accepted(build, name):
 
 
 @pytest.mark.parametrize("axis", [axis for axis in RESIDUAL_AXES if axis not in ("skip", "init")])
-@pytest.mark.parametrize("name", ["resnet18", "resnet20", "preact_resnet18"])
+@pytest.mark.parametrize("name", ["resnet20", *slow("resnet18", "preact_resnet18")])
 def test_an_axis_leaves_the_weights_whose_shape_it_leaves(build, name, axis):
     published = build(name).state_dict()
     drawn_next = torch.rand(3)
@@ -136,7 +140,7 @@ def test_the_yamls_axes_are_the_codes_defaults(build, name):
     assert_same(backbone(num_classes=10, image_size=32).state_dict(), from_yaml.state_dict())
 
 
-@pytest.mark.parametrize("name", [*SMALL, "resnet50_imagenet_stem", "resnet50_cifar_stem"])
+@pytest.mark.parametrize("name", [*SMALL, "resnet50_cifar_stem", *slow("resnet50_imagenet_stem")])
 def test_shapes(build, name):
     with torch.device("meta"):  # shapes without arithmetic
         for size, num_classes in zip((8, 9, 28, 32, 33, 64), (2, 10, 100) * 2, strict=True):

@@ -55,6 +55,7 @@ def own_workers() -> Iterator[None]:
     get_reusable_executor().shutdown()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_workers")
 def test_joblib(train: Launch, tmp_path: Path) -> None:
     skip_without("JoblibLauncher")

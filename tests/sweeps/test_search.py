@@ -97,7 +97,7 @@ def test_a_grid_ends_when_all_is_tried(tmp_path: Path) -> None:
         assert len(params(tmp_path)) == 4 == len(jobs(tmp_path / PLACE))
 
 
-@pytest.mark.parametrize("tuner", ["qmc", pytest.param("cmaes", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("tuner", [pytest.param(name, marks=pytest.mark.slow) for name in ("qmc", "cmaes")])
 def test_a_sampler_of_numbers_goes_on_where_it_was(tmp_path: Path, tuner: str) -> None:
     pytest.importorskip("cmaes")
     numbers = ("optim.lr=log(1e-3,1e-1)", "optim.momentum=interval(0.5,0.9)", f"tuner={tuner}")
@@ -186,6 +186,7 @@ def test_a_mistake_gets_a_sentence(tmp_path: Path, arguments: str) -> None:
     assert not jobs(tmp_path / PLACE) if (tmp_path / PLACE).exists() else True
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_comes_to_the_same(tmp_path: Path) -> None:
     """Also with a second process on the same search. Random search: trial n follows from the seed and n alone."""
     search = (*COMMON, "checkpoint_minutes=0", *RANGES, "--multirun", "tuner=random", "trials=3")

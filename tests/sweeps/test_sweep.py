@@ -68,6 +68,7 @@ def test_a_sweep_without_failures_exits_with_0(train: Launch, tmp_path: Path) ->
     assert all("sweep" not in job.name for job in folder.iterdir() if job.is_dir())
 
 
+@pytest.mark.slow
 def test_jobs_may_be_named_after_what_they_train(train: Launch, tmp_path: Path) -> None:
     names = "hydra.sweep.subdir=${hydra.runtime.choices.model}-${seed}"
     run = train("trainer.max_epochs=1", "sweep=named", "seed=1,2", names, "--multirun")
@@ -90,6 +91,7 @@ def test_arms_that_would_all_be_one_are_refused(
     assert not list(tmp_path.rglob("results.json"))
 
 
+@pytest.mark.slow
 def test_two_sweeps_of_the_same_second_share_nothing(train: Launch, tmp_path: Path) -> None:
     for _ in range(2):  # both fail at once
         train("optim.lr=-1,-2", "--multirun")
@@ -193,7 +195,10 @@ def test_a_failed_job_that_learned_nothing_gives_way_to_other_settings(again: La
     assert jobs(tmp_path)["model=simplecnn,seed=3"]["status"] == "completed"
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"schema": 1, "status": "running", "error": null}'])
+@pytest.mark.parametrize(
+    "content",
+    ["{", *(pytest.param(text, marks=pytest.mark.slow) for text in ("", '{"schema": 1, "status": "running"}'))],
+)
 def test_results_that_were_lost_are_found_again(again: Launch, grid: Any, tmp_path: Path, content: str) -> None:
     folder = folder_of(tmp_path, 1)
     (folder / "results.json").write_text(content)

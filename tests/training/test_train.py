@@ -367,9 +367,8 @@ def test_an_optimizer_of_ones_own_gets_plain_values(train: Launch, tmp_path: Pat
         assert group["betas"] == [0.9, 0.99] and type(group["betas"]) is list
 
 
-@pytest.mark.parametrize(
-    ("options", "silent"), [((), True), pytest.param(("+trainer.profiler=simple",), False, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "silent"), [((), True), (("+trainer.profiler=simple",), False)])
 def test_lightning_is_silent_but_for_what_was_asked_of_it(
     tmp_path: Path, options: tuple[str, ...], silent: bool
 ) -> None:

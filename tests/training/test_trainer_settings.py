@@ -238,8 +238,8 @@ def test_an_average_that_stays_near_the_initial_weights_is_reported(train: Launc
     "optim",
     [
         ("optim=sgd",),
-        ("optim=adam",),
-        ("optim=adamw", "+optim.fused=true"),
+        pytest.param(("optim=adam",), marks=pytest.mark.slow),
+        pytest.param(("optim=adamw", "+optim.fused=true"), marks=pytest.mark.slow),
         ("optim=adam", "optim.algorithm=NAdam"),  # which torch has not fused
         ("optim=custom", "optim._target_=torch.optim.AdamW", "+optim.lr=0.01", "+optim.fused=true"),
     ],

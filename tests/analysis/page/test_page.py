@@ -369,7 +369,7 @@ def test_the_table_of_a_paper_has_the_best_and_its_equals_in_bold(tmp_path: Path
     assert alike.count("mathbf") == 2
 
 
-@pytest.mark.parametrize("runs", [1, 4])
+@pytest.mark.parametrize("runs", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_whatever_a_run_has_not_recorded_the_others_are_shown(tmp_path: Path, runs: int) -> None:
     files = sorted(two_levels(tmp_path, [0.10, 0.11]).glob("*/results.json"))
     whole = {file: json.loads(file.read_text()) for file in files}
