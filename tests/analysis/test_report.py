@@ -103,7 +103,7 @@ def test_seeds_that_would_decide_come_with_a_command_that_trains_them(
     with contextlib.chdir(tmp_path):
         assert {job.results["seed"] for job in jobs(sweep)} == {1, 2, 3, 4} and len(jobs(sweep)) == 2 * len(found)
     run = launch(src.report.main, tmp_path, "sweep=study")
-    assert "Not all launches of study asked for the same seeds (1, 2; 3, 4)." in run.out
+    assert "Not all launches of study asked for the same seeds (1; 1, 2; 3, 4)." in run.out
 
 
 def test_a_question_may_be_stated_to_the_report(reported: tuple[Path, Run], tmp_path: Path) -> None:
