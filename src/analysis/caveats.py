@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.effects import classes_of, configurations, rule_of, settings_of, without_repetitions
+from src.analysis.effects import settings_of, without_repetitions
 from src.analysis.figures import label, level_name
 from src.analysis.statistics import ALPHA, t_isf
 from src.analysis.table import SCORE, confounders, revisions
@@ -35,7 +35,6 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         *_other_images(runs),
         *_in_step_with_the_seed(runs),
         *_confounded(runs, factors),
-        *_hardly_learned(runs, factors),
         *_not_tested(runs),
         *_validated_on_test_images(runs),
         *_code(completed),
@@ -168,21 +167,6 @@ def _confounded(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
             yield f"Along with {factor} changes {', '.join(others)}: its effect is that of all of them together."
 
 
-def _hardly_learned(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
-    """Configurations that are above chance, but not a tenth of the way to certainty, while another one is."""
-    table, rule = configurations(runs, factors), rule_of(runs)
-    bound = hardly_learned(classes_of(runs))
-    means = table["mean"].astype(float)
-    hardly = table[(means > rule.guessing) & (means < bound)] if means.max() > bound else table.iloc[:0]
-    if len(hardly):
-        names = [f"{label(row, factors)} ({row['mean']:.1%})" for _, row in hardly.iterrows()]
-        yield (
-            f"Hardly above chance, {1 / classes_of(runs):.1%}: {'; '.join(names[:3])}"
-            f"{f'; and {len(names) - 3} more' * (len(names) > 3)}. A network that has only begun to learn may need "
-            "another learning rate or more epochs; what sets it apart need not be the reason."
-        )
-
-
 def _not_tested(runs: pd.DataFrame) -> Iterator[str]:
     if untested := int(runs[SCORE].isna().sum()):
         yield (
@@ -261,4 +245,23 @@ def at_grid_edge(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list
     where = "; ".join(places)
     return [
         f"The best {tuned} is at the edge of those tried for {where}: a better one may lie beyond, so widen the grid."
+    ]
+
+
+def barely_above_chance(table: pd.DataFrame, factors: Sequence[str], classes: int, guessing: float) -> list[str]:
+    """A sentence, if needed, on configurations that are above chance but have hardly learned, while another one has.
+
+    Args:
+        table: see ``configurations`` in ``src.analysis.effects``.
+        guessing: see ``Rule`` there.
+    """
+    means, bound = table["mean"].astype(float), hardly_learned(classes)
+    arms = table[(means > guessing) & (means < bound)]
+    if arms.empty or means.max() < bound:
+        return []
+    names = [f"{label(arm, factors)} ({arm['mean']:.1%})" for _, arm in arms.iterrows()]
+    more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
+    return [
+        f"Hardly above chance, {1 / classes:.1%}: {'; '.join(names[:3])}{more}. A network that has only begun to learn "
+        "may need another learning rate or more epochs; what sets it apart need not be the reason."
     ]

@@ -61,8 +61,8 @@ def export(trained: Trained, format: str, file: Path, tolerance: float) -> Verif
 
     Raises:
         FileExistsError: the file exists.
-        ValueError: the format requires packages that are not installed.
-        ValueError: there is no such format, or the logits differ by more than is allowed; then no file is left.
+        ValueError: there is no such format, it requires packages that are not installed, or the logits differ by more
+            than is allowed; then no file is left.
     """
     check_format(format)
     if file.exists():

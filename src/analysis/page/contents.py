@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from src.analysis.caveats import asked_of, at_grid_edge, caveats, unequally_tuned
+from src.analysis.caveats import asked_of, at_grid_edge, barely_above_chance, caveats, unequally_tuned
 from src.analysis.design import design_section, recipe
 from src.analysis.effects import (
     chosen_runs,
+    classes_of,
     compare_with_best,
     configurations,
     grid,
@@ -109,6 +110,7 @@ def page_of(
         else:  # in one direction everywhere
             baselines = {**(baselines or {}), question.factor: primary.baseline.iloc[0]}
     cells = grid(runs, factors, baselines)
+    warnings += barely_above_chance(table, factors, classes_of(runs), cells.rule.guessing)
     if cells.left_out:
         names = ", ".join(printable(folder.name) for folder in cells.left_out)
         warnings.append(f"No effect is computed from {names}: another run has the same factors and seed.")
