@@ -311,6 +311,7 @@ def leave_a_child_and_stop() -> None:
     at("sgd", 5, stop)
 
 
+@pytest.mark.slow
 def test_a_run_is_held_by_one_process_for_as_long_as_it_lives(undisturbed: dict[str, Any], tmp_path: Path) -> None:
     process = start(tmp_path, *SWEEP, fault=leave_a_child_and_stop)
     folder = RunFolder(tmp_path / PLACE / f"average={AVERAGE},model=simplecnn,optim=sgd")

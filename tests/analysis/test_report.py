@@ -77,6 +77,7 @@ def test_a_run_that_did_not_complete_is_named_and_left_out(reported: tuple[Path,
     assert "model.skip=True" in line and "seed=2" in line and "it broke" in line
 
 
+@pytest.mark.slow
 def test_a_job_that_never_started_is_told_with_the_command_that_runs_it(
     reported: tuple[Path, Run], tmp_path: Path
 ) -> None:

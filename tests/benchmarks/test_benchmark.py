@@ -222,6 +222,7 @@ def test_a_gpus_rows_run_on_the_cpu(tmp_path: Path) -> None:
     assert row.ours[0] > 0 and row.against[0] > 0
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_gpu_are_composed_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     with initialize(version_base="1.3", config_path="../../conf"):

@@ -72,7 +72,11 @@ def test_a_split_in_step_with_the_seed_is_no_factor(train_as_given: Launch, tmp_
 
 @pytest.mark.parametrize(
     "added",
-    [EMA, ("+trainer.fast_dev_run=true",), pytest.param(("+trainer.overfit_batches=1",), marks=pytest.mark.slow)],
+    [
+        EMA,
+        pytest.param(("+trainer.fast_dev_run=true",), marks=pytest.mark.slow),
+        pytest.param(("+trainer.overfit_batches=1",), marks=pytest.mark.slow),
+    ],
 )
 def test_a_job_with_something_added_is_not_the_one_without(
     train_as_given: Launch, tmp_path: Path, added: tuple[str, ...]

@@ -54,6 +54,7 @@ def test_every_trial_is_a_run_of_the_sweep(searched: Run) -> None:
         assert ("optim.momentum" in trial.params) == (trial.params["optim"] == "sgd")  # adamw has none
 
 
+@pytest.mark.slow
 def test_the_test_images_are_left_to_src_eval(searched: Run) -> None:
     for job in jobs(searched.folder / PLACE):
         assert not any(name.startswith("test/") for name in job.results["metrics"]) and job.folder is not None

@@ -76,6 +76,7 @@ def test_a_hash_is_of_the_weights_and_not_of_the_file(finished: Any, tmp_path: P
     assert hash_of(tmp_path / "a.pt") != hash_of(finished.folder)
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_other_weights(train: Launch, resume: Launch, tmp_path: Path) -> None:
     file = tmp_path / "a.pt"
 

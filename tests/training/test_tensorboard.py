@@ -129,9 +129,8 @@ def uninterrupted(launch_in: Launch) -> Any:
     return launch_in(*EVERY_STEP)
 
 
-@pytest.mark.parametrize(
-    "stopped_in", [pytest.param(0, marks=pytest.mark.slow), 1], ids=["first epoch", "second epoch"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped_in", [0, 1], ids=["first epoch", "second epoch"])
 def test_a_run_that_goes_on_has_one_value_a_step(
     uninterrupted: Any, launch_in: Launch, resume: Launch, monkeypatch: pytest.MonkeyPatch, stopped_in: int
 ) -> None:

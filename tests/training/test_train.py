@@ -47,6 +47,7 @@ def test_the_folder_holds_what_the_design_says(finished) -> None:
     assert {top for top in tops if not top.startswith("code-")} == known  # code-*.diff: of uncommitted changes
 
 
+@pytest.mark.slow
 def test_a_run_that_learned_nothing_says_so(train: Launch) -> None:
     steps = ("data.batch_size=10", "trainer.max_epochs=5", "callbacks=none", "logger=none")  # a hundred
     run = train(*steps, "optim.lr=1e-12")

@@ -237,6 +237,7 @@ def test_a_network_without_convolutions_is_judged_by_its_first_layer() -> None:
     assert "reaching fc0 is 1.0e-04 of fc1's" in verdict.text
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_every_look_once(launch_in: Callable[..., Run], resume: Callable[..., Run]) -> None:
     run = launch_in("callbacks=signals", "callbacks.signals.every_n_steps=3")
     resume(run.folder, "trainer.max_epochs=4")
