@@ -32,10 +32,10 @@ TINY = (
     "model=simplecnn",
     "trainer=cpu",
     "trainer.max_epochs=2",
-    "callbacks=none",  # with these two, a run takes a third longer
+    "callbacks=none",
     "logger=none",
 )
-WATCHED = ("callbacks=default", "logger=tensorboard")  # as by default
+WATCHED = ("callbacks=default", "logger=tensorboard")  # as by default; a tiny run takes a third longer
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -111,6 +111,11 @@ class Screen(io.StringIO):
         self.isatty = lambda: terminal  # type: ignore[method-assign]
 
 
+def compose_once(patch: pytest.MonkeyPatch) -> None:
+    """Hydra composes everything twice, first to read hydra.mode, which no test sets: a quarter of a second."""
+    patch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None, raising=False)
+
+
 def launch(main: Callable[[], Any], cwd: Path, *arguments: str, terminal: bool = False) -> Run:
     """Call an entry point as ``python -m`` would, in folder ``cwd``."""
     out, err, code = Screen(terminal), Screen(terminal), 0
@@ -130,8 +135,7 @@ def launch(main: Callable[[], Any], cwd: Path, *arguments: str, terminal: bool =
         patch.setenv("TERM", "xterm")
         patch.setattr(rich, "_console", None)  # a new one, which looks where it prints to
         patch.setenv("HYDRA_FULL_ERROR", "1")  # undoes what run() sets
-        # Hydra would compose everything twice, first to read hydra.mode, which no test sets: a quarter of a second.
-        patch.setattr("hydra._internal.hydra.Hydra.get_mode", lambda *_, **__: None, raising=False)
+        compose_once(patch)
         try:
             command_line.run(main)
         except SystemExit as stop:

@@ -42,16 +42,17 @@ def run(cwd: Path, *arguments: str, fault: Callable[[], None] | None = None) -> 
 
 
 def _train(cwd: Path, arguments: tuple[str, ...], fault: Callable[[], None] | None) -> None:
+    import pytest
     import torch
-    from hydra._internal.hydra import Hydra
 
     import src.train
     from src.sweeps.command_line import run
+    from tests.conftest import compose_once
 
     os.chdir(cwd)
     sys.argv = ["src", *arguments]
     torch.set_num_threads(1)
-    Hydra.get_mode = lambda *_, **__: None  # type: ignore[method-assign]  # as in ``launch`` of tests.conftest
+    compose_once(pytest.MonkeyPatch())
     if fault is not None:
         fault()
     with Path("out").open("a", buffering=1) as out, redirect_stdout(out), redirect_stderr(out):

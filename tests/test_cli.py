@@ -106,6 +106,18 @@ def test_only_training_and_tuning_are_multiruns(tmp_path: Path, command: str) ->
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [("train", "test=no"), ("train", "plan=Off"), ("tune", "test=on"), ("report", "images=yes"), ("eval", "debug=no"),
+     ("eval", "corruptions=no")],
+)  # fmt: skip
+def test_no_is_not_true(tmp_path: Path, command: str, word: str) -> None:
+    run = launch(import_module(f"src.{command}").main, tmp_path, word)
+    key, value = word.split("=")
+    assert (run.code, run.err) == (1, f"{key} is {value!r}; expected true or false.\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_key_that_may_be_added_is_told_how(train_as_given: Launch) -> None:
     assert "(+callbacks.mine._target_=... would add a key.)" in train_as_given("callbacks.mine._target_=my.Own").err
     assert train_as_given("seed=1,", "2").err.startswith("2 cannot be read: expected key=value without spaces")

@@ -325,9 +325,9 @@ def draw_cost(table: pd.DataFrame, factors: Sequence[str]) -> Figure:
         table: see ``configurations`` in ``src.analysis.effects``.
     """
     table = table.sort_values("mean", ascending=False, kind="stable")
-    # Few configurations look as in the figures of curves.
-    styles = table.index if len(table) <= _MOST_LINES else range(len(table))
-    named = len(table) if len(table) <= _MOST_LINES else len(_COLOURS) - 1  # the last one is the colour of all others
+    few = len(table) <= _MOST_LINES  # then each looks as in the figures of curves
+    styles = table.index if few else range(len(table))
+    named = len(table) if few else len(_COLOURS) - 1  # the last one is the colour of all others
     table = table.reset_index(drop=True)
     y = 100 * table["mean"].astype(float)
     costs = {"seconds of training": table.seconds.astype(float)}

@@ -150,7 +150,7 @@ def _settings(node: Any) -> str:
 
 
 def _more(config: Mapping[str, Any]) -> str:
-    """The settings that count and that the table of the recipe has no row for, such as those of callbacks."""
+    """The settings that count and that the card has no row for, such as those of callbacks. A new one is here."""
     in_rows = ("model.", "data.", "optim.", "schedule.", "aug.", "loss.", "label_smoothing", "seed", "score",
                "trainer._target_", "trainer.max_epochs", "trainer.precision")  # fmt: skip
     counting = settings(config).items()

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,6 +47,11 @@ def run(main: Callable[[], Any]) -> None:
     if _multirun() and name not in ("train", "tune"):
         print(f"src.{name} takes no --multirun: it is one command; a list is written key=[a,b].", file=sys.stderr)
         raise SystemExit(1)
+    for key, _, value in (word.partition("=") for word in words):
+        if key in _switches(name) and {"yes", "no", "on", "off"} & set(value.lower().split(",")):
+            # Hydra, unlike YAML, reads these as texts, and any text counts as true.
+            print(f"{key} is {value!r}; expected true or false.", file=sys.stderr)
+            raise SystemExit(1)
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
         import rich
 
@@ -82,6 +88,14 @@ def run(main: Callable[[], Any]) -> None:
 
 def _command_of(main: Callable[[], Any]) -> str:
     return Path(inspect.getfile(inspect.unwrap(main))).stem
+
+
+@cache
+def _switches(command: str) -> frozenset[str]:
+    """The settings of a command that are true or false."""
+    settings = OmegaConf.load(CONF / f"{'train' if command == 'tune' else command}.yaml")
+    plain = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=False))
+    return frozenset(key for key, value in plain.items() if isinstance(value, bool))
 
 
 def _terminate(number: int, _: Any) -> None:

@@ -17,6 +17,7 @@ from src.sweeps.jobs import ANY, ENDED, jobs, record_plan
 from src.sweeps.multirun import SweepSummary
 from src.sweeps.naming import slots
 from src.sweeps.search import Worker
+from src.sweeps.sequential import check_primary
 
 # The first parts of keys that change nothing of what a step costs. An optimiser itself does, unlike its settings.
 _FREE = ("seed", "seeds", "schedule", "loss", "label_smoothing", "tuner", "tags", "notes")
@@ -37,6 +38,7 @@ def plan(context: HydraContext, task: TaskFunction, config: DictConfig, launcher
     if config.get("tuner"):  # which job is which is not known before
         left = [(None, job) for job in Worker(context, task, config).draws()[len(done) :]]
     else:
+        check_primary(config)
         grid = jobs_of(config, range(1, config.max_seeds + 1) if config.get("until") else None)
         names = SweepSummary.current.names(config, grid)
         left = [(name, job) for name, job in zip(names, grid, strict=True) if name not in done]

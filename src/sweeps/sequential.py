@@ -36,7 +36,7 @@ def batches(config: DictConfig) -> Iterator[list[list[str]]]:
         ValueError: ``max_seeds`` or ``seed`` is invalid, ``primary`` names what is not varied, or it is not clear what
             is compared.
     """
-    _check_primary(config)
+    check_primary(config)
     if not config.get("until"):
         yield SweepSummary.current.request(config, jobs_of(config))
         return
@@ -58,7 +58,7 @@ def _stated(config: DictConfig) -> Question:
     return question_of(OmegaConf.to_container(stated, resolve=True))  # type: ignore[arg-type]
 
 
-def _check_primary(config: DictConfig) -> None:
+def check_primary(config: DictConfig) -> None:
     """Refuse a typing error in ``primary``, which no later launch could mend: completed jobs keep their record.
 
     A factor that is not given may still come with a group that is, and a level with another launch; so a factor is

@@ -246,3 +246,11 @@ def test_a_model_named_like_a_path_leads_nowhere(copy_of_finished: Any, tmp_path
     assert run.code == 0, run.err
     assert sorted(file.name for file in cwd.rglob("*")) == ["given", "model.pt2", "model.pt2.md"]
     assert not list(tmp_path.rglob("*escaped*"))
+
+
+def test_what_the_recipe_has_no_row_for_is_listed(train: Callable[..., Any], card: Card) -> None:
+    run = train("average=ema", "trainer.gradient_clip_val=0.5", "callbacks=early_stopping")
+    more = row(card(run.folder), "also")[1]
+    assert "average.decay 0.999" in more and "trainer.gradient_clip_val 0.5" in more
+    assert "callbacks.early_stopping.patience" in more and "optim." not in more
+    assert row(card(train().folder), "also")[1] == "trainer.accumulate_grad_batches 1"

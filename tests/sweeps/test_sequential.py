@@ -117,6 +117,8 @@ def test_levels_of_another_launch_and_settings_of_a_choice_may_be_asked_for(trai
 
 def test_the_question_of_a_file_is_not_answered_by_another_factor(train: Launch, tmp_path: Path) -> None:
     sweep = ("--multirun", "experiment=optimizers", "sweep=s", "primary.factor=aug", "aug=none,basic")
-    run = train(*sweep)
-    assert run.code == 1 and run.err.startswith("primary.factor is aug, but the question is still that of a file: “")
+    for more in ("plan=true", "plan=false"):
+        run = train(*sweep, more)
+        assert run.code == 1
+        assert run.err.startswith("primary.factor is aug, but the question is still that of a file: “")
     assert not list(tmp_path.glob("logs/train/sweeps/s/*/results.json"))

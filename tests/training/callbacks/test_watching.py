@@ -59,3 +59,8 @@ def test_another_logger_gets_on_without_tensorboards_page(train: Launch) -> None
     run = train(*WATCHED, "logger.tensorboard._target_=lightning.pytorch.loggers.CSVLogger", "trainer.max_epochs=1")
     assert run.code == 0, run.err
     assert run.results["status"] == "completed"
+
+
+def test_tensorboard_is_named_only_where_there_is_something_to_see(finished: Any, train: Launch) -> None:
+    assert "tensorboard --logdir" in finished.out
+    assert "tensorboard --logdir" not in train("trainer.max_epochs=1").out
