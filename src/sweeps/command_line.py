@@ -92,7 +92,7 @@ def _command_of(main: Callable[[], Any]) -> str:
 
 @cache
 def _switches(command: str) -> frozenset[str]:
-    """The settings of a command that are true or false; ``compile`` may also be a mode, and has a sentence of its own."""
+    """The true-or-false settings of a command, but ``compile``: it may be a mode, and has a sentence of its own."""
     settings = OmegaConf.load(CONF / f"{'train' if command == 'tune' else command}.yaml")
     plain = cast(dict[str, Any], OmegaConf.to_container(settings, resolve=False))
     return frozenset(key for key, value in plain.items() if isinstance(value, bool) and key != "compile")
