@@ -43,7 +43,7 @@ class Drawing:
     def save(self, folder: Path) -> None:
         """Save it in ``folder`` as PNG, SVG, and PDF with its fonts."""
         svg = self.svg
-        self.figure.set_layout_engine("none")  # that of the first drawing stays; hinted text would be wider
+        self.figure.set_layout_engine(None)  # that of the first drawing stays; hinted text would be wider
         with rc_context({"text.hinting": "none"}):
             self.figure.savefig(folder / f"{self.name}.png", dpi=110)
         with rc_context({"pdf.fonttype": 42, "text.parse_math": False}):
