@@ -87,10 +87,21 @@ def product(*factors: float | int) -> float:  # OmegaConf 2.4 checks types as wr
 
 
 def slots(config: DictConfig) -> int:
-    """How many jobs the launcher of a multirun's configuration runs at a time, as far as it says."""
-    at_once = config.get("workers") or config.hydra.launcher.get("n_jobs") or 1
-    basic = config.hydra.runtime.choices["hydra/launcher"] == "basic"
-    return 1 if basic else at_once if at_once > 0 else os.cpu_count() or 1
+    """How many jobs the launcher of a multirun's configuration runs at a time; 1 where only the launcher knows, as for
+    Slurm, a Ray cluster of other machines, or Ray with GPUs."""
+    launcher, ray = config.hydra.launcher, config.hydra.launcher.get("ray")
+    if config.hydra.runtime.choices["hydra/launcher"] == "basic":
+        return 1
+    if ray and not ray.init.address and not ray.remote.num_gpus and ray.remote.num_cpus:
+        default = max(1, int(_cores() // ray.remote.num_cpus))
+    else:
+        default = launcher.get("n_jobs") or 1
+    at_once = config.get("workers") or default
+    return at_once if at_once > 0 else _cores()
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
 
 
 def trial_seed(seed: int, trial: int | None) -> int:

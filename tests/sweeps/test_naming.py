@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from src.runs.folder import RunFolder
-from src.sweeps.naming import SWEEPS, folder_name, record_dir, run_dir, run_id, sweep_name
+from src.sweeps.naming import SWEEPS, folder_name, record_dir, run_dir, run_id, slots, sweep_name
 
 CONF = RunFolder(__file__).path.parents[2] / "conf"
 
@@ -95,3 +96,31 @@ def test_sweeps_of_one_last_name_have_reports_of_their_own(tmp_path: Path, monke
     assert sweep_name(["a/first", "plain"]) == "a-first+plain"
     elsewhere = [str(SWEEPS / "a/first"), str(tmp_path / SWEEPS / "a/first"), "../plain", "a/../b/first", "not/there"]
     assert [sweep_name(path) for path in elsewhere] == ["first", "first", "plain", "first", "there"]
+
+
+HERE = {"ray": {"init": {"address": None}, "remote": {"num_cpus": 1, "num_gpus": 0}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "launcher", "workers", "at_once"),
+    [
+        ("basic", {}, 3, 1),
+        ("joblib", {"n_jobs": 3}, None, 3),
+        ("joblib", {"n_jobs": -1}, None, 8),
+        ("joblib", {"n_jobs": 3}, 2, 2),
+        ("ray", HERE, None, 8),
+        ("ray", HERE, 5, 5),
+        ("ray", {"ray": {"init": {"address": None}, "remote": {"num_cpus": 3, "num_gpus": 0}}}, None, 2),
+        ("ray", {"ray": {"init": {"address": None}, "remote": {"num_cpus": 16, "num_gpus": 0}}}, None, 1),
+        ("ray", {"ray": {"init": {"address": "auto"}, "remote": {"num_cpus": 1, "num_gpus": 0}}}, None, 1),
+        ("ray", {"ray": {"init": {"address": None}, "remote": {"num_cpus": 1, "num_gpus": 0.5}}}, None, 1),
+        ("slurm", {"partition": "gpu"}, None, 1),
+        ("slurm", {"partition": "gpu"}, 4, 4),
+    ],
+)
+def test_a_launcher_says_how_many_jobs_it_runs_at_a_time(
+    name: str, launcher: dict[str, object], workers: int | None, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    config = {"workers": workers, "hydra": {"launcher": launcher, "runtime": {"choices": {"hydra/launcher": name}}}}
+    assert slots(OmegaConf.create(config)) == at_once
