@@ -16,7 +16,7 @@ ROOMS = {
     "sweeps": {"runs", "data"},
     "training": {"runs", "data", "augment", "models"},
     "analysis": {"runs", "sweeps"},
-    "inference": {"runs", "data", "augment", "models", "training"},
+    "inference": {"runs", "data", "augment", "models", "training", "sweeps"},
 }
 ROOMS["benchmarks"] = set(ROOMS)
 

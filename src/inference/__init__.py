@@ -1,2 +1,2 @@
 """Inference with a trained network: predict, evaluate, explain, export. Read ``load.py`` first.
-May import training, runs, data and augment."""
+May import training, sweeps, runs, data, augment and models."""

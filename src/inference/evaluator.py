@@ -58,7 +58,9 @@ class Evaluator:
 
     def __init__(self, cfg: DictConfig) -> None:
         if cfg.ckpt is None:
-            raise ValueError("Name a checkpoint: python -m src.eval ckpt=RUN, a run folder or a checkpoint")
+            raise ValueError(
+                "Name a checkpoint: python -m src.eval ckpt=RUN, a run folder or a checkpoint; or a sweep, sweep=NAME"
+            )
         self.corruptions = _chosen_corruptions(cfg.corruptions)
         chosen = {name: ViewAverage.from_config(entries, cfg.tta.average) for name, entries in cfg.tta.settings.items()}
         self.primary = next(iter(chosen))  # its predictions are analysed in detail
@@ -76,7 +78,7 @@ class Evaluator:
         """
         classes = self.trained.classes
         log.info("evaluating %s", plural(len(self.data.test), "image"))
-        found = self._look("Evaluating", self.settings)
+        found = self.look("Evaluating", self.settings)
         correct = {name: p.argmax(dim=1) == found.labels for name, p in found.log_probabilities.items()}
         settings = []
         for name, setting in self.settings.items():
@@ -131,7 +133,7 @@ class Evaluator:
             log.info("corruption %d/%d: %s in %d severities", number, len(self.corruptions), name, len(SEVERITIES))
             for severity in SEVERITIES:
                 harm = partial(corrupt, name=name, severity=severity)
-                found = self._look(f"{name}, severity {severity}", only, harm)
+                found = self.look(f"{name}, severity {severity}", only, harm)
                 correct = found.log_probabilities[self.primary].argmax(dim=1) == found.labels
                 interval = measures.wilson(int(correct.sum()), len(correct))
                 accuracy = correct.double().mean().item()
@@ -140,10 +142,16 @@ class Evaluator:
                 )
         return rows, figures.draw_corruptions(pd.DataFrame(rows), clean, self._scale(len(correct)))
 
-    def _look(
+    def look(
         self, title: str, settings: dict[str, ViewAverage], harm: Callable[[Tensor, Tensor], Tensor] | None = None
     ) -> Pass:
-        """One pass over the test images. A view that several settings share is computed once."""
+        """One pass over the test images. A view that several settings share is computed once.
+
+        Args:
+            title: of the progress bar.
+            settings: some of ``settings``, by name.
+            harm: changes images uint8 ``[B, 3, S, S]`` at their positions ``[B]`` before they are seen.
+        """
         views = list(dict.fromkeys(view for setting in settings.values() for view in setting.views))
         places = {name: [views.index(view) for view in setting.views] for name, setting in settings.items()}
         metrics = StageMetrics(len(self.trained.classes))

@@ -38,6 +38,16 @@ def run_dir(resume: str | None) -> str:
     return resume if Path(resume).is_dir() and not any(links_outside(Path(resume))) else "."
 
 
+def eval_dir(sweep: str | None) -> str:
+    """The folder of an evaluation: new for a checkpoint, always the same for a sweep."""
+    return f"logs/eval/sweeps/{sweep_name(sweep)}" if sweep else f"logs/eval/runs/{run_id()}"
+
+
+def eval_record(sweep: str | None) -> str | None:
+    """The subfolder for Hydra's record; none where a stranger's link could lie, which Hydra would follow."""
+    return None if sweep else ".hydra"
+
+
 def record_dir(folder: str, resume: str | None) -> str | None:
     """The subfolder of a run folder for Hydra's record of the configuration; None for no record.
 
@@ -130,6 +140,8 @@ def help_text(command: str) -> str:
 # The value of a cached resolver stays the same for every job of a sweep.
 register_resolver("run_id", run_id, use_cache=True, replace=True)
 register_resolver("run_dir", run_dir, use_cache=True, replace=True)
+register_resolver("eval_dir", eval_dir, use_cache=True, replace=True)
+register_resolver("eval_record", eval_record, use_cache=True, replace=True)
 register_resolver("record_dir", record_dir, use_cache=True, replace=True)
 register_resolver("folder_name", folder_name, replace=True)
 register_resolver("sweep_name", sweep_name, replace=True)

@@ -46,6 +46,7 @@ COMMANDS = {
     "tune": Command("tune", (*TINY, "trainer.max_epochs=1", "optim.lr=log(0.01,0.1)", "trials=1",
                             "sweep=strange"), (SWEEP,)),
     "eval": Command("eval", (f"ckpt={RUN}", "trainer=cpu"), ("logs/eval",)),
+    "eval a sweep": Command("eval", ("sweep=strange", "trainer=cpu"), ("logs/eval", f"{RUN}/.lock")),
     "predict": Command("predict", (f"ckpt={RUN}", "images=photos", "trainer=cpu"), ()),
     "explain": Command("explain", (f"ckpt={RUN}", "images=photos", "out=out"), ("out",)),
     "export": Command("export", (f"ckpt={RUN}", "out=out"), ("out",)),
@@ -62,8 +63,8 @@ COMMANDS = {
     ),
 }  # fmt: skip
 
-READ_RESULTS = ("status", "report", "resume", "relaunch", "export")
-READ_CHECKPOINT = ("eval", "predict", "explain", "export", "resume")
+READ_RESULTS = ("status", "report", "resume", "relaunch", "export", "eval a sweep")
+READ_CHECKPOINT = ("eval", "eval a sweep", "predict", "explain", "export", "resume")
 WRITE_RUN = ("resume", "relaunch")
 
 
@@ -216,6 +217,9 @@ ATTACKS: dict[str, Attack] = {
         _replaced("images/cifar-10-python.tar.gz", _pipe), ("train on CIFAR-10",), "data.download=false forbids"
     ),
     "a linked report": Attack(_replaced("logs/report/strange/report.md", _link), ("report",), "leads out"),
+    "a linked result of a test": Attack(
+        _replaced("logs/eval/sweeps/strange/run,tta=none/results.json", _link), ("eval a sweep",), "leads out"
+    ),
     "a linked run": Attack(_replaced(RUN, _folder_link), ("relaunch", "rerun"), "leads out"),
 }
 

@@ -130,6 +130,7 @@ def page_of(
         worth = [design_section(worth[-1], center, factors)]
     scale, launched = _scale(experiments), commands(finish=False)
     methods = sections.methods(runs, table, factors, tuned, smallest_effect, cells.rule, scale, launched)
+    curves = runs.curve.map(len).any()  # not of runs that were only tested again, nor without metrics.csv
     return Page(
         title,
         scale,
@@ -147,10 +148,10 @@ def page_of(
             *worth,
             *spread,
             *test_set_sections(runs, cells, factors, images),
-            sections.learning_section(runs, factors, targets),
+            *([sections.learning_section(runs, factors, targets)] if curves else []),
             sections.cost_section(runs, table, factors),
             *sections.grid_sections(runs, factors),
-            sections.loss_section(runs, factors),
+            *([sections.loss_section(runs, factors)] if curves else []),
             sections.jobs_section(everything, commands()),
             sections.settings_section(experiments),
             sections.reading_section(),
