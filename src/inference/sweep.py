@@ -65,7 +65,8 @@ def _request(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
     """What a test depends on: the checkpoint, and the settings that change its result."""
     status = run.best.stat()
     settings: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["tta", "data"]), resolve=True)
-    return settings | {"precision": cfg.trainer.precision, "checkpoint": [status.st_size, status.st_mtime_ns]}
+    settings |= {name: cfg.trainer[name] for name in ("precision", "limit_test_batches")}
+    return settings | {"checkpoint": [status.st_size, status.st_mtime_ns]}
 
 
 def _is_tested(place: RunFolder, request: Mapping[str, Any]) -> bool:
@@ -86,19 +87,18 @@ def _test(
     if len(places) > 1:
         question = {"question": "What is test-time augmentation worth?"}
         config |= question | {"primary": {"factor": "tta", "levels": list(places)}}
+    kept = {name: value for name, value in known["metrics"].items() if not name.startswith("test/")}
     reached = {}
     for name, place in places.items():
         images = ImageOutcomes(len(trained.classes))
         images.update(found.log_probabilities[name], found.labels, 0, 1)
         outcomes = images.compute()
-        metrics = (
-            found.metrics
-            if name == PLAIN
-            else {
-                "test/accuracy": float(outcomes.correct.mean()),
-                "test/loss": -found.log_probabilities[name].gather(1, found.labels[:, None]).mean().item(),
-            }
-        )
+        metrics = {
+            "test/accuracy": float(outcomes.correct.mean()),
+            "test/loss": -found.log_probabilities[name].gather(1, found.labels[:, None]).mean().item(),
+        }
+        if name == PLAIN:
+            metrics = found.metrics  # the same, rounded as in training
         settings = {**former.settings, "tta": name, "tta.average": evaluator.settings[name].averaged}
         if "_target_" in request["data"]:
             settings["tested.content"] = evaluator.data.content
@@ -114,7 +114,7 @@ def _test(
                 "choices": dict(former.choices),
                 "fingerprint": identity.fingerprint(settings),
                 "overrides": [*known.get("overrides", []), f"tta={name}"],
-                "metrics": known["metrics"] | metrics,
+                "metrics": kept | metrics,
                 "test_accuracy_by_class": outcomes.accuracy_by_class(trained.classes),
                 "images": known.get("images", {}) | {"test": len(found.labels)},
                 "flops_per_image": known.get("flops_per_image", 0) * len(evaluator.settings[name].views),
