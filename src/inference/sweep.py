@@ -38,6 +38,11 @@ def evaluate_sweep(cfg: DictConfig, folder: Path) -> None:
         raise ValueError("sweep tests all runs of a sweep with each tta; leave out ckpt and corruptions.")
     names = list(dict.fromkeys([PLAIN, *cfg.tta.settings]))
     sweep = find_sweep(str(cfg.sweep))
+    for job in jobs(folder):
+        if (other := job.results.get("evaluated", {}).get("sweep", str(sweep))) != str(sweep):
+            raise ValueError(
+                f"{folder} holds tests of {printable(other)}; choose another folder, hydra.run.dir=logs/eval/..."
+            )
     done = [RunFolder(job.folder) for job in jobs(sweep) if job.folder and job.state == "completed"]
     kept = [run for run in done if run.best.exists()]
     if not kept:
@@ -49,7 +54,7 @@ def evaluate_sweep(cfg: DictConfig, folder: Path) -> None:
         log.warning("%s without a checkpoint: not tested", plural(len(done) - len(kept), "run"))
     for number, run in enumerate(kept, start=1):
         places = {name: RunFolder(folder / folder_name([f"{run.path.name},tta={name}"], (), 0)) for name in names}
-        request = _request(cfg, run)
+        request = {"sweep": str(sweep), **_request(cfg, run)}
         if all(_is_tested(place, request) for place in places.values()):
             log.info("run %d/%d: tested before", number, len(kept))
             continue

@@ -80,6 +80,7 @@ class Results(TypedDict, total=False):
     precision: str
     processes: Count
     verdict: Verdict | None
+    evaluated: dict[str, Any]  # what a test of a whole sweep was asked for
     remote_runs: dict[str, str]  # of loggers that keep them on a server: class to the run's name there
 
 

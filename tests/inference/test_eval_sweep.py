@@ -33,7 +33,7 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def again(tested: Run, tmp_path: Path) -> Callable[..., Run]:
     """The same command once more, with other arguments, in a copy."""
     shutil.copytree(tested.folder / "logs", tmp_path / "logs")
-    return lambda *arguments: launch(src.eval.main, tmp_path, "sweep=s", "trainer=cpu", *(arguments or ["tta=[flip]"]))
+    return lambda *arguments: launch(src.eval.main, tmp_path, "trainer=cpu", *(arguments or ["sweep=s", "tta=[flip]"]))
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def test_what_was_tested_is_not_tested_again(again: Callable[..., Run], tmp_path
 )
 def test_another_request_is_another_test(again: Callable[..., Run], tmp_path: Path, request_: tuple[str, ...]) -> None:
     before = written(tmp_path)
-    assert again(*request_).code == 0
+    assert again("sweep=s", *request_).code == 0
     now = written(tmp_path)
     assert now.keys() == before.keys() and all(now[name] != before[name] for name in now)
 
@@ -111,7 +111,7 @@ def test_other_images_without_augmentation_keep_the_question_of_the_runs(
     again: Callable[..., Run], tmp_path: Path
 ) -> None:
     shutil.rmtree(tmp_path / TESTED)
-    assert again("data=digits", "data.image_size=8", "data.split_seed=1").code == 0
+    assert again("sweep=s", "data=digits", "data.image_size=8", "data.split_seed=1").code == 0
     runs = load_runs(tmp_path / TESTED)
     assert len(runs) == 4 and varying_factors(runs) == ["aug"]
     assert {settings["tested.content"] for settings in runs.settings} and runs.asked.iloc[0].factor is None
@@ -128,6 +128,15 @@ def test_runs_without_a_checkpoint_are_named(again: Callable[..., Run], tmp_path
     assert run.code == 1 and run.err.endswith(
         "4 have completed and none of these has its checkpoint; there is nothing to test.\n"
     )
+
+
+def test_two_sweeps_of_one_name_are_not_mixed(again: Callable[..., Run], tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    shutil.move(tmp_path / "logs/train/sweeps/s", tmp_path / "other/s")
+    run = again("sweep=other/s")
+    assert run.code == 1 and run.err.startswith(f"{TESTED} holds tests of logs/train/sweeps/s; choose another folder")
+    assert again("sweep=other/s", "hydra.run.dir=logs/eval/other").code == 0
+    assert len(load_runs(tmp_path / "logs/eval/other")) == 4
 
 
 @pytest.mark.parametrize(
