@@ -11,7 +11,7 @@ from src.analysis.statistics import ALPHA, t_isf
 from src.analysis.table import SCORE, confounders, revisions
 from src.analysis.variation import never_varied
 from src.runs.escaping import plural, printable
-from src.runs.identity import CONTENT
+from src.runs.identity import CONTENT, TESTED
 from src.runs.question import Question, hardly_learned, restated
 from src.sweeps.jobs import ENDED
 
@@ -37,6 +37,7 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         *_confounded(runs, factors),
         *_not_tested(runs),
         *_validated_on_test_images(runs),
+        *_tested_on_other_images(runs),
         *_code(completed),
         *_packages(completed),
         *_repeated(completed),
@@ -94,8 +95,10 @@ def _incomplete(everything: pd.DataFrame) -> Iterator[str]:
 
 def _until_decided(runs: pd.DataFrame) -> Iterator[str]:
     if runs.until.any():
+        asked = {asked.factor for asked in runs.asked.dropna()}
+        which = "another" if asked == {"tta"} else "the primary"  # no run is added for a test
         yield (
-            "Seeds were added one by one, until the primary comparison was decided or max_seeds was reached. Intervals "
+            f"Seeds were added one by one, until {which} comparison was decided or max_seeds was reached. Intervals "
             "and p-values of comparisons hold in spite of that (e-value, Gönen et al. 2005, "
             "doi:10.1198/000313005X55233); intervals of means do not."
         )
@@ -175,7 +178,14 @@ def _not_tested(runs: pd.DataFrame) -> Iterator[str]:
         )
 
 
+def _tested_on_other_images(runs: pd.DataFrame) -> Iterator[str]:
+    if any(TESTED in settings for settings in runs.settings):
+        where = dict.fromkeys(printable(settings.get("tested.images")) for settings in runs.settings)
+        yield f"Tested on other images than those of the runs' own data set: {'; '.join(where)}."
+
+
 def _validated_on_test_images(runs: pd.DataFrame) -> Iterator[str]:
+    runs = runs[[settings.get("tta", "none") == "none" for settings in runs.settings]]
     same = (runs.get("val/accuracy") == runs["test/accuracy"]) & (runs.get("val/loss") == runs.get("test/loss"))
     if len(runs) and same.all():
         yield "The test images served as validation set: epochs were chosen on them, so accuracies are optimistic."

@@ -62,8 +62,11 @@ class Evaluator:
                 "Name a checkpoint: python -m src.eval ckpt=RUN, a run folder or a checkpoint; or a sweep, sweep=NAME"
             )
         self.corruptions = _chosen_corruptions(cfg.corruptions)
-        chosen = {name: ViewAverage.from_config(entries, cfg.tta.average) for name, entries in cfg.tta.settings.items()}
-        self.primary = next(iter(chosen))  # its predictions are analysed in detail
+        chosen = {
+            name: ViewAverage.from_config(entries, cfg.tta.average)
+            for name, entries in cfg.tta.get("settings", {}).items()
+        }
+        self.primary = next(iter(chosen), PLAIN)  # its predictions are analysed in detail
         self.settings = {PLAIN: ViewAverage(averaged=cfg.tta.average)} | chosen
         self.trained = load(cfg.ckpt, cfg.trust)
         self.data = _test_data(self.trained, cfg)

@@ -103,6 +103,8 @@ def test_images(run: Path) -> NDArray[np.uint8]:
         FileNotFoundError, ValueError: the images cannot be read, or they have changed since.
     """
     results = RunFolder(run).results()
+    if identity.TESTED in results["settings"]:
+        raise ValueError(f"{run} was tested on other images than those of its own data set; draw none, images=false.")
     config = trusted(results["config"], unbuilt=TRAINING_ONLY)
     config.aug = {"_target_": "src.augment.Pipeline", "transforms": []}
     data = build_data(config)

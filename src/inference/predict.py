@@ -80,9 +80,10 @@ def predict(cfg: DictConfig) -> int:
 
 def _predictions(cfg: DictConfig, files: Sequence[Path]) -> Iterator[tuple[list[Prediction], list[ValueError]]]:
     """Per batch: the predictions, and the errors of files that could not be read."""
-    if len(cfg.tta.settings) != 1:
-        raise ValueError(f"tta is {', '.join(cfg.tta.settings)}; predictions are made with one of them.")
-    (views,) = cfg.tta.settings.values()
+    chosen = cfg.tta.get("settings", {})
+    if len(chosen) != 1:
+        raise ValueError(f"tta is {', '.join(chosen) or '[]'}; predictions are made with one of them.")
+    (views,) = chosen.values()
     average = ViewAverage.from_config(views, cfg.tta.average)
     trained = load(cfg.ckpt, cfg.trust)
     inference = Inference(trained, cfg)

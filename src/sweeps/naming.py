@@ -40,7 +40,7 @@ def run_dir(resume: str | None) -> str:
 
 def eval_dir(sweep: str | None) -> str:
     """The folder of an evaluation: new for a checkpoint, always the same for a sweep."""
-    return f"logs/eval/sweeps/{sweep_name(sweep)}" if sweep else f"logs/eval/runs/{run_id()}"
+    return f"logs/eval/sweeps/{sweep_name(sweep)}-tested" if sweep else f"logs/eval/runs/{run_id()}"
 
 
 def eval_record(sweep: str | None) -> str | None:

@@ -16,7 +16,7 @@ from src.runs.outcomes import load_outcomes
 from tests.conftest import TINY, Run, launch
 
 Launch = Callable[..., Any]
-TESTED = Path("logs/eval/sweeps/s")
+TESTED = Path("logs/eval/sweeps/s-tested")
 JOBS = [f"aug={aug},model=simplecnn,optim.lr=0.02,seed={seed}" for aug in ("none", "basic") for seed in (1, 2)]
 
 
@@ -90,13 +90,23 @@ def test_what_was_tested_is_not_tested_again(again: Callable[..., Run], tmp_path
 
 
 @pytest.mark.parametrize(
-    "request_", [("tta=[flip]", "tta.average=logits"), ("tta=[flip]", "trainer.precision=64-true")]
+    "request_",
+    [
+        ("tta=[flip]", "tta.average=logits"),
+        ("tta=[flip]", "trainer.precision=64-true"),
+        ("tta=[flip]", "trainer.limit_test_batches=1"),
+        ("tta=[flip]", "data=digits", "data.image_size=8"),
+        ("tta=[flip_shift]",),
+        (),
+    ],
 )
-def test_another_request_is_another_test(again: Callable[..., Run], tmp_path: Path, request_: tuple[str, ...]) -> None:
+def test_another_request_is_not_mixed_with_the_former(
+    again: Callable[..., Run], tmp_path: Path, request_: tuple[str, ...]
+) -> None:
     before = written(tmp_path)
-    assert again("sweep=s", *request_).code == 0
-    now = written(tmp_path)
-    assert now.keys() == before.keys() and all(now[name] != before[name] for name in now)
+    run = again("sweep=s", *request_)
+    assert run.code == 1 and run.err.startswith(f"{TESTED} holds other runs, or tests with other settings, images")
+    assert written(tmp_path) == before
 
 
 def test_another_checkpoint_is_another_test(again: Callable[..., Run], tmp_path: Path) -> None:
@@ -111,10 +121,15 @@ def test_other_images_without_augmentation_keep_the_question_of_the_runs(
     again: Callable[..., Run], tmp_path: Path
 ) -> None:
     shutil.rmtree(tmp_path / TESTED)
-    assert again("sweep=s", "data=digits", "data.image_size=8", "data.split_seed=1").code == 0
+    assert again("sweep=s", "data=digits", "data.image_size=8").code == 0
     runs = load_runs(tmp_path / TESTED)
     assert len(runs) == 4 and varying_factors(runs) == ["aug"]
-    assert {settings["tested.content"] for settings in runs.settings} and runs.asked.iloc[0].factor is None
+    assert len({settings["tested.content"] for settings in runs.settings}) == 1 and runs.asked.iloc[0].factor is None
+    report = launch(src.report.main, tmp_path, f"sweep={TESTED}", "images=true")
+    assert report.code == 1 and "was tested on other images" in report.err
+    report = launch(src.report.main, tmp_path, f"sweep={TESTED}")
+    assert "own data set: _target_=src.data.digits.Digits, image_size=8." in report.out
+    assert "aug basic against none" in report.out  # the first asked for is the baseline
 
 
 def test_runs_without_a_checkpoint_are_named(again: Callable[..., Run], tmp_path: Path) -> None:
@@ -134,9 +149,65 @@ def test_two_sweeps_of_one_name_are_not_mixed(again: Callable[..., Run], tmp_pat
     (tmp_path / "other").mkdir()
     shutil.move(tmp_path / "logs/train/sweeps/s", tmp_path / "other/s")
     run = again("sweep=other/s")
-    assert run.code == 1 and run.err.startswith(f"{TESTED} holds tests of logs/train/sweeps/s; choose another folder")
+    assert run.code == 1 and run.err.startswith(f"{TESTED} holds other runs")
     assert again("sweep=other/s", "hydra.run.dir=logs/eval/other").code == 0
-    assert len(load_runs(tmp_path / "logs/eval/other")) == 4
+    runs = load_runs(tmp_path / "logs/eval/other")
+    assert len(runs) == 4 and (runs.status == "completed").all()
+    assert again("sweep=other/s", "hydra.run.dir=other/s").code == 1
+
+
+def test_a_sweep_is_the_same_by_its_name_and_by_its_path(again: Callable[..., Run], tmp_path: Path) -> None:
+    run = again(f"sweep={tmp_path / 'logs/train/sweeps/s'}", "tta=[flip]")
+    assert run.code == 0 and run.out.count("tested before") == 4
+
+
+def test_what_is_missing_or_pruned_in_the_sweep_is_so_in_its_test(again: Callable[..., Run], tmp_path: Path) -> None:
+    for job, status in ((JOBS[0], "failed"), (JOBS[1], "pruned")):
+        file = tmp_path / "logs/train/sweeps/s" / job / "results.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"status": status}))
+    shutil.rmtree(tmp_path / TESTED)
+    assert again().code == 0
+    counts = load_runs(tmp_path / TESTED).status.value_counts().to_dict()
+    assert counts == {"completed": 4, "missing": 2}
+
+
+def test_one_damaged_run_keeps_no_other_from_its_test(again: Callable[..., Run], tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / TESTED)
+    (tmp_path / "logs/train/sweeps/s" / JOBS[1] / "checkpoints/best.ckpt").write_bytes(b"damaged")
+    run = again()
+    assert run.code == 1 and "1 run could not be tested, for the reasons above; the others were." in run.err
+    assert len(written(tmp_path)) == 6
+
+
+def test_results_without_configuration_or_metrics_are_tested(again: Callable[..., Run], tmp_path: Path) -> None:
+    file = tmp_path / "logs/train/sweeps/s" / JOBS[0] / "results.json"
+    known = json.loads(file.read_text())
+    del known["config"]
+    known["val/accuracy"] = known.pop("metrics")["val/accuracy"]
+    file.write_text(json.dumps(known))
+    shutil.rmtree(tmp_path / TESTED)
+    assert again().code == 0 and len(written(tmp_path)) == 8
+
+
+def test_the_trials_of_a_search_are_not_tested(again: Callable[..., Run], tmp_path: Path) -> None:
+    file = tmp_path / "logs/train/sweeps/s" / JOBS[0] / "results.json"
+    known = json.loads(file.read_text())
+    file.write_text(json.dumps(known | {"overrides": [*known["overrides"], "tuner.trial=0"]}))
+    run = again()
+    assert run.code == 1 and "is a search, whose trials are compared on validation images" in run.err
+
+
+def test_epochs_chosen_on_test_images_stay_told(again: Callable[..., Run], tmp_path: Path) -> None:
+    for job in JOBS:
+        file = tmp_path / "logs/train/sweeps/s" / job / "results.json"
+        known = json.loads(file.read_text())
+        metrics = known["metrics"]
+        metrics |= {"val/accuracy": metrics["test/accuracy"], "val/loss": metrics["test/loss"]}
+        file.write_text(json.dumps(known))
+    shutil.rmtree(tmp_path / TESTED)
+    assert again().code == 0
+    report = launch(src.report.main, tmp_path, f"sweep={TESTED}")
+    assert "The test images served as validation set" in report.out
 
 
 @pytest.mark.parametrize(
