@@ -218,7 +218,7 @@ ATTACKS: dict[str, Attack] = {
     ),
     "a linked report": Attack(_replaced("logs/report/strange/report.md", _link), ("report",), "leads out"),
     "a linked result of a test": Attack(
-        _replaced("logs/eval/sweeps/strange/run,tta=none/results.json", _link), ("eval a sweep",), "leads out"
+        _replaced("logs/eval/sweeps/strange-tested/run,tta=none/results.json", _link), ("eval a sweep",), "leads out"
     ),
     "a linked run": Attack(_replaced(RUN, _folder_link), ("relaunch", "rerun"), "leads out"),
 }
