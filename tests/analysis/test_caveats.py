@@ -97,6 +97,14 @@ def test_a_setting_that_equals_the_seed_is_told(tmp_path: Path) -> None:
     assert "Along with the seed changes data.fold" in said(tmp_path)
 
 
+def test_seeds_that_were_added_for_another_question_than_the_tests_are_told_as_such(tmp_path: Path) -> None:
+    for tta, gain in (("none", 0.0), ("flip", 0.02)):
+        for seed in (1, 2, 3):
+            asked = {"primary": {"factor": "tta", "levels": ["none", "flip"]}, "until": "decided"}
+            write_run(tmp_path, 0.5 + gain + seed / 100, tta=tta, seed=seed, asked=asked)
+    assert "Seeds were added one by one, until another comparison was decided" in said(tmp_path)
+
+
 def test_seeds_that_were_added_until_all_was_clear_are_told_with_an_interval_that_allows_for_it(tmp_path: Path) -> None:
     for seed, luck in ((1, 0.0), (2, 0.01), (3, 0.02), (4, 0.0), (5, -0.01)):
         for optim, gain in (("sgd", 0.0), ("adam", 0.1 + luck / 2)):

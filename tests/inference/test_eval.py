@@ -70,6 +70,14 @@ def test_other_images_are_normalised_as_those_it_learned_from(
     assert read_eval(tmp_path)["other_images"] == {"_target_": "src.data.digits.Digits", "image_size": 8}
 
 
+def test_an_empty_choice_of_test_time_augmentation_is_none(
+    finished: Any, evaluate: Launch, checkpoint: Path, tmp_path: Path
+) -> None:
+    assert evaluate(f"ckpt={checkpoint}", "tta=[]", "trainer=cpu").code == 0
+    assert read_eval(tmp_path)["metrics"] == in_test(finished.results["metrics"])
+    assert [row["name"] for row in read_eval(tmp_path)["tta"]] == ["none"]
+
+
 def test_a_last_checkpoint_can_be_tested_too(finished: Any, evaluate: Launch, tmp_path: Path) -> None:
     assert evaluate(f"ckpt={finished.folder / 'checkpoints' / 'last.ckpt'}").code == 0
     assert 0 <= read_eval(tmp_path)["metrics"]["test/accuracy"] <= 1
