@@ -1,4 +1,4 @@
-"""Test a checkpoint again, from the checkpoint alone: it carries its configuration. Or all those of a sweep.
+"""Test a checkpoint again, from the checkpoint alone: it carries its configuration. Or test all runs of a sweep.
 
 python -m src.eval ckpt=logs/train/runs/<run>
 python -m src.eval ckpt=logs/train/runs/<run> tta=[none,flip,flip_shift] corruptions=true

@@ -11,7 +11,7 @@ from src.analysis.statistics import ALPHA, t_isf
 from src.analysis.table import SCORE, confounders, revisions
 from src.analysis.variation import never_varied
 from src.runs.escaping import plural, printable
-from src.runs.identity import CONTENT, TESTED
+from src.runs.identity import CONTENT, NO_TTA, TESTED, TESTED_ON, TTA
 from src.runs.question import Question, hardly_learned, restated
 from src.sweeps.jobs import ENDED
 
@@ -96,7 +96,7 @@ def _incomplete(everything: pd.DataFrame) -> Iterator[str]:
 def _until_decided(runs: pd.DataFrame) -> Iterator[str]:
     if runs.until.any():
         asked = {asked.factor for asked in runs.asked.dropna()}
-        which = "another" if asked == {"tta"} else "the primary"  # no run is added for a test
+        which = "another" if asked == {TTA} else "the primary"  # no run is added for a test
         yield (
             f"Seeds were added one by one, until {which} comparison was decided or max_seeds was reached. Intervals "
             "and p-values of comparisons hold in spite of that (e-value, Gönen et al. 2005, "
@@ -180,12 +180,12 @@ def _not_tested(runs: pd.DataFrame) -> Iterator[str]:
 
 def _tested_on_other_images(runs: pd.DataFrame) -> Iterator[str]:
     if any(TESTED in settings for settings in runs.settings):
-        where = dict.fromkeys(printable(settings.get("tested.images")) for settings in runs.settings)
+        where = dict.fromkeys(printable(settings.get(TESTED_ON)) for settings in runs.settings)
         yield f"Tested on other images than those of the runs' own data set: {'; '.join(where)}."
 
 
 def _validated_on_test_images(runs: pd.DataFrame) -> Iterator[str]:
-    runs = runs[[settings.get("tta", "none") == "none" for settings in runs.settings]]
+    runs = runs[[settings.get(TTA, NO_TTA) == NO_TTA for settings in runs.settings]]
     same = (runs.get("val/accuracy") == runs["test/accuracy"]) & (runs.get("val/loss") == runs.get("test/loss"))
     if len(runs) and same.all():
         yield "The test images served as validation set: epochs were chosen on them, so accuracies are optimistic."

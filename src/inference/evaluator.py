@@ -25,13 +25,14 @@ from src.inference import figures, measures
 from src.inference.load import Trained, load
 from src.inference.network import Inference
 from src.runs.escaping import distinct, plural
+from src.runs.identity import NO_TTA
 from src.runs.provenance import device_name
 from src.training.build import build_data, change_data
 from src.training.classifier import StageMetrics
 
 log = logging.getLogger(__name__)
 
-PLAIN = "none"  # the choice of conf/tta without augmentation, as in training: the baseline
+PLAIN = NO_TTA  # the choice of conf/tta without augmentation, as in training: the baseline
 MISTAKES = 40
 
 

@@ -59,7 +59,7 @@ def evaluate_sweep(cfg: DictConfig, folder: Path) -> None:
         found = job.results.get("evaluated", {})
         if job.folder and {key: found.get(key) for key in request} != request:
             raise ValueError(
-                f"{folder} holds other runs, or tests with other settings, images or of another sweep; delete it, or "
+                f"{folder} holds other runs, or tests with other settings, images or sweep; delete it, or "
                 "choose another folder, such as hydra.run.dir=logs/eval/sweeps/OTHER"
             )
     _record(sweep, asked, names, folder)
@@ -147,7 +147,7 @@ def _test(
     former, config = identity.run_of(known), dict(known.get("config", {}))
     if len(places) > 1:
         config["question"] = "What is test-time augmentation worth?"
-        config["primary"] = {"factor": "tta", "levels": list(places)}
+        config["primary"] = {"factor": identity.TTA, "levels": list(places)}
     found = evaluator.look("Evaluating", evaluator.settings)
     kept = {name: value for name, value in known.get("metrics", {}).items() if not name.startswith("test/")}
     reached = {}
@@ -163,10 +163,10 @@ def _test(
         if name == PLAIN:
             metrics = found.metrics  # the same, rounded as in training
         reached[name] = metrics["test/accuracy"]
-        settings = {**former.settings, "tta": name, "tta.average": setting.averaged}
+        settings = {**former.settings, identity.TTA: name, f"{identity.TTA}.average": setting.averaged}
         if source := wanted["images"]:
             settings[identity.TESTED] = evaluator.data.content
-            settings["tested.images"] = ", ".join(f"{key}={value}" for key, value in source.items())
+            settings[identity.TESTED_ON] = ", ".join(f"{key}={value}" for key, value in source.items())
         results = {
             **known,
             "config": config,

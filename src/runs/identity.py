@@ -93,7 +93,9 @@ _FORMERLY: dict[str, dict[str, Any]] = {
 
 CONTENT = "data.content"
 WEIGHTS = "weights.content"
-TESTED = "tested.content"  # of the images that a run was tested on later, if they are not those of its own data set
+# Of a run that was tested again (``src.inference.sweep``): with which views, and on which images if not its own.
+TTA, NO_TTA = "tta", "none"
+TESTED, TESTED_ON = "tested.content", "tested.images"
 # How the settings begin that say where something lies, by the key of its content, which counts instead if it is known.
 _PLACES = {CONTENT: "data.source.", WEIGHTS: "init_from"}
 LENGTHENED = "lengthened_from"  # epochs that a run was first asked for, if a resumed run was asked for more
