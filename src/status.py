@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> None:
             raise ValueError(f"Name a sweep, python -m src.status sweep=NAME; {known_sweeps()}.")
         sweep = find_sweep(str(cfg.sweep))
         found = jobs(sweep)
-    show(sweep, found)
+    show(sweep, found, everything=cfg.all)
     states = Counter(job.state for job in found)
     print(", ".join(f"{count} {state}" for state, count in states.most_common()) or "no jobs")
     if finish := how_to_finish(sweep, found):

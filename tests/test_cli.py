@@ -109,7 +109,7 @@ def test_only_training_and_tuning_are_multiruns(tmp_path: Path, command: str) ->
 @pytest.mark.parametrize(
     ("command", "word"),
     [("train", "test=no"), ("train", "plan=Off"), ("tune", "test=on"), ("report", "images=yes"), ("eval", "debug=no"),
-     ("eval", "corruptions=no")],
+     ("eval", "corruptions=no"), ("status", "all=jobs")],
 )  # fmt: skip
 def test_no_is_not_true(tmp_path: Path, command: str, word: str) -> None:
     run = launch(import_module(f"src.{command}").main, tmp_path, word)

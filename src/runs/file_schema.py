@@ -176,6 +176,8 @@ def parse(kind: Any, value: Any, name: str | tuple[Any, str | int] = "") -> Any:
     """
     if type(value) is kind and kind is not int:  # in most cases; a large sweep has hundreds of thousands
         return printable(value) if kind is str else value
+    if kind is Any and _is_plain(value):
+        return value
     origin, arguments, declared, needed = _form(kind)
     expected = _WORDS.get(kind, "")
     if origin in (Union, UnionType):
@@ -199,7 +201,7 @@ def parse(kind: Any, value: Any, name: str | tuple[Any, str | int] = "") -> Any:
             other = arguments[1] if arguments else Any
             return {printable(key): parse(declared.get(key, other), value[key], (name, key)) for key in value}
         expected = " with ".join(["a mapping", *([", ".join(sorted(needed))] if needed else [])])
-    elif (kind is Any or type(value) in _TYPES[kind]) and _is_plain(value):
+    elif kind is not Any and type(value) in _TYPES[kind] and _is_plain(value):
         return printable(value) if kind is str else value
     raise ValueError(printable(f"{_spelled(name) or 'it'} is {reprlib.repr(value)}; expected {expected}"))
 

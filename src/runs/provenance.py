@@ -88,12 +88,15 @@ def device_name(device: "torch.device") -> str:
 
 
 def has_bfloat16_units() -> bool | None:
-    """Whether this processor has instructions for bfloat16; None where torch cannot tell."""
+    """Whether this processor has units that multiply matrices in bfloat16 (AMX, or those of ARM); None where torch
+    cannot tell, and for AVX-512's instructions, which may be slower than float32 (src/benchmarks/README.md)."""
     import torch
 
     capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()  # younger than the oldest torch that will do
-    known = [capabilities[name] for name in ("amx_bf16", "avx512_bf16", "bf16") if name in capabilities]
-    return any(known) if known else None
+    known = {name: capabilities[name] for name in ("amx_bf16", "bf16", "avx512_bf16") if name in capabilities}
+    if known.pop("avx512_bf16", False) and not any(known.values()):
+        return None
+    return any(known.values()) if known else None
 
 
 def peak_memory() -> int:

@@ -48,8 +48,8 @@ def run(main: Callable[[], Any]) -> None:
         print(f"src.{name} takes no --multirun: it is one command; a list is written key=[a,b].", file=sys.stderr)
         raise SystemExit(1)
     for key, _, value in (word.partition("=") for word in words):
-        if key in _switches(name) and {"yes", "no", "on", "off"} & set(value.lower().split(",")):
-            # Hydra, unlike YAML, reads these as texts, and any text counts as true.
+        texts = {part for part in value.lower().split(",") if part.isalpha()} - {"true", "false", "null"}
+        if key in _switches(name) and texts:  # for Hydra, unlike YAML, "no" is a text, and any text counts as true
             print(f"{key} is {value!r}; expected true or false.", file=sys.stderr)
             raise SystemExit(1)
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:

@@ -23,7 +23,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from src.runs.command import command
-from src.runs.escaping import printable
+from src.runs.escaping import plural, printable
 from src.runs.file_schema import Launch, Launches, Plan, Results, parse, read_json
 from src.runs.files import relative
 from src.runs.folder import RunFolder, accuracy, write_json
@@ -32,6 +32,7 @@ from src.sweeps.naming import LAUNCHERS, SWEEPS
 
 SCHEMA_VERSION = 1
 ENDED = ("completed", "pruned")  # the states of a job that a relaunch need not run
+_MOST_ROWS = 200  # of a table of jobs
 _MOST_VALUES = 1000  # of one key, in a command that is recommended
 
 
@@ -253,8 +254,12 @@ def refusal_file(folder: Path) -> Path:
     return folder.parent / ".refused" / folder.name
 
 
-def show(sweep: Path, found: Sequence[Job]) -> None:
-    """Print a table of jobs. Parts of their names that are the same for all are left out."""
+def show(sweep: Path, found: Sequence[Job], *, everything: bool = False) -> None:
+    """Print a table of jobs. Parts of their names that are the same for all are left out.
+
+    Args:
+        everything: list every job; else, of more than ``_MOST_ROWS`` jobs, only those that one may have to look at.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -267,9 +272,13 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
         table.add_column(name, justify="right")
     table.add_column("remark", overflow="fold")
     common = set.intersection(*(set(job.name.split(",")) for job in found)) if len(found) > 1 else set()
-    for job in found:
+    refused = {file.name for file in refusal_file(sweep / ANY).parent.glob(ANY) if file.is_file()}
+    listed = [job for job in found if job.state not in (*ENDED, "missing") or job.name in refused]
+    if everything or len(found) <= _MOST_ROWS:
+        listed = list(found)
+    for job in listed:
         state, remark = job.state, job.error or ""
-        if refusal_file(sweep / job.name).is_file():
+        if job.name in refused:
             with refusal_file(sweep / job.name).open("rb") as file:
                 state, remark = "refused", file.read(2000).decode(errors="replace")
         elif state == "running":
@@ -287,7 +296,11 @@ def show(sweep: Path, found: Sequence[Job]) -> None:
         style = styles.get(state, "red")
         table.add_row(*(Text(printable(cell), style if cell is state else "") for cell in cells))
     print(printable(sweep))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)  # do not wrap lines in a log file
+    if listed:
+        Console(width=None if sys.stdout.isatty() else 200).print(table)  # do not wrap lines in a log file
+    if left := len(found) - len(listed):
+        line = command("src.status", "all=true", sweep=place(sweep))
+        print(f"{plural(left, 'job')} that completed, were pruned or never started are listed by: {line}")
 
 
 def _launches(sweep: Path) -> list[Launch]:

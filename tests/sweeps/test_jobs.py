@@ -109,6 +109,25 @@ def test_a_table_shows_them(sweep: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert rows["seed=7"] == ["missing", "", "", "", ""]
 
 
+def test_of_many_jobs_only_those_to_look_at_are_listed(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(100, 300):
+        write(sweep, f"seed={seed}", status="completed", **RESULT)
+    refusal_file(sweep / "seed=100").parent.mkdir()
+    refusal_file(sweep / "seed=100").write_text("Other settings.")
+    found = jobs(sweep)
+
+    def listed(**options: bool) -> list[str]:
+        show(sweep, found, **options)
+        out = capsys.readouterr().out
+        others = "202 jobs that completed, were pruned or never started are listed by: python -m src.status all=true "
+        assert (others in out) is not options.get("everything", False)
+        names = [line.split("│")[1].strip() for line in out.splitlines() if line.startswith("│")]
+        return list(filter(None, names))  # a long remark takes several lines
+
+    assert listed() == ["seed=2", "seed=3", "seed=4", "seed=5", "seed=8", "seed=100", "seed=9"]
+    assert listed(everything=True) == [job.name for job in found]
+
+
 def test_a_sweep_is_found_by_name_or_path(sweep: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert find_sweep("s").resolve() == find_sweep(str(sweep)).resolve() == sweep
