@@ -5,6 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from src.analysis.effects import Grid
+
 GROUPS = ("data", "model", "optim", "schedule", "aug")
 KEYS = {"lr": "optim.lr", "momentum": "optim.momentum", "weight_decay": "optim.weight_decay", "skip": "model.skip",
         "norm": "model.norm", "init": "model.init", "batch_size": "data.batch_size", "score_": "score"}  # fmt: skip
@@ -86,6 +91,11 @@ def write_run(
         rows.append(f"{epoch},{10 * epoch},2.0,{2 / epoch},{accuracy}" + (f",{accuracy}" if curve else ""))
     (folder / "metrics.csv").write_text("\n".join(rows) + "\n")
     return folder
+
+
+def grid_of(levels: dict[str, list[Any]], seeds: list[Any], scores: NDArray[np.float64], luck: float = 0) -> Grid:
+    """Scores ``[*levels, seeds]`` as a grid of runs, all different."""
+    return Grid(levels, seeds, scores, np.full(scores.shape, luck), np.arange(scores.size).reshape(scores.shape))
 
 
 def write_grid(sweep: Path) -> Path:

@@ -108,17 +108,17 @@ def _seeds_added(everything: pd.DataFrame) -> Iterator[str]:
     # An interrupted launch asked for the seeds of the jobs that have not started, too.
     seeds = everything.seed.fillna(everything.job.str.extract(r"(?:^|, )seed=(\d+)", expand=False))
     jobs = everything.assign(seed=seeds.map(str, na_action="ignore")).explode("launches")
-    for sweep, group in jobs.dropna(subset=["launches", "seed"]).groupby("sweep"):
-        of_launches = [
-            sorted(set(seeds), key=lambda seed: (len(seed), seed)) for _, seeds in group.groupby("launches").seed
-        ]
-        asked = dict.fromkeys(map(", ".join, of_launches))
-        if len(asked) > 1 and not group.until.any():
-            yield (
-                f"Not all launches of {sweep} asked for the same seeds ({'; '.join(asked)}). If some were added "
-                "because of what others showed, intervals and p-values are too good (optional stopping); "
-                "until=decided adds seeds with a test that allows for it."
-            )
+    jobs = jobs.dropna(subset=["launches", "seed"])
+    of_launches = [
+        sorted(set(seeds), key=lambda seed: (len(seed), seed)) for _, seeds in jobs.groupby(["sweep", "launches"]).seed
+    ]
+    asked = dict.fromkeys(map(", ".join, of_launches))
+    if len(asked) > 1 and not jobs.until.any():
+        yield (
+            f"Not all launches of {', '.join(dict.fromkeys(jobs.sweep))} asked for the same seeds "
+            f"({'; '.join(asked)}). If some were added because of what others showed, intervals and p-values are too "
+            "good (optional stopping); until=decided adds seeds with a test that allows for it."
+        )
 
 
 def _unequal_seeds(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
@@ -258,20 +258,21 @@ def at_grid_edge(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list
     ]
 
 
-def barely_above_chance(table: pd.DataFrame, factors: Sequence[str], classes: int, guessing: float) -> list[str]:
+def barely_above_chance(table: pd.DataFrame, factors: Sequence[str]) -> list[str]:
     """A sentence, if needed, on configurations that are above chance but have hardly learned, while another one has.
 
     Args:
         table: see ``configurations`` in ``src.analysis.effects``.
-        guessing: see ``Rule`` there.
     """
-    means, bound = table["mean"].astype(float), hardly_learned(classes)
-    arms = table[(means > guessing) & (means < bound)]
-    if arms.empty or means.max() < bound:
+    means, known = table["mean"].astype(float), table[table.classes.notna()]
+    bounds = known.classes.map(hardly_learned).reindex(table.index)
+    arms = table[(means > table.guessing) & (means < bounds)]
+    if arms.empty or not (means >= bounds).any():
         return []
     names = [f"{label(arm, factors)} ({arm['mean']:.1%})" for _, arm in arms.iterrows()]
     more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
+    chance = " or ".join(dict.fromkeys(f"{1 / classes:.1%}" for classes in arms.classes))
     return [
-        f"Hardly above chance, {1 / classes:.1%}: {'; '.join(names[:3])}{more}. A network that has only begun to learn "
+        f"Hardly above chance, {chance}: {'; '.join(names[:3])}{more}. A network that has only begun to learn "
         "may need another learning rate or more epochs; what sets it apart need not be the reason."
     ]

@@ -7,18 +7,28 @@ import pandas as pd
 
 from src.analysis.figures import label
 from src.analysis.page.page import Section
+from src.sweeps.jobs import ENDED
 
 
-def recipe(table: pd.DataFrame, factors: Sequence[str]) -> pd.Series | None:
+def recipe(table: pd.DataFrame, factors: Sequence[str], everything: pd.DataFrame | None = None) -> pd.Series | None:
     """The row of the one configuration from which every other differs in exactly one factor; None if there is none, or
     if only one factor varies.
 
     Args:
         table: see ``src.analysis.effects.configurations``.
+        everything: all jobs; unfinished ones may be missing from ``table``, and of three quarters of a grid, one looks
+            like the recipe of the other two.
     """
     levels = table[list(factors)].map(repr)
     around = [(levels != row).sum(axis=1).drop(place).eq(1).all() for place, row in levels.iterrows()]
-    return table.iloc[around.index(True)] if len(factors) > 1 and sum(around) == 1 else None
+    if len(factors) < 2 or sum(around) != 1:
+        return None
+    place = around.index(True)
+    if everything is not None:
+        left = everything[~everything.status.isin(ENDED) & everything.settings.map(bool)]
+        if ((left[list(factors)].map(repr) != levels.iloc[place]).sum(axis=1) > 1).any():
+            return None
+    return table.iloc[place]
 
 
 def design_section(simple: Section, center: pd.Series, factors: Sequence[str]) -> Section:

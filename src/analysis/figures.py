@@ -42,6 +42,11 @@ def level_name(level: object) -> str:
         return "on" if level else "off"
     if level in ("on", "off", "None"):  # text, not a value; a choice may be called none
         return f"'{level}'"
+    if isinstance(level, list):
+        return f"[{', '.join(map(level_name, level))}]"
+    if isinstance(level, dict) and "_target_" in level:  # as one would write it in Python
+        given = ", ".join(f"{key}={level_name(value)}" for key, value in level.items() if key != "_target_")
+        return f"{printable(level['_target_']).rpartition('.')[2]}({given})"
     return f"{level:g}" if isinstance(level, float) else printable(level)
 
 
@@ -120,7 +125,7 @@ def draw_accuracy(table: pd.DataFrame, factors: Sequence[str], chance: float) ->
     Args:
         table: see ``configurations`` in ``src.analysis.effects``.
         factors: in which the configurations differ.
-        chance: the accuracy of guessing, 0 to 1; shown if it is near.
+        chance: the accuracy of guessing, 0 to 1; shown if it is near. 0 for none.
     """
     with _look():
         figure, axes = _figure(8, 0.9 + 0.34 * len(table))
@@ -383,15 +388,15 @@ def draw_learning(runs: pd.DataFrame, factors: Sequence[str]) -> Figure:
     return _curves(curves, factors, metric, f"{words} accuracy, %")
 
 
-def draw_loss(runs: pd.DataFrame, factors: Sequence[str], classes: int) -> Figure:
+def draw_loss(runs: pd.DataFrame, factors: Sequence[str], classes: int | None) -> Figure:
     """Training loss by epoch, as ``draw_learning``, against the loss of guessing.
 
     Args:
-        classes: number of classes; the loss of guessing is its natural logarithm.
+        classes: number of classes; the loss of guessing is its natural logarithm. None shows none.
     """
 
     def guessing(axes: Axes) -> None:
-        if axes.get_ylim()[1] > 0.8 * math.log(classes):
+        if classes and axes.get_ylim()[1] > 0.8 * math.log(classes):
             axes.axhline(math.log(classes), color="#cc3311", linestyle=":", linewidth=1.2)
             axes.annotate(
                 f"guessing, ln {classes}", (0.99, math.log(classes)), xycoords=("axes fraction", "data"),

@@ -30,7 +30,7 @@ def mixed_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataF
     cell, seed = np.nonzero(~np.isnan(flat[run]))
     freedom = len(cell) - len(run) - len(set(seed)) + 1
     complete = len(cell) == len(run) * len(set(seed))
-    if complete or freedom < 1 or len(set(seed)) < 2 or table.rule.at_every_look:
+    if complete or freedom < 1 or len(set(seed)) < 2 or table.at_every_look:
         return pd.DataFrame()
     from statsmodels.regression.mixed_linear_model import MixedLM  # takes a second
 
@@ -44,6 +44,7 @@ def mixed_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataF
     covariance = np.asarray(fit.cov_params())[: len(run), : len(run)]
     places = np.full(len(flat), -1)
     places[run] = np.arange(len(run))
+    luck = np.nanmean(table.guessing.reshape(flat.shape)[run], 1)
     rows = []
     for axis, (factor, levels) in enumerate(table.levels.items()):
         by_level = np.moveaxis(places.reshape(scores.shape[:-1]), axis, 0).reshape(len(levels), -1)
@@ -56,12 +57,13 @@ def mixed_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataF
             difference, error = contrast @ fit.fe_params / 100, np.sqrt(contrast @ covariance @ contrast) / 100
             half, half_90 = t_isf([ALPHA / 2, ALPHA], freedom) * error
             arms = tuple(fit.fe_params[place[both]].mean() / 100 for place in (by_level[0], treated))
+            guessing = np.mean([luck[place[both]] for place in (by_level[0], treated)])
             margin = np.nan if smallest_effect is None else smallest_effect
             rows.append(
                 {"factor": factor, "baseline": levels[0], "level": level, "averaged": int(both.sum()), "n": len(cell)}
                 | {"difference": difference, "low": difference - half, "high": difference + half, "arms": arms}
-                | {"low_90": difference - half_90, "high_90": difference + half_90}
+                | {"guessing": guessing, "low_90": difference - half_90, "high_90": difference + half_90}
                 | {"p": 2 * t_sf(abs(difference) / error, freedom)}
                 | {"p_equivalence": t_sf((margin - abs(difference)) / error, freedom)}
             )
-    return decided(pd.DataFrame(rows, dtype=object), table.rule) if rows else pd.DataFrame()
+    return decided(pd.DataFrame(rows, dtype=object)) if rows else pd.DataFrame()

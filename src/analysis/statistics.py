@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special  # not scipy.stats, whose import takes longer than the tests of a large report
 
+from src.sweeps.always_valid import critical_t
+
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
+_NEVER = 1e9  # a t statistic that no power is computed for
 _NO_SPREAD = 1e-9  # smaller differences of accuracies are rounding errors
 
 
@@ -157,7 +160,9 @@ def superiority(differences: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
     return wins / n, low, high
 
 
-def seeds_needed(differences: ArrayLike, smallest_effect: float | None = None, alpha: float = ALPHA) -> int | None:
+def seeds_needed(
+    differences: ArrayLike, smallest_effect: float | None = None, alpha: float = ALPHA, *, at_every_look: bool = False
+) -> int | None:
     """The number of seeds that decides with 80 % power, if this mean difference and this spread are the true ones: that
     finds the difference (paired t-test), or equivalence (``equivalence_p``), whichever takes fewer.
 
@@ -168,6 +173,8 @@ def seeds_needed(differences: ArrayLike, smallest_effect: float | None = None, a
         differences: ``[n]``.
         smallest_effect: see ``equivalence_p``.
         alpha: of the test; that of a family divided by its size is enough for Holm's correction.
+        at_every_look: decide by e-values (``src.sweeps.always_valid``) instead of t-tests; the number is that of a
+            single look, so that more looks need somewhat fewer.
 
     Returns:
         None if unknown: fewer than three differences, no spread, or more than a thousand seeds needed.
@@ -179,6 +186,8 @@ def seeds_needed(differences: ArrayLike, smallest_effect: float | None = None, a
 
     def power(n: int) -> float:
         two_sided, one_sided = t_isf([alpha / 2, alpha], n - 1)
+        if at_every_look:
+            two_sided, one_sided = (min(critical_t(n, level), _NEVER) for level in (alpha, 2 * alpha))
         finds = 1 - special.nctdtr(n - 1, effect * n**0.5, two_sided) if effect else 0.0
         upper, lower = (1 - special.nctdtr(n - 1, (margin + sign * effect) * n**0.5, one_sided) for sign in (-1, 1))
         return np.nanmax([finds, upper + lower - 1])

@@ -24,7 +24,7 @@ _RECORDED = ("started", "device", "parameters", "flops_per_image", "best_epoch",
 
 
 COMPUTED = ("n", "mean", "std", "low", "high", "low_90", "high_90", "arms", "scores", "seeds", "folders", "verdicts",
-            "times", "reached", "area", "difference", "differences", "p", "p_holm", "p_equivalence",
+            "guessing", "times", "reached", "area", "difference", "differences", "p", "p_holm", "p_equivalence",
             "p_equivalence_holm", "wins", "wins_low", "wins_high")  # fmt: skip
 """Names of columns that are computed from runs."""
 
@@ -107,8 +107,19 @@ def _asked(results: Results) -> Question | None:
 
 
 def judged_by(runs: pd.DataFrame) -> str:
-    """The metric that completed runs are compared by: test accuracy, or validation accuracy if one was not tested."""
-    return SELECTION if SELECTION in runs and runs[SCORE].isna().any() else SCORE
+    """The metric that completed runs are compared by: test accuracy, or validation accuracy if one was not tested.
+
+    Raises:
+        ValueError: they have neither in common.
+    """
+    metric = SELECTION if SELECTION in runs and runs[SCORE].isna().any() else SCORE
+    if runs[metric].isna().any():
+        raise ValueError(
+            "Some runs have only a test accuracy (data.val_size=0) and others only a validation accuracy "
+            "(test=false), so they cannot be compared. Report them apart, or test the latter: "
+            "python -m src.eval sweep=NAME"
+        )
+    return metric
 
 
 def factors_of(runs: pd.DataFrame) -> list[str]:
@@ -136,6 +147,7 @@ def confounders(runs: pd.DataFrame, factor: str) -> list[str]:
     A setting of the factor's own group is part of that choice if only some of its choices have it, if it bears the
     choice's name, or if it is a list (the transforms of an augmentation).
     """
+    runs = runs[runs[factor].map(repr) != repr(ABSENT)]
     levels, group = runs[factor].tolist(), _group(runs, factor)
     found = []
     for name in factors_of(runs):

@@ -118,7 +118,7 @@ def settings(config: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
     leaves = _with_current_keys(leaves)
     leaves = {key: value for key, value in leaves.items() if value is not None or not key.startswith("seeds.")}
     # To Lightning 1 is one batch and 1.0 is all of them.
-    plain = {key: value if key.startswith("trainer.") else _plain(value) for key, value in leaves.items()}
+    plain = {key: value if key.startswith("trainer.") else plain_value(value) for key, value in leaves.items()}
     counts = {key for key in plain if not is_neutral(key)} - {"callbacks"}
     trainer = config.get("trainer") or {}
     if any(trainer.get(f"limit_{stage}_batches") is not None for stage in ("val", "test")):
@@ -336,13 +336,13 @@ def _leaves(node: Any, key: str = "") -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Replace whole floats by integers, so that 0.0 equals 0."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, Mapping):
-        return {str(key): _plain(child) for key, child in value.items()}
-    return [_plain(child) for child in value] if isinstance(value, list) else value
+        return {str(key): plain_value(child) for key, child in value.items()}
+    return [plain_value(child) for child in value] if isinstance(value, list) else value
 
 
 def _canonical(value: Any) -> str:

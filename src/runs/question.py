@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from src.runs.escaping import printable
+from src.runs.identity import plain_value
 
 
 class Question(NamedTuple):
@@ -36,7 +37,7 @@ def question_of(config: Mapping[str, Any]) -> Question:
     if metric not in ("test/accuracy", "val/accuracy"):
         raise ValueError(f"primary.metric is {metric!r}; expected test/accuracy or val/accuracy.")
     smallest = smallest_effect(config.get("smallest_effect"))
-    return Question(printable(" ".join(text.split())), factor, tuple(levels), metric, smallest)
+    return Question(printable(" ".join(text.split())), factor, tuple(map(plain_value, levels)), metric, smallest)
 
 
 def restated(asked: Question, config: Mapping[str, Any]) -> Question:

@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from src.runs.errors import near_names
+from src.runs.identity import plain_value
 from src.runs.question import Question, guessing, question_of
 from src.sweeps.always_valid import FEWEST, decide, interval
 from src.sweeps.design import is_seed, jobs_of, values_of
@@ -86,7 +87,7 @@ def check_primary(config: DictConfig) -> None:
         return
     options = loader.get_group_options(keys[0])
     parser = OverridesParser.create()
-    given = [str(parser.parse_override(f"{keys[0]}={text}").value()) for text in values[keys[0]]]
+    given = [str(plain_value(parser.parse_override(f"{keys[0]}={text}").value())) for text in values[keys[0]]]
     for level in map(str, question.levels):
         if level not in given and (level not in options if options else get_close_matches(level, given)):
             near = near_names(level, [*given, *options])
@@ -98,9 +99,15 @@ def _comparison(config: DictConfig) -> Comparison:
     question = _stated(config)
     values = {key: texts for key, texts in values_of(config).items() if len(texts) > 1 and not is_seed(key)}
     parser = OverridesParser.create()
+    rates = {"optim.lr", "lr_multiplier"} & values.keys()
+    if "optim" in values and rates:
+        raise ValueError(
+            f"until=decided would average over {rates.pop()}, while src.report chooses one for each optim, by "
+            "validation, and so compares other runs; give it one value, or give fixed seeds instead of until=decided."
+        )
     found = []
     for key, texts in values.items():
-        levels = {str(parser.parse_override(f"{key}={text}").value()): text for text in texts}
+        levels = {str(plain_value(parser.parse_override(f"{key}={text}").value())): text for text in texts}
         if question.factor in (None, key, key.split(".")[-1]):
             found.append((key, [levels.get(str(level)) for level in question.levels or levels]))
     if len(found) != 1 or len(found[0][1]) != 2 or None in found[0][1]:
@@ -144,8 +151,8 @@ def goes_on(sweep: Path, asked: Mapping[str, Sequence[str]], comparison: Compari
         print(f"until=decided: no seed has completed both {baseline} and {treated}.")
         return False
     verdict, (low, high) = decide(differences, comparison.smallest_effect), interval(differences)
-    known, stage = next(iter(completed.values())), comparison.metric.split("/")[0]
-    luck = guessing(len(known.get("classes", ())), known.get("images", {}).get(stage, 0))
+    stage, known = comparison.metric.split("/")[0], completed.values()
+    luck = mean(guessing(len(run.get("classes", ())), run.get("images", {}).get(stage, 0)) for run in known)
     if verdict != "undecided" and not any(mean(arm) > luck for arm in zip(*arms, strict=True)):
         verdict = "at chance: nothing was learned, so this says nothing about the factor"
     print(

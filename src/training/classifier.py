@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy
 
+from src.runs.errors import DIVERGED
 from src.runs.outcomes import Outcomes
 from src.training.outcomes import ImageOutcomes
 from src.training.schedules import Schedule
@@ -293,7 +294,7 @@ class Classifier(L.LightningModule):
             rate = self.trainer.optimizers[0].param_groups[0]["lr"]
             raise FloatingPointError(
                 f"The loss became {value} in epoch {self.current_epoch + 1}, at step {self.global_step}, with "
-                f"learning rate {rate:.3g}: training diverged. Lower optim.lr or raise schedule.warmup_epochs; "
+                f"learning rate {rate:.3g}: {DIVERGED}. Lower optim.lr or raise schedule.warmup_epochs; "
                 "the checkpoints of earlier epochs are intact."
             )
 

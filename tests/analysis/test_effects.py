@@ -12,9 +12,9 @@ from src.analysis.effects import (
     chosen_runs,
     configurations,
     grid,
+    guessing_of,
     interactions,
     main_effects,
-    rule_of,
     settings_of,
     simple_effects,
     trials,
@@ -187,7 +187,7 @@ def test_what_guessing_exceeds_only_by_luck_follows_from_the_images_of_the_metri
     results = json.loads(file.read_text()) | {"images": {"train": 9, "val": 100, "test": 10_000}}
     file.write_text(json.dumps(results))
     runs = load_runs(tmp_path)
-    assert rule_of(runs).guessing == pytest.approx(0.1 + 2 * 0.3 / 100)  # of ten classes
-    assert rule_of(runs, "val/accuracy").guessing == pytest.approx(0.1 + 2 * 0.3 / 10)
+    assert guessing_of(runs) == [pytest.approx(0.1 + 2 * 0.3 / 100)]  # of ten classes
+    assert guessing_of(runs, "val/accuracy") == [pytest.approx(0.1 + 2 * 0.3 / 10)]
     file.write_text(json.dumps(results | {"classes": []}))
-    assert rule_of(load_runs(tmp_path)).guessing == 0  # unknown: not "at chance" at 45 %
+    assert guessing_of(load_runs(tmp_path)) == [0]  # unknown: not "at chance" at 45 %

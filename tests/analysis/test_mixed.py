@@ -6,10 +6,11 @@ from scipy import stats
 
 from src.analysis.effects import Grid, main_effects
 from src.analysis.mixed import mixed_effects
+from tests.made_up import grid_of
 
 
 def grid(scores: np.ndarray) -> Grid:
-    return Grid({"optim": ["sgd", "adam"], "aug": ["none", "basic"]}, [*range(scores.shape[-1])], scores)
+    return grid_of({"optim": ["sgd", "adam"], "aug": ["none", "basic"]}, [*range(scores.shape[-1])], scores)
 
 
 def simulated(rng: np.random.Generator, seeds: int = 6, luck: float = 0.01) -> np.ndarray:
@@ -39,7 +40,7 @@ def test_where_seeds_differ_wildly_only_pairs_count() -> None:
     rng = np.random.default_rng(1)
     scores = 0.5 + rng.normal(0, 0.001, (2, 6)) + rng.normal(0, 0.2, 6)
     scores[0, 5] = np.nan
-    effect = mixed_effects(Grid({"optim": ["sgd", "adam"]}, [*range(6)], scores)).iloc[0]
+    effect = mixed_effects(grid_of({"optim": ["sgd", "adam"]}, [*range(6)], scores)).iloc[0]
     paired = stats.ttest_rel(scores[1, :5], scores[0, :5])
     assert effect.difference == pytest.approx((scores[1] - scores[0])[:5].mean(), abs=1e-5)
     assert effect.p == pytest.approx(paired.pvalue, rel=0.02)
@@ -48,7 +49,7 @@ def test_where_seeds_differ_wildly_only_pairs_count() -> None:
 def test_where_seeds_do_not_matter_all_runs_count() -> None:
     """The variance between seeds is estimated as next to zero: two independent samples."""
     scores = np.array([[0.50, 0.52, 0.51, 0.53, np.nan], [0.55, 0.53, 0.54, 0.52, 0.545]])
-    effect = mixed_effects(Grid({"optim": ["sgd", "adam"]}, [*range(5)], scores)).iloc[0]
+    effect = mixed_effects(grid_of({"optim": ["sgd", "adam"]}, [*range(5)], scores)).iloc[0]
     assert effect.difference == pytest.approx(np.nanmean(scores[1]) - np.nanmean(scores[0]), rel=0.02)
     pooled = np.sqrt((3 * np.var(scores[0, :4], ddof=1) + 4 * np.var(scores[1], ddof=1)) / 7 * (1 / 4 + 1 / 5))
     assert effect.high - effect.difference == pytest.approx(stats.t.ppf(0.975, 9 - 2 - 5 + 1) * pooled, rel=0.02)

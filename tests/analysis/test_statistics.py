@@ -9,7 +9,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
-from src.analysis.effects import Grid, interactions, main_effects
+from src.analysis.effects import interactions, main_effects
 from src.analysis.statistics import (
     equivalence_p,
     hedges_g_av,
@@ -19,6 +19,7 @@ from src.analysis.statistics import (
     superiority,
     verdicts,
 )
+from tests.made_up import grid_of
 
 SWEEPS = 4000
 
@@ -59,7 +60,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(seeds: int) -> None:
 
 def test_what_was_simulated_is_what_reports_compute() -> None:
     scores = simulated(3)[0]
-    grid = Grid({"optim": ["sgd", "adam"], "aug": ["none", "basic", "ta"]}, [1, 2, 3], scores)
+    grid = grid_of({"optim": ["sgd", "adam"], "aug": ["none", "basic", "ta"]}, [1, 2, 3], scores)
     effects = scores[1] - scores[0]
     (main,) = (row for row in main_effects(grid).itertuples() if row.factor == "optim")
     assert (main.difference, main.low, main.high, main.p) == pytest.approx(mean_over_seeds(effects.mean(0))[1:])
@@ -147,7 +148,7 @@ def test_a_null_factor_differs_in_one_of_twenty_sweeps_at_most() -> None:
     seen: Counter[str] = Counter()
     for spread in (0.002, 0.004, 0.01) * 67:
         scores = np.array([0.60, 0.62])[:, None, None] + rng.normal(0, 0.01, 5) + rng.normal(0, spread, (2, 2, 5))
-        effects = main_effects(Grid({"optim": ["sgd", "adam"], "device": ["a", "b"]}, [*range(5)], scores), 0.005)
+        effects = main_effects(grid_of({"optim": ["sgd", "adam"], "device": ["a", "b"]}, [*range(5)], scores), 0.005)
         seen.update(effects.verdict[effects.factor == "device"])
     assert seen["differs"] <= 10 and seen.total() == 201 and seen["equivalent"] > 50
 

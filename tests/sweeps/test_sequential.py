@@ -122,3 +122,8 @@ def test_the_question_of_a_file_is_not_answered_by_another_factor(train: Launch,
         assert run.code == 1
         assert run.err.startswith("primary.factor is aug, but the question is still that of a file: “")
     assert not list(tmp_path.glob("logs/train/sweeps/s/*/results.json"))
+
+
+def test_a_comparison_that_the_report_would_tune_is_refused(train: Launch) -> None:
+    run = train(*COMMON, "optim=sgd,adam", "optim.lr=0.1,0.01", "primary.factor=optim")
+    assert run.code == 1 and "until=decided would average over optim.lr, while src.report chooses one" in run.err

@@ -130,7 +130,8 @@ def _compared(
     difference, seeds = points(effect.difference), f"n = {plural(effect.n, 'seed')}"
     verdict = Verdict(effect.verdict)
     if effect.n == 0:
-        return Finding(verdict, f"{name}: not compared, since no seed has all settings of both. Finish the sweep.")
+        remedy = " Finish the sweep." if commands() else ""
+        return Finding(verdict, f"{name}: not compared, since no seed has all settings of both.{remedy}")
     if verdict == Verdict.AT_CHANCE:
         arms = " and ".join(dict.fromkeys(f"{100 * arm:.1f} %" for arm in effect.arms))
         why = f"both arms stayed at chance ({arms}): nothing was learned, so this says nothing about the factor"
@@ -143,6 +144,16 @@ def _compared(
     if pd.isna(effect.p):
         why = "without spread there is no test."
         return Finding(verdict, f"{name}: undecided: {difference} points in each of {seeds}{how}; {why}")
+    varies = stuck = ""
+    elsewhere = {
+        Verdict.DIFFERS: effect.lowest * effect.highest < 0,
+        Verdict.EQUIVALENT: max(-effect.lowest, effect.highest) >= (smallest_effect or 0),
+    }
+    if len(factors) > 1 and elsewhere.get(verdict):
+        least, most = points(effect.lowest), points(effect.highest)
+        varies = f" But not everywhere: from {least} to {most}, depending on the other factors."
+    if effect.at_chance:
+        stuck = f" In {effect.at_chance} of these settings both stayed at chance, which pulls the average to zero."
     measured = f"{difference} points {span(effect.low, effect.high)}"
     tested = f"p {p_value(effect.p_holm)}{_holm(family)}, {seeds}"
     if verdict == Verdict.EQUIVALENT:
@@ -150,7 +161,8 @@ def _compared(
         more = f" It is not zero (p {p_value(effect.p_holm)}), but smaller than what matters."
         more = more if effect.p_holm < ALPHA else ""
         measured = f"{difference} points, 90 % interval {span(effect.low, effect.high)}"
-        return Finding(verdict, f"{name}: equivalent, {_margin(smallest_effect)}: {measured} ({tested}){how}.{more}")
+        text = f"{name}: equivalent, {_margin(smallest_effect)}: {measured} ({tested}){how}."
+        return Finding(verdict, f"{text}{varies}{stuck}{more}")
     if verdict == Verdict.UNDECIDED:
         alone = f"; {p_value(effect.p).removeprefix('= ')} alone" if effect.p < ALPHA else ""
         missing = 0 if effect.needed is None else effect.needed - effect.n
@@ -158,13 +170,9 @@ def _compared(
         if missing > 0:  # no full stop after a command
             more = f" About {plural(missing, 'more seed')} would decide"
             more += f": {'; '.join(lines)}" if (lines := commands(finish=False, seeds=missing)) else "."
-        return Finding(verdict, f"{name}: undecided: {measured} ({tested}{alone}){how}.{more}")
-    varies = ""
-    if len(factors) > 1 and effect.lowest * effect.highest < 0:
-        least, most = points(effect.lowest), points(effect.highest)
-        varies = f" But not everywhere: from {least} to {most}, depending on the other factors."
+        return Finding(verdict, f"{name}: undecided: {measured} ({tested}{alone}){how}.{stuck}{more}")
     name = f"{effect.factor} {level} differs from {baseline}"
-    return Finding(verdict, f"{name} by {measured} of {metric} ({tested}){how}.{varies}")
+    return Finding(verdict, f"{name} by {measured} of {metric} ({tested}){how}.{varies}{stuck}")
 
 
 def _at_best(effect: pd.Series, factors: Sequence[str], tried: pd.DataFrame | None) -> str:
@@ -187,8 +195,9 @@ def _averaged(effect: pd.Series, factors: Sequence[str]) -> str:
     if effect.possible == 1:
         return ", the other factors held fixed"
     missing = effect.possible - effect.averaged
-    words = f", averaged over {effect.averaged} settings of the other factors"
-    return f"{words} ({missing} of {effect.possible} are missing)" if missing else words
+    words = f", averaged over {plural(effect.averaged, 'setting')} of the other factors"
+    verb = "is" if missing == 1 else "are"
+    return f"{words} ({missing} of {effect.possible} {verb} missing)" if missing else words
 
 
 def _holm(family: int) -> str:

@@ -11,7 +11,6 @@ from src.analysis.caveats import asked_of, at_grid_edge, barely_above_chance, ca
 from src.analysis.design import design_section, recipe
 from src.analysis.effects import (
     chosen_runs,
-    classes_of,
     compare_with_best,
     configurations,
     grid,
@@ -31,6 +30,7 @@ from src.analysis.page.test_set import Images, test_set_sections
 from src.analysis.search import arms_of, best_of_arms, trials_of
 from src.analysis.table import SCORE, judged_by, varying_factors
 from src.analysis.variation import as_repetitions, shares, variation_section
+from src.runs.errors import near_names
 from src.runs.escaping import printable
 
 
@@ -73,6 +73,9 @@ def page_of(
     alone, spread = variation_section(shares(experiments))
     completed = as_repetitions(experiments)
     factors = varying_factors(completed)
+    if unknown := [name for name in baselines or () if name not in factors]:
+        near = near_names(unknown[0], factors) if factors else "nothing varies."
+        raise ValueError(f"baseline.{unknown[0]}: there is no factor {unknown[0]}; {near}")
     question, doubts = asked_of(experiments, asked)
     if question.metric == SCORE:
         question = question._replace(metric=judged_by(experiments))
@@ -82,7 +85,7 @@ def page_of(
     runs, tuning, tried = completed, [], None
     if tuned is not None:
         try:
-            tried = trials(completed, factors, tuned)
+            tried = trials(completed, factors, tuned, everything)
         except ValueError as error:
             if tune != "auto":
                 raise
@@ -94,7 +97,7 @@ def page_of(
             tuning = [sections.tuning_section(tried, factors, tuned)]
             warnings = [*unequally_tuned(tried, factors, tuned), *warnings, *at_grid_edge(tried, factors, tuned)]
     table = configurations(runs, factors)
-    center = recipe(table, factors)
+    center = recipe(table, factors, everything)
     if center is not None:
         baselines = center[factors].to_dict() | dict(baselines or {})
     primary = pd.DataFrame()
@@ -110,7 +113,7 @@ def page_of(
         else:  # in one direction everywhere
             baselines = {**(baselines or {}), question.factor: primary.baseline.iloc[0]}
     cells = grid(runs, factors, baselines)
-    warnings += barely_above_chance(table, factors, classes_of(runs), cells.rule.guessing)
+    warnings += barely_above_chance(table, factors)
     if cells.left_out:
         names = ", ".join(printable(folder.name) for folder in cells.left_out)
         warnings.append(f"No effect is computed from {names}: another run has the same factors and seed.")
@@ -118,18 +121,18 @@ def page_of(
     answered = {(row.factor, repr(row.baseline), repr(row.level)) for row in asked_for.itertuples()}
     effects = main_effects(cells, smallest_effect, besides=answered)
     crossed = interactions(cells, smallest_effect)
-    against_best = compare_with_best(table, factors, cells.rule, smallest_effect)
+    against_best = compare_with_best(table, factors, smallest_effect, at_every_look=cells.at_every_look)
     for part in (effects, primary) if center is not None else ():
         part["possible"] = part.get("averaged")  # the rest of the grid was not asked for
-    worth = []
+    worth, always = [], cells.at_every_look
     if len(effects) or len(crossed):
         mixed, exploratory = mixed_effects(cells, smallest_effect), len(primary) > 0
-        worth = [sections.effects_section(effects, crossed, mixed, factors, cells.rule, exploratory=exploratory)]
-    worth += [sections.simple_section(simple_effects(cells, smallest_effect), cells.rule)] if len(factors) > 1 else []
+        worth = [sections.effects_section(effects, crossed, mixed, factors, always, exploratory=exploratory)]
+    worth += [sections.simple_section(simple_effects(cells, smallest_effect), always)] if len(factors) > 1 else []
     if center is not None:
         worth = [design_section(worth[-1], center, factors)]
     scale, launched = _scale(experiments), commands(finish=False)
-    methods = sections.methods(runs, table, factors, tuned, smallest_effect, cells.rule, scale, launched)
+    methods = sections.methods(runs, table, factors, tuned, smallest_effect, cells.at_every_look, scale, launched)
     curves = runs.curve.map(len).any()  # not of runs that were only tested again, nor without metrics.csv
     return Page(
         title,
@@ -138,10 +141,10 @@ def page_of(
         compared(primary, factors, tried, smallest_effect, commands, question.metric),
         [*conclusion(table, against_best, effects, crossed, factors, tried, smallest_effect, commands), *alone],
         warnings,
-        sections.results(table, against_best, factors, cells.rule, methods),
+        sections.results(table, against_best, factors, cells.at_every_look, methods),
         sections.overview(primary if len(primary) else effects, smallest_effect),
         [
-            *([sections.primary_section(primary, factors, cells.rule)] if len(primary) else []),
+            *([sections.primary_section(primary, factors, cells.at_every_look)] if len(primary) else []),
             sections.accuracy_section(runs, table, factors, tuned),
             *searched,
             *tuning,

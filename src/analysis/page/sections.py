@@ -9,7 +9,7 @@ import pandas as pd
 
 from src.analysis import figures
 from src.analysis.convergence import convergence
-from src.analysis.effects import Rule, classes_of, scores_of
+from src.analysis.effects import classes_of, scores_of
 from src.analysis.figures import label, level_name
 from src.analysis.page.cells import (
     NONE,
@@ -30,9 +30,9 @@ from src.analysis.table import SCORE, WORDS, judged_by, revisions
 from src.runs.escaping import plural
 
 
-def _tests(rule: Rule) -> str:
+def _tests(at_every_look: bool) -> str:
     """The test of a comparison over seeds, in words."""
-    return note("e_values" if rule.at_every_look else "t_tests")
+    return note("e_values" if at_every_look else "t_tests")
 
 
 def accuracy_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[str], tuned: str | None) -> Section:
@@ -48,7 +48,8 @@ def accuracy_section(runs: pd.DataFrame, table: pd.DataFrame, factors: Sequence[
         *([] if (different := _different_losses(runs)) else [column("training loss", "train/loss", "{:.4f}")]),
         ("verdict", lambda row: text_cell(", ".join(row.verdicts)) if row.verdicts else NONE),
     ]
-    drawing = Drawing("accuracy", figures.draw_accuracy(table, factors, 1 / classes_of(runs)), note("accuracy_figure"))
+    chance = 1 / classes if (classes := classes_of(runs)) else 0
+    drawing = Drawing("accuracy", figures.draw_accuracy(table, factors, chance), note("accuracy_figure"))
     text = note("accuracy", accuracy=WORDS[judged_by(runs)].capitalize(), best=_best(runs), losses=different)
     return Section("Accuracy of each configuration", [drawing, table_of(table, columns, text)])
 
@@ -82,9 +83,9 @@ def overview(effects: pd.DataFrame, smallest_effect: float | None) -> Drawing | 
     return Drawing("effects", figure, caption)
 
 
-def primary_section(effects: pd.DataFrame, factors: Sequence[str], rule: Rule) -> Section:
+def primary_section(effects: pd.DataFrame, factors: Sequence[str], at_every_look: bool) -> Section:
     """The comparison that answers the question, see ``primary_effects`` in ``src.analysis.effects``."""
-    return Section("The primary comparison", [_effects_table(effects, factors, rule)])
+    return Section("The primary comparison", [_effects_table(effects, factors, at_every_look)])
 
 
 def effects_section(
@@ -92,17 +93,17 @@ def effects_section(
     crossed: pd.DataFrame,
     mixed: pd.DataFrame,
     factors: Sequence[str],
-    rule: Rule,
+    at_every_look: bool,
     *,
     exploratory: bool,
 ) -> Section:
     """Main effects and interactions, see ``src.analysis.effects``, and ``mixed_effects``.
 
     Args:
-        rule: what they were decided by.
+        at_every_look: see ``Grid`` in ``src.analysis.effects``.
         exploratory: whether something else was to be found out.
     """
-    parts: list[str | Table | Drawing] = [_effects_table(effects, factors, rule)] if len(effects) else []
+    parts: list[str | Table | Drawing] = [_effects_table(effects, factors, at_every_look)] if len(effects) else []
     if len(mixed):
         columns = [*_CHANGE, column("settings", "averaged", "{}"), *_MEASURED]
         parts.append(table_of(mixed, columns, note("mixed")))
@@ -111,7 +112,7 @@ def effects_section(
     return Section("Exploratory: what each factor is worth" if exploratory else "What each factor is worth", parts)
 
 
-def _effects_table(effects: pd.DataFrame, factors: Sequence[str], rule: Rule) -> Table:
+def _effects_table(effects: pd.DataFrame, factors: Sequence[str], at_every_look: bool) -> Table:
     several = len(factors) > 1
 
     def settings(effect: pd.Series) -> Cell:
@@ -119,7 +120,7 @@ def _effects_table(effects: pd.DataFrame, factors: Sequence[str], rule: Rule) ->
         return Cell(f"{effect.averaged}{part}", effect.averaged)
 
     columns = [*_CHANGE, *([("settings", settings)] if several else []), *_MEASURED, _EFFECT_SIZE]
-    return table_of(effects, columns, note("paired", tests=_tests(rule)) + f" {note('averaged')}" * several)
+    return table_of(effects, columns, note("paired", tests=_tests(at_every_look)) + f" {note('averaged')}" * several)
 
 
 def _interactions_table(crossed: pd.DataFrame) -> Table:
@@ -132,10 +133,10 @@ def _interactions_table(crossed: pd.DataFrame) -> Table:
     return table_of(crossed, [*columns, *_MEASURED], note("interactions"))
 
 
-def simple_section(effects: pd.DataFrame, rule: Rule) -> Section:
+def simple_section(effects: pd.DataFrame, at_every_look: bool) -> Section:
     """Simple effects, see ``src.analysis.effects.simple_effects``."""
     held = ("held fixed", lambda effect: text_cell(label(effect.held, list(effect.held))))
-    table = table_of(effects, [*_CHANGE, held, *_MEASURED, _EFFECT_SIZE], note("paired", tests=_tests(rule)))
+    table = table_of(effects, [*_CHANGE, held, *_MEASURED, _EFFECT_SIZE], note("paired", tests=_tests(at_every_look)))
     return Section("One factor changed, the others held fixed", [table], folded=len(effects) > 12)
 
 
@@ -255,7 +256,7 @@ def reading_section() -> Section:
 
 
 def results(
-    table: pd.DataFrame, against_best: pd.DataFrame, factors: Sequence[str], rule: Rule, methods: str
+    table: pd.DataFrame, against_best: pd.DataFrame, factors: Sequence[str], at_every_look: bool, methods: str
 ) -> Results:
     """The table of a paper; ``table`` and ``against_best`` are those of ``conclusion``."""
     rows = []
@@ -265,7 +266,7 @@ def results(
     worse = against_best[against_best.verdict == Verdict.DIFFERS] if len(against_best) else against_best
     beaten = {repr([row[name] for name in factors]) for _, row in worse.iterrows()}
     best = [repr([row[name] for name in factors]) not in beaten for _, row in table.iterrows()]
-    caption = note("paper", accuracy=WORDS[table.attrs["metric"]].capitalize(), tests=_tests(rule))
+    caption = note("paper", accuracy=WORDS[table.attrs["metric"]].capitalize(), tests=_tests(at_every_look))
     return Results(list(factors), rows, best, caption, methods)
 
 
@@ -275,7 +276,7 @@ def methods(
     factors: Sequence[str],
     tuned: str | None,
     smallest_effect: float | None,
-    rule: Rule,
+    at_every_look: bool,
     scale: str,
     launched: Sequence[str],
 ) -> str:
@@ -289,7 +290,7 @@ def methods(
     ]
     if tuned:
         text.append(f"{tuned} was chosen for each configuration by the {_best(runs, 'mean ')} over seeds.")
-    text.append(note("compared", images=WORDS[judged_by(runs)].split()[0], tests=_tests(rule)))
+    text.append(note("compared", images=WORDS[judged_by(runs)].split()[0], tests=_tests(at_every_look)))
     if smallest_effect:
         text.append(note("equivalent", effect=plural(100 * smallest_effect, "point")))
     code = ", ".join(dict.fromkeys(revisions(runs))) or "unknown"

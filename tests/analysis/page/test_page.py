@@ -38,7 +38,7 @@ def findings(sweep: Path, smallest: float | None = None) -> list[Finding]:
     factors = varying_factors(runs)
     cells = grid(runs, factors)
     table = configurations(runs, factors)
-    against_best = compare_with_best(table, factors, cells.rule, smallest)
+    against_best = compare_with_best(table, factors, smallest)
     effects, crossed = main_effects(cells, smallest), interactions(cells, smallest)
     return conclusion(table, against_best, effects, crossed, factors, None, smallest)
 
