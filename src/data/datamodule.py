@@ -176,7 +176,7 @@ class ImageDataModule(L.LightningDataModule):
                 f"data.source is a {kind}, which has no method load(); write one as in src/data/digits.py."
             )
         images = source.load()
-        self.classes, self.bits = images.classes, images.bits
+        self.classes, self.bits = tuple(map(str, images.classes)), images.bits
         self.content = images.content
         self.image_size = images.train.images.shape[-1]
         self.test = images.test

@@ -14,6 +14,7 @@ is run: it has only tensors and plain values, and only targets that conf/ names 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,8 +106,9 @@ def test_images(run: Path) -> NDArray[np.uint8]:
     results = RunFolder(run).results()
     if identity.TESTED in results["settings"]:
         raise ValueError(f"{run} was tested on other images than those of its own data set; draw none, images=false.")
-    config = trusted(results["config"], unbuilt=TRAINING_ONLY)
-    config.aug = {"_target_": "src.augment.Pipeline", "transforms": []}
+    known: Any = results["config"]
+    needed = {key: known[key] for key in ("data", "seed", "seeds") if key in known}
+    config = trusted(needed | {"aug": {"_target_": "src.augment.Pipeline", "transforms": []}})
     data = build_data(config)
     if data.content != results["settings"][identity.CONTENT]:
         raise ValueError(f"The images of {run} have changed since it was trained; draw none, with images=false.")

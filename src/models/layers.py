@@ -2,7 +2,8 @@
 checks."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import torch
@@ -15,6 +16,17 @@ Init = Literal["torch", "he"]
 
 # The size of scikit-learn's digits.
 MIN_IMAGE_SIZE = 8
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Have torch evaluate attention operation by operation: its fused kernel can neither be counted nor traced."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 class PadShortcut(nn.Module):

@@ -16,6 +16,7 @@ from src.runs.escaping import printable
 # Our own checks, the operating system and torch raise these for a user's mistake: the message alone is clear.
 # For any other error the type is shown too.
 _SPEAKS_FOR_ITSELF = (ValueError, OSError, FloatingPointError)
+_LONGEST = 500  # characters of another's message
 DIVERGED = "training diverged"  # in the error of a run whose loss became infinite or NaN
 
 
@@ -39,6 +40,7 @@ def sentence(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if not {"site-packages", "dist-packages"} & set(Path(frame.filename).parts)]
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
     return printable(f"{type(error).__name__}: {text}{place}")
 
 

@@ -197,7 +197,8 @@ class RunFolder:
             for row in csv.DictReader(io.StringIO(read_regular(self.metrics_file).decode(), newline="")):
                 numbers = {name: float(value) for name, value in row.items() if value}
                 own = {name: numbers.pop(name, math.nan) for name in ("epoch", "step", "seconds")}
-                rows.append(parse(dict[str, Amount], own) | parse_metrics(numbers))
+                others = {name: numbers.pop(name) for name in list(numbers) if "/" not in name}  # such as lr-SGD
+                rows.append(parse(dict[str, Amount], own) | parse(dict[str, float], others) | parse_metrics(numbers))
         except FileNotFoundError:
             return []
         except (OSError, ValueError, TypeError, csv.Error) as error:
@@ -231,6 +232,17 @@ def signed(metrics: Mapping[str, float], score: str) -> float | None:
     """The metric that the setting ``score`` names, so that higher is better: minus the loss for "-val/loss"."""
     value = metrics.get(score.removeprefix("-"))
     return -value if value is not None and score.startswith("-") else value
+
+
+def check_direction(key: str, score: str) -> None:
+    """Check that the loss is to be low and the accuracy high.
+
+    Raises:
+        ValueError: the minus is missing, or too many.
+    """
+    turned = {"val/loss": "-val/loss", "-val/accuracy": "val/accuracy"}
+    if score in turned:
+        raise ValueError(f"{key} is {score}, which is best where it is worst; expected {turned[score]}.")
 
 
 def accuracy(results: Mapping[str, Any]) -> tuple[str, float]:

@@ -22,8 +22,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.runs.command import command
 from src.runs.escaping import plural, printable
-from src.runs.folder import RunFolder, signed
+from src.runs.folder import RunFolder, check_direction, signed
 from src.runs.study import open_study, open_trial
+from src.runs.trust import TRAINING_ONLY, trust_override
 from src.sweeps.design import given, is_seed
 from src.sweeps.jobs import jobs, record_launch, refusal_file
 from src.sweeps.multirun import SweepSummary
@@ -223,8 +224,10 @@ def _best_again(study: "Study", config: DictConfig) -> list[list[str]]:
         seeds = range(job.results["seed"] + 1, job.results["seed"] + config.best_seeds)
         again += [[*constant, f"seed={seed}"] for seed in seeds]
     if best:
-        ckpt = RunFolder(found[best[0].user_attrs["folder"]].folder or "").best
-        print(f"To test the best one{' once more' * bool(config.test)}: {command('src.eval', ckpt=ckpt)}")
+        job = found[best[0].user_attrs["folder"]]
+        trust = trust_override(job.results["config"], TRAINING_ONLY)
+        line = command("src.eval", *trust, ckpt=RunFolder(job.folder or "").best)
+        print(f"To test the best one{' once more' * bool(config.test)}: {line}")
     return again
 
 
@@ -347,5 +350,6 @@ def _check_job(config: DictConfig) -> None:
                 f"objectives has {objective}; expected some of {', '.join(known)}, with a minus before it where lower "
                 "is better. The test set does not choose."
             )
+        check_direction("objectives", str(objective))
     if config.data.val_size == 0:
         raise ValueError("data.val_size is 0, and a search compares validation images: set data.val_size=0.1.")

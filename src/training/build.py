@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from src.data.datamodule import ImageDataModule
-from src.runs.folder import RunFolder
+from src.runs.folder import RunFolder, check_direction
 from src.runs.study import open_trial
 from src.runs.trust import instantiate
 from src.training.callbacks.checkpoints import CheckpointFiles, Checkpoints
@@ -43,6 +43,8 @@ _NOT_ABOUT_THE_RUN = (
     "GPU available but not used",  # trainer=cpu
     "The `srun` command is available",  # hydra/launcher=slurm uses it
 )
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -152,6 +154,7 @@ def check_score(cfg: DictConfig) -> None:
     """
     score = str(cfg.get("score", "val/accuracy"))
     _check_logged("score", score.removeprefix("-"), cfg, "with a minus before it if lower is better ")
+    check_direction("score", score)
 
 
 def _check_logged(key: str, metric: str, cfg: DictConfig, *hints: str) -> None:
@@ -235,9 +238,12 @@ def build_classifier(cfg: DictConfig, data: ImageDataModule, *, resumed: bool = 
         start_from(network, Path(cfg.init_from))
     if (freeze := cfg.get("freeze")) not in (None, "backbone"):
         raise ValueError(f"freeze is {freeze!r}; expected backbone, to train the head only, or null.")
+    head = head_of(network) if freeze else ""
+    if freeze:
+        log.info("freeze=backbone: only %s is trained", head)
     return Classifier(
         network,
-        trained=head_of(network) if freeze else "",
+        trained=head,
         optimizer=_optimizer_factory(cfg.optim),
         schedule=instantiate(cfg.schedule),
         classes=data.classes,

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import random
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -213,10 +214,13 @@ class Classifier(L.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         # The network's random numbers (dropout) depend only on seed and batch, so no generator has to be saved. Both
-        # are hashed, because torch's CPU generator uses only the lower 32 bits of a seed.
+        # are hashed, because torch's CPU generator uses only the lower 32 bits of a seed. A network of one's own may
+        # draw from numpy or Python.
         key = np.random.SeedSequence((self.seed, self.trainer.fit_loop.total_batch_idx, *self._rank()))
         seed = int(key.generate_state(1, np.uint64)[0] >> 1)
         torch.default_generator.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
         if self.device.type != "cpu":  # seeding every device takes a while even where there is none
             torch.manual_seed(seed)
 

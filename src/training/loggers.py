@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def build_loggers(cfg: DictConfig, folder: RunFolder) -> list[Logger]:
         kind = str(node._target_).rpartition(".")[2]
         own = {name: value for name, value in _described(kind, cfg, folder, known).items() if name not in node}
         try:
+            if kind == "CSVLogger" and isinstance(node.get("version"), str):
+                own["version"] = _unused(folder.path, node.version)
             logger = instantiate(node, **own)
             if kind in _EXTRAS:
                 _ = logger.experiment  # connects
@@ -83,6 +86,12 @@ def _described(kind: str, cfg: DictConfig, folder: RunFolder, known: Mapping[str
             "run_id": earlier,
         }
     return {"save_dir": folder.path}
+
+
+def _unused(folder: Path, version: str) -> str:
+    """The name of a folder for a logger that would clear a former one, as Lightning's for CSV does."""
+    names = chain([version], (f"{version}-{number}" for number in count(2)))
+    return next(name for name in names if not (folder / name).exists())
 
 
 def _keep_running(logger: Logger, kind: str) -> None:

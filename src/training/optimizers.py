@@ -46,7 +46,12 @@ def build_optimizer(
     cls = getattr(torch.optim, algorithm)
     if fused is None and "fused" in inspect.signature(cls).parameters:
         fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters) or None
-    return cls(groups, lr=lr, **({} if fused is None else {"fused": fused}), **settings)
+    optimizer = cls(groups, lr=lr, **({} if fused is None else {"fused": fused}), **settings)
+    if cls is torch.optim.SGD and optimizer.defaults["fused"] and settings.get("momentum"):
+        # torch's kernel cannot begin with parameters that some steps leave out. From zero, the first step is the same.
+        for parameter in parameters if not settings.get("dampening") else ():
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def build_timm_optimizer(

@@ -62,7 +62,8 @@ def probe(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
     data = build_data(cfg)
     few = deepcopy(cfg)
     with open_dict(few):
-        few.trainer.update(max_epochs=1, limit_train_batches=_STEPS, limit_val_batches=_STEPS // 2, devices=1)
+        batches = max(_STEPS, 2 * cfg.trainer.get("accumulate_grad_batches", 1))
+        few.trainer.update(max_epochs=1, limit_train_batches=batches, limit_val_batches=_STEPS // 2, devices=1)
     trainer = build_trainer(
         few,
         logger=False,

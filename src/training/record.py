@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 from collections.abc import Mapping
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.data.datamodule import ImageDataModule
+from src.models.layers import plain_attention
 from src.runs import identity
 from src.runs.command import command, shell_word
 from src.runs.escaping import printable
@@ -36,6 +38,7 @@ from src.training.callbacks.history import History
 
 log = logging.getLogger(__name__)
 
+CONSTANT, SWA = "src.training.schedules.Constant", "src.training.callbacks.averaging.SWA"
 BFLOAT16_GAIN = 3.5  # with bfloat16 units, see src/benchmarks/README.md
 
 
@@ -68,9 +71,10 @@ def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any
         weights = found
     if weights:
         counting[identity.WEIGHTS] = weights
-    # A schedule that follows the run's length was another one until the run was lengthened.
+    # What follows the run's length was another until the run was lengthened.
     lengths, length = known.get(identity.LENGTHENED, []), known.get("trainer.max_epochs")
-    if length not in (None, cfg.trainer.max_epochs) and not str(counting.get("schedule._target_")).endswith("Constant"):
+    fixed = counting.get("schedule._target_") == CONSTANT and counting.get("average._target_") != SWA
+    if length not in (None, cfg.trainer.max_epochs) and not fixed:
         lengths = [*lengths, length]
     if lengths:
         counting[identity.LENGTHENED] = lengths
@@ -131,7 +135,7 @@ def of_network(network: nn.Module, num_classes: int, image_size: int, channels: 
     device = next((parameter.device for parameter in network.parameters()), None)
     image = torch.zeros(1, channels, image_size, image_size, device=device)
     try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        with torch.no_grad(), plain_attention(), FlopCounterMode(display=False) as counter:
             logits = deepcopy(network).eval()(image)  # the copy of a compiled network is not, and counts the same
         found = f"it returned {list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__}"
     except Exception as error:
@@ -153,6 +157,7 @@ def of_training(trainer: L.Trainer, history: History, score: str) -> dict[str, A
     if not rows:
         raise ValueError("Training was stopped before its first epoch, by trainer.max_time or by a callback.")
     scores = [value for row in rows if (value := signed(row, score)) is not None]
+    scores = [-math.inf if math.isnan(value) else value for value in scores]
     best = rows[scores.index(max(scores))] if len(scores) == len(rows) else rows[-1]
     speeds = [row["speed/images_per_second"] for row in rows if "speed/images_per_second" in row]
     return {
@@ -270,7 +275,8 @@ def show(folder: RunFolder) -> None:
         ),
     ]
     if guesses:
-        given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+        given = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+        given = [word for word in sys.argv[1:] if word not in given and (word[0] == "-" or "=" not in word)] + given
         same = [word for word in given if not word.startswith("callbacks=")]
         known = same and not any(word.startswith("resume=") for word in same)
         closer = command("src.train", *same, "callbacks=signals") if known else "callbacks=signals, in a new run"

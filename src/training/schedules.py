@@ -33,7 +33,7 @@ class Schedule:
     """
 
     warmup_epochs: float = 0
-    on_length: ClassVar[str]
+    on_length: ClassVar[str] = "a longer run may follow another curve"
 
     def __post_init__(self) -> None:
         epochs = self.warmup_epochs

@@ -105,6 +105,17 @@ def test_a_result_is_kept_where_training_longer_fails(copy_of_finished: Any, res
     assert resume(folder).results["epochs"] == 5 and not (folder / ".completed").exists()
 
 
+@pytest.mark.parametrize(("average", "same"), [("ema", True), ("swa", False)])
+def test_a_longer_run_is_the_long_run_only_if_nothing_followed_its_length(
+    train: Launch, resume: Launch, average: str, same: bool
+) -> None:
+    words = ("schedule=constant", f"average={average}")
+    short, long = (train(*words, f"trainer.max_epochs={epochs}") for epochs in (1, 2))
+    longer = resume(short.folder, "trainer.max_epochs=2")
+    assert (longer.results["fingerprint"] == long.results["fingerprint"]) is same
+    assert not same or longer.results["metrics"] == long.results["metrics"]
+
+
 def test_a_sweep_knows_a_job_that_could_not_be_trained_longer(train: Launch, resume: Launch, tmp_path: Path) -> None:
     grid = ("--multirun", "seed=1", "sweep=s", "logger=none")
     assert train(*grid).code == 0

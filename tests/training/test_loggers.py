@@ -57,6 +57,8 @@ def test_a_sweeps_runs_are_told_apart_closed_and_resumed(tmp_path: Path) -> None
     assert len(again) == 2 and again["1"].info.run_id == runs["1"].info.run_id
     assert again["1"].data.metrics["epoch"] == 2
     assert sorted(map(ids_of(tmp_path).count, set(ids_of(tmp_path)))) == [1, 2]
+    for version in ("csv", "csv-2"):  # Lightning's logger clears the folder of a former process
+        assert "test/accuracy" in (folder / version / "metrics.csv").read_text()
 
 
 @pytest.fixture

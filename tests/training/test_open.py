@@ -1,5 +1,6 @@
 """Parts of the user's own, without touching our code: the recipes of conf/README.md."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,12 +10,16 @@ import pytest
 
 import src.eval
 import src.train
-from tests.conftest import TINY, Run, launch
+from src.runs.folder import RunFolder
+from tests.conftest import TINY, WATCHED, Run, launch
 
 PARTS = """
+from collections import deque
+
 import lightning as L
 import torch
 from torch import nn
+from torchmetrics import Metric
 
 
 class Net(nn.Module):
@@ -35,6 +40,67 @@ class Focal(nn.Module):
     def forward(self, logits, labels):
         likelihood = logits.log_softmax(1).gather(1, labels[:, None])
         return -((1 - likelihood.exp()) ** self.gamma * likelihood).mean()
+
+
+class Attention(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 32, 4, 4)
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), 2)
+        self.head = nn.Linear(32, num_classes)
+
+    def forward(self, images):
+        return self.head(self.encoder(self.patches(images).flatten(2).transpose(1, 2)).mean(1))
+
+
+class LayerDrop(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()) for _ in range(4))
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, images):
+        x = self.stem(images)
+        for block in self.blocks:
+            if not self.training or torch.rand(()) < 0.5:
+                x = x + block(x)
+        return self.head(x.mean((2, 3)))
+
+
+class Branches(nn.Module):  # cannot be traced
+    def __init__(self, num_classes):
+        super().__init__()
+        self.head = nn.Linear(192, num_classes)
+
+    def forward(self, images):
+        if torch.jit.is_tracing():
+            raise RuntimeError("no" * 1000)
+        return self.head(images.flatten(1))
+
+
+class Recent(L.Callback):
+    only_watches = True
+
+    def state_dict(self):
+        return {"losses": deque([1.0])}
+
+
+class Late(Metric):
+    higher_is_better = True
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.add_state("epochs", torch.zeros(()), dist_reduce_fx="max")
+
+    def update(self, probabilities, labels):
+        pass
+
+    def compute(self):
+        Late.computed += 1
+        return torch.tensor(float("nan") if Late.computed == 1 else 1.0 / Late.computed)
+
+    computed = 0
 
 
 class Watch(L.Callback):
@@ -123,3 +189,51 @@ def test_what_torch_says_of_a_layer_is_told_with_the_settings(
     run = train("model=custom", "model._target_=grouped.net", "+model.width=0.25")
     assert run.code == 1 and run.err.count("\n") == 1
     assert run.err.startswith("grouped.net cannot be built with model.width=0.25: ") and "num_channels" in run.err
+
+
+def own(folder: Path, model: str, *more: str) -> Run:
+    tiny = [override for override in TINY if override != "model=simplecnn"]
+    return launch(src.train.main, folder, *tiny, "model=custom", f"model._target_=my_parts.{model}", *more)
+
+
+def test_attention_is_counted_and_drawn(folder: Path) -> None:
+    run = own(folder, "Attention", *WATCHED)
+    assert run.code == 0, run.err
+    # Four patches an image; a layer has query, key and value, scores, their sums, an output, and two linear layers.
+    layer = 4 * 32 * 96 + 4 * 4 * 32 + 4 * 4 * 32 + 4 * 32 * 32 + 2 * 4 * 32 * 64
+    assert run.results["flops_per_image"] == 2 * (4 * 48 * 32 + 2 * layer + 32 * 10)
+    assert run.events.Tags()["graph"] and "no graph" not in run.log
+
+
+def test_a_network_that_cannot_be_drawn_is_trained(folder: Path) -> None:
+    run = own(folder, "Branches", *WATCHED)
+    assert run.code == 0, run.err
+    (line,) = (line for line in run.log.splitlines() if "TensorBoard will show no graph of the network" in line)
+    assert len(line) < 700
+
+
+def test_layers_may_be_left_out_of_a_step(folder: Path) -> None:
+    run = own(folder, "LayerDrop", "callbacks=signals", "callbacks.signals.every_n_steps=1")
+    assert run.code == 0, run.err
+
+
+def test_a_state_that_cannot_be_read_back_is_told_before_training(folder: Path) -> None:
+    run = own(folder, "Net", "+callbacks.mine._target_=my_parts.Recent")
+    assert run.code == 1 and not run.rows
+    assert run.err.startswith("The state of the callback Recent cannot be read back from a checkpoint: its state_dict")
+
+
+def test_a_score_that_is_no_number_is_the_worst(folder: Path) -> None:
+    run = own(folder, "Net", "+metrics.late._target_=my_parts.Late", "score=val/late")
+    assert run.code == 0, run.err
+    assert math.isnan(float(run.rows[0]["val/late"])) and run.results["best_epoch"] == 2
+    assert run.checkpoint("best")["epoch"] == 1
+
+
+def test_a_metric_may_be_logged_by_any_name(folder: Path) -> None:
+    monitor = "lightning.pytorch.callbacks.LearningRateMonitor"
+    rate = (f"+callbacks.rate._target_={monitor}", "+callbacks.rate.logging_interval=epoch")
+    run = own(folder, "Net", "logger=csv", *rate)
+    assert run.code == 0, run.err
+    assert "lr-SGD" in run.rows[0]
+    assert [row["lr-SGD"] for row in RunFolder(run.folder).epochs()] == [float(row["lr-SGD"]) for row in run.rows]

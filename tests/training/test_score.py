@@ -47,6 +47,12 @@ def test_the_best_epoch_is_chosen_by_the_score_also_one_of_ones_own(launch_in: L
         (("score=val/f2", "metrics=f1"), "score is val/f2, which no epoch has; expected one of val/f1, val/loss, val/"),
         (("score=test/loss", "data.val_size=0"), "score is test/loss, which no epoch has; expected one of val/loss, "),
         (("+metrics.loss._target_=torchmetrics.MeanMetric",), "expected a Metric of torchmetrics, not called loss"),
+        (("score=val/loss",), "score is val/loss, which is best where it is worst; expected -val/loss."),
+        (("score=-val/accuracy",), "expected val/accuracy."),
+        (
+            ("callbacks=early_stopping", "callbacks.early_stopping.monitor=val/accuracy"),
+            "callbacks.early_stopping.mode is min; expected max for val/accuracy.",
+        ),
         (("average=swa", "average.start=1"), "average.start is 1; expected a fraction of the run, 0 to less than 1."),
         (("callbacks=early_stopping", "data.val_size=0"), "Early stopping needs validation images"),
         (("freeze=head",), "freeze is 'head'; expected backbone, to train the head only, or null."),

@@ -1,5 +1,8 @@
 """best.ckpt, last.ckpt and previous.ckpt."""
 
+import io
+import math
+import pickle
 import shutil
 import time
 from pathlib import Path
@@ -89,6 +92,22 @@ class Checkpoints(Checkpoint):
         self.highest = state_dict["highest"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Check that the state of each callback can be read back, which allows of no code.
+
+        Raises:
+            ValueError: one cannot.
+        """
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            stored = io.BytesIO()
+            try:
+                torch.save(callback.state_dict(), stored)
+                stored.seek(0)
+                torch.load(stored, weights_only=True, map_location="cpu")
+            except (pickle.PickleError, TypeError, AttributeError) as error:
+                raise ValueError(
+                    f"The state of the callback {type(callback).__name__} cannot be read back from a checkpoint: its "
+                    "state_dict must be of tensors, numbers, texts, lists and mappings of these."
+                ) from error
         self._saved = time.monotonic()
 
     def on_train_batch_end(
@@ -116,7 +135,7 @@ class Checkpoints(Checkpoint):
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         score = signed(metrics, self.monitor)
         assert score is not None  # see ``check_score``
-        return score
+        return -math.inf if math.isnan(score) else score
 
     @rank_zero_only
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

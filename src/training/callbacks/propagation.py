@@ -133,7 +133,7 @@ def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict 
         dying = [
             row
             for row in look.rows
-            if row["kind"] == "relu" and min(row["dead_fraction"], dead_before[row["layer"]]) > thresholds.dead
+            if row["kind"] == "relu" and min(row["dead_fraction"], dead_before.get(row["layer"], 0)) > thresholds.dead
         ]
         if dying:
             worst = max(dying, key=lambda row: row["dead_fraction"])

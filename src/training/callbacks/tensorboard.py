@@ -1,5 +1,6 @@
 """TensorBoard content besides curves: the network's graph, augmented training images, the run's factors."""
 
+import logging
 import re
 import warnings
 from copy import deepcopy
@@ -11,11 +12,15 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from src.data.datamodule import ImageDataModule
+from src.models.layers import plain_attention
+from src.runs.errors import sentence
 from src.runs.file_schema import Launch, Launches, parse, read_json
 from src.runs.folder import RunFolder
 from src.runs.identity import levels, run_of
 from src.training.callbacks.propagation import QUANTITIES, PropagationMonitor
 from src.training.tensorboard import tensorboards
+
+log = logging.getLogger(__name__)
 
 
 class TensorBoardPage(L.Callback):
@@ -54,9 +59,13 @@ class TensorBoardPage(L.Callback):
             example = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
             network = deepcopy(pl_module.network)  # the copy of a compiled network is not compiled
             assert isinstance(network, torch.nn.Module)
-            with warnings.catch_warnings():  # TensorBoard's graph needs torch.jit.trace, deprecated as it is
+            # TensorBoard's graph needs torch.jit.trace, deprecated as it is.
+            with warnings.catch_warnings(), plain_attention():
                 warnings.simplefilter("ignore")
-                logger.experiment.add_graph(network.eval(), example)
+                try:
+                    logger.experiment.add_graph(network.eval(), example)
+                except Exception as error:  # there are networks that cannot be traced
+                    log.warning("TensorBoard will show no graph of the network: %s", sentence(error))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for logger in tensorboards(trainer):
