@@ -62,11 +62,14 @@ def environment() -> dict[str, str]:
 
 def training_code() -> dict[str, str]:
     """A hash (12 hexadecimal digits) of every file that training may use, by its path: in src and conf from the root,
-    and modules of the user's own in the folder in which the command is started."""
-    root = Path(__file__).parents[2]
+    and modules and packages (with an ``__init__.py``) of the user's own in the folder in which the command is
+    started."""
+    root, here = Path(__file__).parents[2], Path.cwd()
     files = sorted([*root.glob("src/**/*.py"), *root.glob("hydra_plugins/*.py"), *root.glob("conf/**/*.yaml")])
     names = {file: file.relative_to(root).as_posix() for file in files}
-    names |= {file: f"./{file.name}" for file in sorted(Path.cwd().glob("*.py"))}
+    packages = [file.parent for file in here.glob("*/__init__.py") if file.parent != root / "src"]
+    own = [*here.glob("*.py"), *(file for package in packages for file in package.rglob("*.py"))]
+    names |= {file: f"./{file.relative_to(here).as_posix()}" for file in sorted(own)}
     used = {file: name for file, name in names.items() if not name.startswith(_NOT_TRAINING) and file.is_file()}
     return {name: hashlib.sha256(file.read_bytes()).hexdigest()[:12] for file, name in used.items()}
 

@@ -193,8 +193,11 @@ def change_data(cfg: DictConfig, changes: Mapping[str, Any]) -> None:
             node[key] = value
 
 
-def build_loss(cfg: DictConfig, num_classes: int) -> Callable[[Tensor, Tensor], Tensor]:
+def build_loss(cfg: DictConfig, num_classes: int, *, mixed: bool = False) -> Callable[[Tensor, Tensor], Tensor]:
     """The loss of ``cfg.loss``, tried on two images.
+
+    Args:
+        mixed: whether labels are mixed, so that training has probabilities ``[B, num_classes]`` for them.
 
     Raises:
         ValueError: it does not take such arguments, or ``label_smoothing`` is out of range or not for this loss.
@@ -209,16 +212,20 @@ def build_loss(cfg: DictConfig, num_classes: int) -> Callable[[Tensor, Tensor], 
     loss = instantiate(node)
     if any(parameter.requires_grad for parameter in getattr(loss, "parameters", list)()):
         raise ValueError(f"The loss {node['_target_']} has parameters, which nothing trains; expected one without.")
-    try:
-        value = deepcopy(loss)(torch.zeros(2, num_classes), torch.arange(2))
-        problem = "" if isinstance(value, Tensor) and value.ndim == 0 else f"it returned {value!r}"
-    except Exception as error:
-        problem = f"it raised: {error}"
-    if problem:
-        raise ValueError(
-            f"The loss {node['_target_']} should take float logits [B, {num_classes}] and int64 labels [B] to a scalar "
-            f"tensor; {problem.rstrip('.')}."
-        )
+    kinds = {"int64 labels [B]": torch.arange(2)}
+    if mixed:
+        kinds[f"with this aug, which mixes labels, float probabilities [B, {num_classes}]"] = torch.eye(num_classes)[:2]
+    for words, labels in kinds.items():
+        try:
+            value = deepcopy(loss)(torch.zeros(2, num_classes), labels)
+            problem = "" if isinstance(value, Tensor) and value.ndim == 0 else f"it returned {value!r}"
+        except Exception as error:
+            problem = f"it raised: {error}"
+        if problem:
+            raise ValueError(
+                f"The loss {node['_target_']} should take float logits [B, {num_classes}] and {words} to a scalar "
+                f"tensor; {problem.rstrip('.')}."
+            )
     return loss
 
 
@@ -249,7 +256,7 @@ def build_classifier(cfg: DictConfig, data: ImageDataModule, *, resumed: bool = 
         classes=data.classes,
         image_size=data.image_size,
         seed=cfg.seed,
-        loss=build_loss(cfg, len(data.classes)),
+        loss=build_loss(cfg, len(data.classes), mixed=data.aug.mixing is not None),
         metrics=build_metrics(cfg, len(data.classes)),
         channels_last=cfg.channels_last,
         compile=cfg.compile,

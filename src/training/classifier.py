@@ -159,6 +159,8 @@ class Classifier(L.LightningModule):
     def forward(self, images: Tensor) -> Tensor:
         """float images ``[B, 3, S, S]`` to logits ``[B, num_classes]``, in float32 or a higher precision."""
         logits = self.network(images.to(self.dtype).contiguous(memory_format=self.memory_format))
+        if not isinstance(logits, Tensor):  # torchvision's GoogLeNet and Inception have more heads in training
+            raise ValueError(f"In training the model returns {type(logits).__name__}; expected a tensor of logits.")
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def train(self, mode: bool = True) -> "Classifier":

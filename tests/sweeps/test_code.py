@@ -52,6 +52,10 @@ def test_modules_of_the_users_own_are_code(sweep: Path, tmp_path: Path, monkeypa
     assert "last launch: ./my_parts.py." in keep_code(sweep, "warn") and keep_code(sweep, "warn") == ""
     (own / "my_parts.py").write_text("gamma = 5\n")
     assert "last launch: ./my_parts.py." in keep_code(sweep, "warn")
+    (own / "pack" / "sub").mkdir(parents=True)
+    for name in ("__init__.py", "sub/net.py"):
+        (own / "pack" / name).touch()
+    assert "last launch: ./pack/__init__.py, ./pack/sub/net.py." in keep_code(sweep, "warn")
 
 
 def test_other_packages_that_compute_are_told(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:

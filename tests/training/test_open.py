@@ -237,3 +237,9 @@ def test_a_metric_may_be_logged_by_any_name(folder: Path) -> None:
     assert run.code == 0, run.err
     assert "lr-SGD" in run.rows[0]
     assert [row["lr-SGD"] for row in RunFolder(run.folder).epochs()] == [float(row["lr-SGD"]) for row in run.rows]
+
+
+def test_a_loss_for_class_numbers_is_told_before_training_where_labels_are_mixed(folder: Path) -> None:
+    run = own(folder, "Net", "--config-dir", str(folder / "mine"), "loss=focal", "aug=mixup")
+    assert run.code == 1 and not run.rows
+    assert run.err.startswith("The loss my_parts.Focal should take float logits [B, 10] and with this aug, which mixes")
