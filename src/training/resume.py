@@ -47,8 +47,8 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         if not (key.startswith("trainer.") and (is_neutral(key) or key in _LENGTH)):
             raise ValueError(
                 f"A resumed run goes on as it was configured, but {change.input_line} was given: only the run's length "
-                f"({', '.join(_LENGTH)}), the device (trainer.accelerator, trainer.devices), what is shown and data.root "
-                "may change; for anything else, start a new run."
+                f"({', '.join(_LENGTH)}), the device (trainer.accelerator, trainer.devices), what is shown and "
+                "data.root may change; for anything else, start a new run."
             )
         OmegaConf.update(resumed, change.key_or_group, change.value())
     check_trainer(resumed)
