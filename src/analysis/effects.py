@@ -274,8 +274,8 @@ def main_effects(
     Returns:
         ``factor``, ``baseline``, ``level``, ``averaged`` and ``possible`` (settings), ``at_chance`` (those of them in
         which neither arm learned), ``lowest`` and ``highest`` (mean difference among the settings), ``g_av``, the
-        columns of ``_tested`` (n is 0 if no seed has all settings), and
-        ``needed``: see ``seeds_needed``, for undecided ones.
+        columns of ``_tested`` (n is 0 if no seed has all settings), and ``needed``: see ``seeds_needed``, for undecided
+        ones.
     """
     rows = []
     for factor, levels in table.levels.items():
