@@ -2,10 +2,10 @@
 
 import io
 import math
-import pickle
 import shutil
 import time
 from pathlib import Path
+from pickle import PickleError
 from typing import Any
 
 import lightning as L
@@ -103,7 +103,7 @@ class Checkpoints(Checkpoint):
                 torch.save(callback.state_dict(), stored)
                 stored.seek(0)
                 torch.load(stored, weights_only=True, map_location="cpu")
-            except (pickle.PickleError, TypeError, AttributeError) as error:
+            except (PickleError, TypeError, AttributeError) as error:
                 raise ValueError(
                     f"The state of the callback {type(callback).__name__} cannot be read back from a checkpoint: its "
                     "state_dict must be of tensors, numbers, texts, lists and mappings of these."
