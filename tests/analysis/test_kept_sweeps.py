@@ -265,6 +265,7 @@ TOLD = {  # rows of README's table: the study, and the settings of the runs befo
     "The same for ResNet-20?": ("degradation", {"model": "resnet20", "model.skip": False}, {"model.skip": True}),
     "56 plain layers against 20": ("degradation", {"model": "resnet20", "model.skip": False}, {"model": "resnet56"}),
     "Adam against SGD": ("optimizers", {"optim": "sgd", "optim.lr": 0.1}, {"optim": "adam", "optim.lr": 0.003}),
+    "AdamW against SGD": ("optimizers_cpu", {"optim": "sgd", "optim.lr": 0.1}, {"optim": "adamw", "optim.lr": 0.003}),
     "for ResNet-20 in 10 epochs?": ("augmentation", {"aug": "none"}, {"aug": "basic"}),
     "TrivialAugment on top,": ("trivialaugment", {"aug": "basic"}, {"aug": "trivialaugment"}),
     "Mirror images at test time": ("trivialaugment_tta", {"tta": "none"}, {"tta": "flip"}),
