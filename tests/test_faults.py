@@ -205,6 +205,7 @@ def test_a_damaged_checkpoint(
     assert run(tmp_path, *SWEEP) == 0
     warnings = [line.strip() for line in told(tmp_path).splitlines() if "is missing or damaged" in line]
     assert warnings[-1].endswith(f"{names[-1]}.ckpt is missing or damaged: going on from {start}.")
+    assert "last.ckpt is kept as last.ckpt.damaged." in told(tmp_path)
     assert trained(tmp_path) == undisturbed["trained"]
 
 

@@ -98,8 +98,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def last_good_checkpoint(folder: RunFolder) -> Checkpoint | None:
     """The checkpoint to resume from: the last, else the one before; None to start from the beginning.
 
-    Damaged files are deleted, so that they never replace a good one. The returned checkpoint is in ``folder.last``.
-    Once an epoch is finished, best.ckpt is also required, because later epochs may not write a new one.
+    Damaged files are renamed, so that they never replace a good one, and kept until training ends. The returned
+    checkpoint is in ``folder.last``. Once an epoch is finished, best.ckpt is also required, because later epochs may
+    not write a new one.
     """
     for file in (folder.last, folder.previous):
         if not file.exists():
@@ -111,8 +112,9 @@ def last_good_checkpoint(folder: RunFolder) -> Checkpoint | None:
                 reading = folder.best
                 load_checkpoint(reading)
         except (FileNotFoundError, ValueError):
-            file.unlink()
+            kept = file.replace(file.with_name(f"{file.name}.damaged"))
             start = "the checkpoint before it" if folder.previous.exists() else "the beginning"
+            log.info("%s is kept as %s.", file, kept.name)
             log.warning("%s is missing or damaged: going on from %s.", reading, start)
         else:
             file.replace(folder.last)

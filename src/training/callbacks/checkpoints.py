@@ -139,4 +139,5 @@ class Checkpoints(Checkpoint):
 
     @rank_zero_only
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.files.folder.previous.unlink(missing_ok=True)
+        for file in (self.files.folder.previous, *self.files.folder.checkpoints.glob("*.damaged")):
+            file.unlink(missing_ok=True)
