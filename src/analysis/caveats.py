@@ -108,12 +108,13 @@ def _seeds_added(everything: pd.DataFrame) -> Iterator[str]:
     # An interrupted launch asked for the seeds of the jobs that have not started, too.
     seeds = everything.seed.fillna(everything.job.str.extract(r"(?:^|, )seed=(\d+)", expand=False))
     jobs = everything.assign(seed=seeds.map(str, na_action="ignore")).explode("launches")
-    jobs = jobs.dropna(subset=["launches", "seed"])
+    decided = set(everything.sweep[everything.until.astype(bool)])  # a test allowed for their seeds
+    jobs = jobs[~jobs.sweep.isin(decided)].dropna(subset=["launches", "seed"])
     of_launches = [
         sorted(set(seeds), key=lambda seed: (len(seed), seed)) for _, seeds in jobs.groupby(["sweep", "launches"]).seed
     ]
     asked = dict.fromkeys(map(", ".join, of_launches))
-    if len(asked) > 1 and not jobs.until.any():
+    if len(asked) > 1:
         yield (
             f"Not all launches of {', '.join(dict.fromkeys(jobs.sweep))} asked for the same seeds "
             f"({'; '.join(asked)}). If some were added because of what others showed, intervals and p-values are too "

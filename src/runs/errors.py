@@ -16,7 +16,7 @@ from src.runs.escaping import printable
 # Our own checks, the operating system and torch raise these for a user's mistake: the message alone is clear.
 # For any other error the type is shown too.
 _SPEAKS_FOR_ITSELF = (ValueError, OSError, FloatingPointError)
-_LONGEST = 500  # characters of another's message
+_LONGEST = 500  # characters of a library's message
 DIVERGED = "training diverged"  # in the error of a run whose loss became infinite or NaN
 
 

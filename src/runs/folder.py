@@ -229,9 +229,12 @@ class RunFolder:
 
 
 def signed(metrics: Mapping[str, float], score: str) -> float | None:
-    """The metric that the setting ``score`` names, so that higher is better: minus the loss for "-val/loss"."""
+    """The metric that the setting ``score`` names, so that higher is better: minus the loss for "-val/loss". One that
+    is not a number is the worst, minus infinity."""
     value = metrics.get(score.removeprefix("-"))
-    return -value if value is not None and score.startswith("-") else value
+    if value is None or math.isnan(value):
+        return None if value is None else -math.inf
+    return -value if score.startswith("-") else value
 
 
 def check_direction(key: str, score: str) -> None:
@@ -242,7 +245,7 @@ def check_direction(key: str, score: str) -> None:
     """
     turned = {"val/loss": "-val/loss", "-val/accuracy": "val/accuracy"}
     if score in turned:
-        raise ValueError(f"{key} is {score}, which is best where it is worst; expected {turned[score]}.")
+        raise ValueError(f"{key} is {score}, which would choose the worst; expected {turned[score]}.")
 
 
 def accuracy(results: Mapping[str, Any]) -> tuple[str, float]:

@@ -203,7 +203,10 @@ def how_to_finish(sweep: Path, found: Sequence[Job]) -> str:
     """How to finish a sweep, one line per command; empty if its jobs, ``found``, leave nothing to do."""
     finish = commands(sweep, found)
     if not finish and any(job.state not in ENDED for job in found):
-        return "To finish the sweep, give its command again; only that of a training of plain values is repeated here."
+        return (
+            "To finish the sweep, give its command again. It is not repeated here, as it sets more than plain values, "
+            "or is none of src.train or src.tune."
+        )
     return "\n".join(f"To finish the sweep: {line}" for line in finish)
 
 

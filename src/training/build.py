@@ -214,7 +214,7 @@ def build_loss(cfg: DictConfig, num_classes: int, *, mixed: bool = False) -> Cal
         raise ValueError(f"The loss {node['_target_']} has parameters, which nothing trains; expected one without.")
     kinds = {"int64 labels [B]": torch.arange(2)}
     if mixed:
-        kinds[f"with this aug, which mixes labels, float probabilities [B, {num_classes}]"] = torch.eye(num_classes)[:2]
+        kinds[f"(this aug mixes labels) float probabilities [B, {num_classes}]"] = torch.eye(num_classes)[:2]
     for words, labels in kinds.items():
         try:
             value = deepcopy(loss)(torch.zeros(2, num_classes), labels)

@@ -71,7 +71,7 @@ def before(cfg: DictConfig, folder: RunFolder, former: Results) -> dict[str, Any
         weights = found
     if weights:
         counting[identity.WEIGHTS] = weights
-    # What follows the run's length was another until the run was lengthened.
+    # A schedule or SWA that follows the run's length was another one until the run was lengthened.
     lengths, length = known.get(identity.LENGTHENED, []), known.get("trainer.max_epochs")
     fixed = counting.get("schedule._target_") == CONSTANT and counting.get("average._target_") != SWA
     if length not in (None, cfg.trainer.max_epochs) and not fixed:
@@ -157,7 +157,6 @@ def of_training(trainer: L.Trainer, history: History, score: str) -> dict[str, A
     if not rows:
         raise ValueError("Training was stopped before its first epoch, by trainer.max_time or by a callback.")
     scores = [value for row in rows if (value := signed(row, score)) is not None]
-    scores = [-math.inf if math.isnan(value) else value for value in scores]
     best = rows[scores.index(max(scores))] if len(scores) == len(rows) else rows[-1]
     speeds = [row["speed/images_per_second"] for row in rows if "speed/images_per_second" in row]
     return {

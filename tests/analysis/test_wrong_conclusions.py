@@ -140,6 +140,17 @@ def test_seeds_of_a_second_sweep_are_told_where_two_are_one(tmp_path: Path) -> N
     )
 
 
+def test_seeds_that_a_test_allowed_for_hide_no_others(tmp_path: Path) -> None:
+    for name, seeds, asked in (("a", (1, 2), {}), ("b", (3, 4), {}), ("c", (1, 5), {"until": "decided"})):
+        write(tmp_path / name, 0.5, seeds, aug="none", asked=asked)
+        jobs = {folder.name: ["aug=none"] for folder in (tmp_path / name).iterdir()}
+        (tmp_path / name / "sweep.json").write_text(json.dumps({"launches": [{"command": "", "jobs": jobs}]}))
+    caveats = report(*(tmp_path / name for name in "abc")).caveats
+    assert any(
+        caveat.startswith("Not all launches of a, b asked for the same seeds (1, 2; 3, 4)") for caveat in caveats
+    )
+
+
 def test_runs_with_no_accuracy_in_common_are_not_compared(tmp_path: Path) -> None:
     write(tmp_path, 0.5, aug="none")
     write(tmp_path, 0.6, aug="basic", validation=0.6)

@@ -56,3 +56,8 @@ def test_a_search_is_planned_too(tmp_path: Path) -> None:
 def test_one_run_is_not_planned(train: Launch) -> None:
     run = train("plan=true")
     assert run.code == 1 and run.err == "plan=true plans a multirun: add --multirun.\n"
+
+
+def test_steps_of_many_batches_are_planned(train: Launch) -> None:
+    run = train("--multirun", "plan=true", "seed=1,2", "data.batch_size=10", "trainer.accumulate_grad_batches=16")
+    assert run.code == 0 and "2 jobs to do" in run.out, run.err

@@ -17,9 +17,14 @@ PARTS = """
 from collections import deque
 
 import lightning as L
+import numpy as np
 import torch
 from torch import nn
 from torchmetrics import Metric
+
+from src.data.digits import Digits
+from src.data.image_set import LabelledImages
+from src.training.schedules import Schedule
 
 
 class Net(nn.Module):
@@ -77,6 +82,23 @@ class Branches(nn.Module):  # cannot be traced
         if torch.jit.is_tracing():
             raise RuntimeError("no" * 1000)
         return self.head(images.flatten(1))
+
+
+class Heads(Net):
+    def forward(self, images):
+        logits = super().forward(images)
+        return (logits, logits) if self.training else logits
+
+
+class Poly(Schedule):
+    def curve(self, step, steps):
+        return (1 - step / steps) ** 2
+
+
+class Named(Digits):
+    def load(self):
+        images = super().load()
+        return LabelledImages(images.train, images.test, tuple(np.array(images.classes)))
 
 
 class Recent(L.Callback):
@@ -242,4 +264,23 @@ def test_a_metric_may_be_logged_by_any_name(folder: Path) -> None:
 def test_a_loss_for_class_numbers_is_told_before_training_where_labels_are_mixed(folder: Path) -> None:
     run = own(folder, "Net", "--config-dir", str(folder / "mine"), "loss=focal", "aug=mixup")
     assert run.code == 1 and not run.rows
-    assert run.err.startswith("The loss my_parts.Focal should take float logits [B, 10] and with this aug, which mixes")
+    assert run.err.startswith(
+        "The loss my_parts.Focal should take float logits [B, 10] and (this aug mixes labels) float"
+    )
+
+
+def test_a_schedule_need_not_say_what_a_longer_run_does(folder: Path) -> None:
+    run = own(folder, "Net", "schedule._target_=my_parts.Poly", "~schedule.final")
+    assert run.code == 0, run.err
+    assert "schedule Poly over 8 steps: a longer run may follow another curve" in run.log
+
+
+def test_classes_of_any_kind_are_stored_as_text(folder: Path) -> None:
+    run = own(folder, "Net", "data.source._target_=my_parts.Named")
+    assert run.code == 0, run.err
+    assert run.results["classes"] == [str(number) for number in range(10)] and run.checkpoint("best")
+
+
+def test_a_model_with_several_heads_in_training_gets_a_sentence(folder: Path) -> None:
+    run = own(folder, "Heads")
+    assert run.code == 1 and run.err == "In training the model returns tuple; expected a tensor of logits.\n"

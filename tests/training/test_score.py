@@ -1,6 +1,7 @@
 """The score that the best epoch is chosen by, metrics of one's own, averages of the weights, early stopping."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def test_the_score_is_higher_where_it_is_better() -> None:
     assert (
         signed(metrics, "val/accuracy") == 0.5 and signed(metrics, "-val/loss") == -2 and signed({}, "-val/f1") is None
     )
+    assert {signed({"val/f1": math.nan}, score) for score in ("val/f1", "-val/f1")} == {-math.inf}
     assert score({"metrics": metrics}) == 0.5  # a run from before the setting
     assert score({"metrics": metrics, "config": {"score": "-val/loss"}}) == -2
     tested = {name: value for name, value in metrics.items() if name.startswith("test/")}
@@ -47,7 +49,7 @@ def test_the_best_epoch_is_chosen_by_the_score_also_one_of_ones_own(launch_in: L
         (("score=val/f2", "metrics=f1"), "score is val/f2, which no epoch has; expected one of val/f1, val/loss, val/"),
         (("score=test/loss", "data.val_size=0"), "score is test/loss, which no epoch has; expected one of val/loss, "),
         (("+metrics.loss._target_=torchmetrics.MeanMetric",), "expected a Metric of torchmetrics, not called loss"),
-        (("score=val/loss",), "score is val/loss, which is best where it is worst; expected -val/loss."),
+        (("score=val/loss",), "score is val/loss, which would choose the worst; expected -val/loss."),
         (("score=-val/accuracy",), "expected val/accuracy."),
         (
             ("callbacks=early_stopping", "callbacks.early_stopping.monitor=val/accuracy"),

@@ -113,6 +113,7 @@ def page_of(
         else:  # in one direction everywhere
             baselines = {**(baselines or {}), question.factor: primary.baseline.iloc[0]}
     cells = grid(runs, factors, baselines)
+    at_every_look = cells.at_every_look
     warnings += barely_above_chance(table, factors)
     if cells.left_out:
         names = ", ".join(printable(folder.name) for folder in cells.left_out)
@@ -121,18 +122,19 @@ def page_of(
     answered = {(row.factor, repr(row.baseline), repr(row.level)) for row in asked_for.itertuples()}
     effects = main_effects(cells, smallest_effect, besides=answered)
     crossed = interactions(cells, smallest_effect)
-    against_best = compare_with_best(table, factors, smallest_effect, at_every_look=cells.at_every_look)
+    against_best = compare_with_best(table, factors, smallest_effect, at_every_look=at_every_look)
     for part in (effects, primary) if center is not None else ():
         part["possible"] = part.get("averaged")  # the rest of the grid was not asked for
-    worth, always = [], cells.at_every_look
+    worth = []
     if len(effects) or len(crossed):
         mixed, exploratory = mixed_effects(cells, smallest_effect), len(primary) > 0
-        worth = [sections.effects_section(effects, crossed, mixed, factors, always, exploratory=exploratory)]
-    worth += [sections.simple_section(simple_effects(cells, smallest_effect), always)] if len(factors) > 1 else []
+        worth = [sections.effects_section(effects, crossed, mixed, factors, at_every_look, exploratory=exploratory)]
+    if len(factors) > 1:
+        worth.append(sections.simple_section(simple_effects(cells, smallest_effect), at_every_look))
     if center is not None:
         worth = [design_section(worth[-1], center, factors)]
     scale, launched = _scale(experiments), commands(finish=False)
-    methods = sections.methods(runs, table, factors, tuned, smallest_effect, cells.at_every_look, scale, launched)
+    methods = sections.methods(runs, table, factors, tuned, smallest_effect, at_every_look, scale, launched)
     curves = runs.curve.map(len).any()  # not of runs that were only tested again, nor without metrics.csv
     return Page(
         title,
@@ -141,10 +143,10 @@ def page_of(
         compared(primary, factors, tried, smallest_effect, commands, question.metric),
         [*conclusion(table, against_best, effects, crossed, factors, tried, smallest_effect, commands), *alone],
         warnings,
-        sections.results(table, against_best, factors, cells.at_every_look, methods),
+        sections.results(table, against_best, factors, at_every_look, methods),
         sections.overview(primary if len(primary) else effects, smallest_effect),
         [
-            *([sections.primary_section(primary, factors, cells.at_every_look)] if len(primary) else []),
+            *([sections.primary_section(primary, factors, at_every_look)] if len(primary) else []),
             sections.accuracy_section(runs, table, factors, tuned),
             *searched,
             *tuning,

@@ -1,7 +1,6 @@
 """best.ckpt, last.ckpt and previous.ckpt."""
 
 import io
-import math
 import shutil
 import time
 from pathlib import Path
@@ -92,7 +91,7 @@ class Checkpoints(Checkpoint):
         self.highest = state_dict["highest"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Check that the state of each callback can be read back, which allows of no code.
+        """Check that the state of each callback can be read back: a checkpoint that is read may run no code.
 
         Raises:
             ValueError: one cannot.
@@ -135,7 +134,7 @@ class Checkpoints(Checkpoint):
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         score = signed(metrics, self.monitor)
         assert score is not None  # see ``check_score``
-        return -math.inf if math.isnan(score) else score
+        return score
 
     @rank_zero_only
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
