@@ -4,6 +4,7 @@ arrays out.
 Seeds are the last axis of every array.
 """
 
+import math
 from bisect import bisect_left
 from enum import StrEnum
 from typing import NamedTuple
@@ -160,6 +161,12 @@ def superiority(differences: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
     return wins / n, low, high
 
 
+def _beyond(critical: float, df: int, noncentrality: float) -> float:
+    """The probability that a noncentral t exceeds ``critical``. scipy has no number here and there above 37: 0 or 1."""
+    below = float(special.nctdtr(df, noncentrality, critical))
+    return float(noncentrality > critical) if math.isnan(below) else 1 - below
+
+
 def seeds_needed(
     differences: ArrayLike, smallest_effect: float | None = None, alpha: float = ALPHA, *, at_every_look: bool = False
 ) -> int | None:
@@ -188,9 +195,9 @@ def seeds_needed(
         two_sided, one_sided = t_isf([alpha / 2, alpha], n - 1)
         if at_every_look:
             two_sided, one_sided = (min(critical_t(n, level), _NEVER) for level in (alpha, 2 * alpha))
-        finds = 1 - special.nctdtr(n - 1, effect * n**0.5, two_sided) if effect else 0.0
-        upper, lower = (1 - special.nctdtr(n - 1, (margin + sign * effect) * n**0.5, one_sided) for sign in (-1, 1))
-        return np.nanmax([finds, upper + lower - 1])
+        finds = _beyond(two_sided, n - 1, effect * n**0.5) if effect else 0.0
+        upper, lower = (_beyond(one_sided, n - 1, (margin + sign * effect) * n**0.5) for sign in (-1, 1))
+        return max(finds, upper + lower - 1)
 
     counts = range(2, 1001)
     place = bisect_left(counts, 0.8, key=power)

@@ -120,6 +120,14 @@ def test_seeds_needed() -> None:
     assert seeds_needed([1e-6, 0.1, -0.1]) is None
 
 
+@pytest.mark.parametrize("effect", [0.5, 1.0, 2.336, 3.0])  # at 2.336 scipy has no number for 289 seeds
+def test_as_many_seeds_are_needed_as_a_search_from_below_finds(effect: float) -> None:
+    differences = 0.01 * (effect + np.array([-1, 0, 1]))
+    n = np.arange(2, 60)
+    power = stats.nct.sf(stats.t.isf(0.0125, n - 1), n - 1, effect * n**0.5)
+    assert seeds_needed(differences, 0.005, 0.025) == n[power >= 0.8][0]
+
+
 def test_equivalence_is_two_one_sided_tests() -> None:
     differences = np.random.default_rng(3).normal(0.001, 0.004, (5, 6))
     theirs = [max(ttost_paired(row, np.zeros(6), -0.005, 0.005)[0], 0) for row in differences]
