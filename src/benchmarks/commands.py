@@ -53,7 +53,8 @@ def _trained(*arguments: str, cwd: Path | None = None) -> Iterator[tuple[float, 
     with TemporaryDirectory() as name:
         folder = Path(name)
         command = [sys.executable, "-m", "src.train", *arguments, f"hydra.run.dir={folder / 'run'}"]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = os.environ | {"PYTHONPATH": path}
         start = time.perf_counter()
         ended = subprocess.run(command, cwd=cwd or folder, env=environment, capture_output=True, text=True)
         seconds = time.perf_counter() - start

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import rich
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.markup import escape
 
@@ -128,7 +129,7 @@ def _record(sweep: Path, asked: Sequence[Job], names: Sequence[str], folder: Pat
             if number in (job.launches or (0,)) and job.state != "pruned"
             for name in names
         }
-        launches.append({"command": command("src.eval", sweep=sweep), "jobs": tests})
+        launches.append({"command": command("src.eval", *HydraConfig.get().overrides.task), "jobs": tests})
     write_json(folder / "sweep.json", {"schema": SCHEMA_VERSION, "launches": launches})
 
 

@@ -181,8 +181,15 @@ def test_the_time_to_an_accuracy_is_that_of_the_first_epoch_that_has_it(
 
 
 @pytest.mark.slow
-def test_the_start_is_measured() -> None:
+def test_the_start_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packages that PYTHONPATH names are found by the measured commands, too, as on a machine without pip."""
+    lines = ("import sys", f"open({str(tmp_path / 'started')!r}, 'a').write(' '.join(sys.orig_argv))")
+    (tmp_path / "sitecustomize.py").write_text("\n".join(lines))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     helped, stepped, beyond = start("cpu", Turns(1))
+    assert all(
+        words in (tmp_path / "started").read_text() for words in ("--help", "import lightning", "hydra.run.dir=")
+    )
     assert len(helped.ours) == len(beyond.ours) == 1 and 0 < helped.ours[0] < stepped.ours[0]
     assert beyond.ours[0] < stepped.ours[0]
 

@@ -47,6 +47,8 @@ def written(cwd: Path) -> dict[str, int]:
 def test_every_run_is_tested_with_and_without(tested: Run) -> None:
     assert tested.code == 0 and tested.err == ""
     assert set(written(tested.folder)) == {f"{job},tta={name}" for job in JOBS for name in ("none", "flip")}
+    (launched,) = json.loads((tested.folder / TESTED / "sweep.json").read_text())["launches"]
+    assert launched["command"] == 'python -m src.eval sweep=s "tta=[flip]" trainer=cpu'
     for job in JOBS:
         trained = results(tested.folder / "logs/train/sweeps/s" / job)
         plain, flipped = (tested.folder / TESTED / f"{job},tta={name}" for name in ("none", "flip"))
