@@ -7,7 +7,6 @@ python -m src.report 'sweep=[optimizers,augmentation]'
 
 import gc
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,17 +16,7 @@ from src.runs.errors import errors_as_sentence
 from src.runs.hydra_versions import MAIN
 from src.sweeps.command_line import run
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
 # pandas, scipy and matplotlib are imported where they are used, so that --help answers at once.
-
-
-def _test_images(run: Path) -> "NDArray[np.uint8]":
-    from src.inference.load import test_images  # torch and lightning, for seconds
-
-    return test_images(run)
 
 
 @hydra.main(config_name="report", **MAIN)
@@ -38,11 +27,14 @@ def main(cfg: DictConfig) -> None:
     from src.runs.escaping import printable
     from src.runs.files import relative
 
+    images = None
     with errors_as_sentence(debug=cfg.debug):
+        if cfg.images:
+            from src.inference.load import test_images as images  # type: ignore[assignment]  # imports torch, for seconds
         folder = relative(Path(HydraConfig.get().runtime.output_dir))
         console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
         with console.status("reading runs, drawing figures"):
-            page = write_report(cfg, folder, _test_images if cfg.images else None)
+            page = write_report(cfg, folder, images)
     exploratory = ("", "Exploratory:") if page.answers else ()
     found = (*(answer.text for answer in page.answers), *exploratory, *(finding.text for finding in page.findings))
     for line in (*filter(None, [page.question]), *found, "", *page.caveats):

@@ -233,33 +233,29 @@ def _mixture(what: str, preposition: str, values: pd.Series) -> Iterator[str]:
         yield f"{what}: {', '.join(f'{count} {preposition} {value}' for value, count in counts.items())}."
 
 
-def unequally_tuned(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list[str]:
+def unequally_tuned(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Iterator[str]:
     """A sentence, if needed, on configurations for which ``src.analysis.effects.trials`` had fewer levels than for
     others: their best is the best of fewer (Dodge et al. 2019)."""
     counts = [(label(levels, others), len(group)) for levels, group in settings_of(tried, others)]
     most = max(count for _, count in counts)
-    fewer = [f"{name} ({count})" for name, count in counts if count < most]
-    if not fewer:
-        return []
-    return [
-        f"Not tuned alike: {tuned} was chosen among fewer values for {'; '.join(fewer)} than for others ({most}). "
-        "What was tuned less may be behind for that reason."
-    ]
+    if fewer := "; ".join(f"{name} ({count})" for name, count in counts if count < most):
+        yield (
+            f"Not tuned alike: {tuned} was chosen among fewer values for {fewer} than for others ({most}). "
+            "What was tuned less may be behind for that reason."
+        )
 
 
-def at_grid_edge(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> list[str]:
+def at_grid_edge(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Iterator[str]:
     """A sentence, if needed, on levels chosen by ``src.analysis.effects.trials`` at the edge of the grid."""
     edges = tried[tried.at_edge.astype(bool)]
-    places = [f"{label(row, others)} ({level_name(row[tuned])})" for _, row in edges.iterrows()]
-    if not places:
-        return []
-    where = "; ".join(places)
-    return [
-        f"The best {tuned} is at the edge of those tried for {where}: a better one may lie beyond, so widen the grid."
-    ]
+    if where := "; ".join(f"{label(row, others)} ({level_name(row[tuned])})" for _, row in edges.iterrows()):
+        yield (
+            f"The best {tuned} is at the edge of those tried for {where}: a better one may lie beyond, so widen the "
+            "grid."
+        )
 
 
-def barely_above_chance(table: pd.DataFrame, factors: Sequence[str]) -> list[str]:
+def barely_above_chance(table: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
     """A sentence, if needed, on configurations that are above chance but have hardly learned, while another one has.
 
     Args:
@@ -269,11 +265,11 @@ def barely_above_chance(table: pd.DataFrame, factors: Sequence[str]) -> list[str
     bounds = known.classes.map(hardly_learned).reindex(table.index)
     arms = table[(means > table.guessing) & (means < bounds)]
     if arms.empty or not (means >= bounds).any():
-        return []
+        return
     names = [f"{label(arm, factors)} ({arm['mean']:.1%})" for _, arm in arms.iterrows()]
     more = f"; and {len(names) - 3} more" if len(names) > 3 else ""
     chance = " or ".join(dict.fromkeys(f"{1 / classes:.1%}" for classes in arms.classes))
-    return [
+    yield (
         f"Hardly above chance, {chance}: {'; '.join(names[:3])}{more}. A network that has only begun to learn "
         "may need another learning rate or more epochs; what sets it apart need not be the reason."
-    ]
+    )

@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special  # not scipy.stats, whose import takes longer than the tests of a large report
 
-from src.sweeps.always_valid import critical_t
+from src.sweeps.always_valid import ALPHA, NO_SPREAD, critical_t
 
-CONFIDENCE = 0.95
-ALPHA = 1 - CONFIDENCE
+CONFIDENCE = 1 - ALPHA
 _NEVER = 1e9  # a t statistic that no power is computed for
-_NO_SPREAD = 1e-9  # smaller differences of accuracies are rounding errors
 
 
 def t_sf(t: ArrayLike, freedom: int) -> NDArray[np.float64]:
@@ -71,7 +69,7 @@ def mean_over_seeds(values: ArrayLike, confidence: float = CONFIDENCE) -> Mean:
         return Mean(n, mean, unknown, unknown, unknown)
     error = _standard_error(values)
     half = t_isf((1 - confidence) / 2, n - 1) * error
-    spread = error > _NO_SPREAD
+    spread = error > NO_SPREAD
     t = np.divide(mean, error, out=np.full_like(mean, np.nan), where=spread)
     return Mean(n, mean, mean - half, mean + half, 2 * t_sf(np.abs(t), n - 1))
 
@@ -93,7 +91,7 @@ def hedges_g_av(baseline: ArrayLike, treated: ArrayLike) -> NDArray[np.float64]:
     if n < 2:
         return np.full_like(difference, np.nan)
     spread = (baseline.std(-1, ddof=1) + treated.std(-1, ddof=1)) / 2
-    d_av = np.divide(difference, spread, out=np.full_like(difference, np.nan), where=spread > _NO_SPREAD)
+    d_av = np.divide(difference, spread, out=np.full_like(difference, np.nan), where=spread > NO_SPREAD)
     return d_av * (1 - 3 / (4 * 2 * n - 9))
 
 
@@ -127,8 +125,8 @@ def equivalence_p(differences: ArrayLike, smallest_effect: float | None) -> NDAr
     if n < 2 or smallest_effect is None:
         return np.full_like(mean, np.nan)
     error = _standard_error(differences)
-    t = np.divide(smallest_effect - np.abs(mean), error, out=np.full_like(mean, np.nan), where=error > _NO_SPREAD)
-    same = (np.abs(differences) < _NO_SPREAD).all(-1) & (n > 2)
+    t = np.divide(smallest_effect - np.abs(mean), error, out=np.full_like(mean, np.nan), where=error > NO_SPREAD)
+    same = (np.abs(differences) < NO_SPREAD).all(-1) & (n > 2)
     return np.where(same, 0.0, t_sf(t, n - 1))
 
 
@@ -154,7 +152,7 @@ def superiority(differences: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np
         Probability, and both ends of the interval, ``[...]`` each, 0 to 1.
     """
     differences = np.asarray(differences, dtype=float)
-    signs = np.where(np.abs(differences) < _NO_SPREAD, 0.5, differences > 0)
+    signs = np.where(np.abs(differences) < NO_SPREAD, 0.5, differences > 0)
     wins, n = np.asarray(signs.sum(-1)), differences.shape[-1]
     low = np.where(wins > 0, special.betaincinv(np.maximum(wins, 0.5), n - wins + 1, ALPHA / 2), 0.0)
     high = np.where(wins < n, special.betainccinv(wins + 1, np.maximum(n - wins, 0.5), ALPHA / 2), 1.0)
@@ -187,7 +185,7 @@ def seeds_needed(
         None if unknown: fewer than three differences, no spread, or more than a thousand seeds needed.
     """
     differences = np.asarray(differences, dtype=float)
-    if len(differences) < 3 or (spread := differences.std(ddof=1)) < _NO_SPREAD:
+    if len(differences) < 3 or (spread := differences.std(ddof=1)) < NO_SPREAD:
         return None
     effect, margin = abs(differences.mean()) / spread, (smallest_effect or 0) / spread
 

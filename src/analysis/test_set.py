@@ -124,10 +124,7 @@ def configurations_on_images(
         rows.append(
             levels
             | {"n": len(seeds), "spread": spread, "agreement": agreement(seeds)}
-            | {
-                "vote": majority_accuracy(seeds),
-                "mean": float(np.mean([each.correct.mean() for each in seeds])),
-            }
+            | {"vote": majority_accuracy(seeds), "mean": float(np.mean([each.correct.mean() for each in seeds]))}
         )
     return pd.DataFrame(rows, dtype=object)
 

@@ -1,3 +1,4 @@
+# ruff: noqa: F401
 """Train-time augmentation of whole uint8 batches, every image with its own random parameters.
 
 A transform is a pure function of a batch and a table of uniform numbers with one row per image. To add one,
@@ -13,19 +14,3 @@ from src.augment.pipeline import Pipeline
 from src.augment.randaugment import RandAugment
 from src.augment.transform import Transform
 from src.augment.trivialaugment import TrivialAugmentWide
-
-__all__ = [
-    "Alternate",
-    "AutoAugment",
-    "CutMix",
-    "Cutout",
-    "Mixing",
-    "Mixup",
-    "Pipeline",
-    "RandAugment",
-    "RandomCrop",
-    "RandomErasing",
-    "RandomHorizontalFlip",
-    "Transform",
-    "TrivialAugmentWide",
-]

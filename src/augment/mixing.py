@@ -66,18 +66,22 @@ class Mixing(nn.Module):
         return mixed, probabilities
 
 
-def _beta(u: Tensor, alpha: float) -> Tensor:
-    """Turn uniform numbers into Beta(alpha, alpha) distributed ones, by its quantile function."""
-    return u if alpha == 1 else torch.from_numpy(betaincinv(alpha, alpha, u.double().numpy())).float()
+class _Beta(Mixing):
+    """A mixing by Beta(alpha, alpha) distributed numbers."""
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        super().__init__()
+        if not isinstance(alpha, int | float) or not alpha > 0:
+            raise ValueError(f"alpha is {alpha!r}; expected a number above 0.")
+        self.alpha = alpha
+
+    def beta(self, u: Tensor) -> Tensor:
+        """Turn uniform numbers into Beta(alpha, alpha) distributed ones, by its quantile function."""
+        a = self.alpha
+        return u if a == 1 else torch.from_numpy(betaincinv(a, a, u.double().numpy())).float()
 
 
-def _check_alpha(alpha: float) -> float:
-    if not isinstance(alpha, int | float) or not alpha > 0:
-        raise ValueError(f"alpha is {alpha!r}; expected a number above 0.")
-    return alpha
-
-
-class Mixup(Mixing):
+class Mixup(_Beta):
     """A weighted mean of two images; the weight of every pair is Beta(alpha, alpha) distributed.
 
     mixup (Zhang et al., 2017, https://arxiv.org/abs/1710.09412); there and in torchvision a batch has one weight.
@@ -91,15 +95,11 @@ class Mixup(Mixing):
 
     draws = 1
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__()
-        self.alpha = _check_alpha(alpha)
-
     def weights(self, u: Tensor, images: Tensor) -> Tensor:
-        return _beta(u, self.alpha).to(images.device, non_blocking=True)[:, :, None, None]
+        return self.beta(u).to(images.device, non_blocking=True)[:, :, None, None]
 
 
-class CutMix(Mixing):
+class CutMix(_Beta):
     """A rectangle of the partner in the image; its area is one minus a Beta(alpha, alpha) distributed number.
 
     CutMix (Yun et al., 2019, https://arxiv.org/abs/1905.04899): a rectangle of the image's shape around a uniformly
@@ -114,12 +114,8 @@ class CutMix(Mixing):
 
     draws = 3
 
-    def __init__(self, alpha: float = 1.0) -> None:
-        super().__init__()
-        self.alpha = _check_alpha(alpha)
-
     def weights(self, u: Tensor, images: Tensor) -> Tensor:
-        side = (1 - _beta(u[:, 0], self.alpha)).sqrt() / 2
+        side = (1 - self.beta(u[:, 0])).sqrt() / 2
         bounds = []
         for i, size in enumerate(images.shape[-2:]):
             centre, half = integers(u[:, 1 + i], size), (side * size).long()

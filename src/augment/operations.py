@@ -40,11 +40,6 @@ class Space:
     change: float
     bits: int
 
-    @property
-    def settings(self) -> int:
-        """Their number, by operation."""
-        return 2 * self.bins
-
     def signed(self, largest: float) -> list[float]:
         """Magnitudes by setting of an operation with a direction."""
         return [sign * m for m in torch.linspace(0.0, largest, self.bins).tolist() for sign in (1.0, -1.0)]
@@ -157,14 +152,14 @@ def apply(images: Tensor, operation: Tensor, setting: Tensor, space: Space) -> T
     Args:
         images: uint8 ``[B, 3, H, W]``, H and W at least 3, on any device.
         operation: int64 ``[B]`` on the CPU, into ``OPERATIONS``.
-        setting: int64 ``[B]`` on the CPU, from 0 to ``space.settings - 1``.
+        setting: int64 ``[B]`` on the CPU, from 0 to ``2 * space.bins - 1``.
         space: the magnitudes.
 
     Returns:
         A new uint8 tensor ``[B, 3, H, W]``.
     """
     kernel = _KERNEL_OF[operation]
-    row = _PLACE_OF[operation] * space.settings + setting
+    row = _PLACE_OF[operation] * 2 * space.bins + setting
     # Sorted by kernel, the images of one kernel are a slice, whose length is known on the host.
     order = kernel.argsort()
     sizes = kernel.bincount(minlength=len(_KERNELS)).tolist()

@@ -27,11 +27,6 @@ def random_stream(*key: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
 
 
-def _whole_batch(batch: Any) -> Batch:
-    """The collate function: ``ImageSet.__getitems__`` already returns whole batches."""
-    return batch
-
-
 _ORDER, _AUGMENTATION, _MIXING = 0, 1, 2  # the purposes of a stream
 
 
@@ -55,15 +50,7 @@ class EpochSampler(Sampler[int]):
         dropped: images left out at the end of each epoch.
     """
 
-    def __init__(
-        self,
-        size: int,
-        seed: int,
-        seen: Callable[[], int] = lambda: 0,
-        rank: int = 0,
-        processes: int = 1,
-        dropped: int = 0,
-    ) -> None:
+    def __init__(self, size: int, seed: int, seen: Callable[[], int], rank: int, processes: int, dropped: int) -> None:
         self.size = size
         self.seed = seed
         self.seen = seen
@@ -258,7 +245,7 @@ class ImageDataModule(L.LightningDataModule):
             images,
             batch_size,
             sampler=sampler,
-            collate_fn=_whole_batch,
+            collate_fn=lambda batch: batch,  # ``ImageSet.__getitems__`` already returns whole batches
             pin_memory=there and images.images.device.type == "cpu",  # without need it would occupy the GPU
         )
 

@@ -1,14 +1,33 @@
 """Image files, decoded a batch at a time."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice, pairwise
 from pathlib import Path
 
+import torch
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor
 
 from src.data.decode import THREADS, read_image
+from src.runs.escaping import printable
+
+
+def watched(
+    title: str, files: Sequence[Path], image_size: int, batch_size: int, bits: int
+) -> Iterator[tuple[list[Path], Tensor]]:
+    """``stream`` with a progress bar, images as uint8 ``[B, 3, S, S]``; errors are printed."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(title, total=len(files))
+        for readable, images, errors in stream(files, image_size, batch_size, bits):
+            for error in errors:
+                console.print(printable(error))
+            if readable:
+                yield readable, torch.stack(images)
+            progress.advance(task, len(readable) + len(errors))
 
 
 def stream(
@@ -33,26 +52,11 @@ def stream(
             return error
 
     remaining = iter(files)
-    ahead: deque[tuple[list[Path], list[Future[Tensor | ValueError]]]] = deque()
+    batches = iter(lambda: list(islice(remaining, batch_size)), [])
     with ThreadPoolExecutor(THREADS) as pool:
-        while True:
-            if batch := list(islice(remaining, batch_size)):
-                ahead.append((batch, [pool.submit(read, file) for file in batch]))
-            if not ahead:
-                return
-            if len(ahead) == 2 or not batch:
-                yield _collect(*ahead.popleft())
-
-
-def _collect(
-    files: list[Path], futures: list[Future[Tensor | ValueError]]
-) -> tuple[list[Path], list[Tensor], list[ValueError]]:
-    readable, images, errors = [], [], []
-    for file, future in zip(files, futures, strict=True):
-        result = future.result()
-        if isinstance(result, ValueError):
-            errors.append(result)
-        else:
-            readable.append(file)
-            images.append(result)
-    return readable, images, errors
+        decoded = (zip(batch, pool.map(read, batch), strict=True) for batch in batches)
+        for former, _ in pairwise(chain(decoded, [()])):  # the next batch is begun before this one is waited for
+            results = list(former)
+            readable = [file for file, image in results if isinstance(image, Tensor)]
+            images = [image for _, image in results if isinstance(image, Tensor)]
+            yield readable, images, [error for _, error in results if isinstance(error, ValueError)]

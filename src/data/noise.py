@@ -35,5 +35,4 @@ class Noise:
             images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
             return ImageSet(images, torch.arange(count) % self.num_classes)
 
-        names = tuple(str(label) for label in range(self.num_classes))
-        return LabelledImages(half(self.train_images), half(self.test_images), names)
+        return LabelledImages(half(self.train_images), half(self.test_images), tuple(map(str, range(self.num_classes))))

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress
+from sklearn.metrics import confusion_matrix
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from src.augment.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from src.augment.corruptions import CORRUPTIONS, SEVERITIES
 from src.augment.test_time import View, ViewAverage
 from src.data.datamodule import ImageDataModule
 from src.data.image_set import Batch
@@ -25,14 +26,13 @@ from src.inference import figures, measures
 from src.inference.load import Trained, load
 from src.inference.network import Inference
 from src.runs.escaping import distinct, plural
-from src.runs.identity import NO_TTA
+from src.runs.identity import NO_TTA as PLAIN  # the choice of conf/tta that is the baseline, as in training
 from src.runs.provenance import device_name
 from src.training.build import build_data, change_data
 from src.training.classifier import StageMetrics
 
 log = logging.getLogger(__name__)
 
-PLAIN = NO_TTA  # the choice of conf/tta without augmentation, as in training: the baseline
 MISTAKES = 40
 
 
@@ -93,7 +93,7 @@ class Evaluator:
             settings.append(row)
         log_probabilities = found.log_probabilities[self.primary]
         predicted = log_probabilities.argmax(dim=1)
-        confusion = measures.confusion(predicted, found.labels, classes)
+        confusion = confusion_matrix(found.labels.numpy(), predicted.numpy(), labels=range(len(classes)))
         bins = measures.reliability(log_probabilities, found.labels)
         ece = next(row["ece"] for row in settings if row["name"] == self.primary)
         mistakes = measures.confident_mistakes(log_probabilities, found.labels, MISTAKES)
@@ -136,7 +136,7 @@ class Evaluator:
         for number, name in enumerate(self.corruptions, start=1):
             log.info("corruption %d/%d: %s in %d severities", number, len(self.corruptions), name, len(SEVERITIES))
             for severity in SEVERITIES:
-                harm = partial(corrupt, name=name, severity=severity)
+                harm = partial(CORRUPTIONS[name], severity=severity)
                 found = self.look(f"{name}, severity {severity}", only, harm)
                 correct = found.log_probabilities[self.primary].argmax(dim=1) == found.labels
                 interval = measures.wilson(int(correct.sum()), len(correct))
@@ -218,14 +218,8 @@ def _test_data(trained: Trained, cfg: DictConfig) -> ImageDataModule:
     config.aug = {"_target_": "src.augment.Pipeline", "transforms": []}
     # Other images are normalised like the training images; their own training settings are ignored.
     kept = {"mean": config.data.mean, "std": config.data.std, "channels": config.data.get("channels")}
-    kept |= {
-        "val_size": 0,
-        "batch_size": 1,
-        "train_size": None,
-        "train_fraction": None,
-        "imbalance": None,
-        "label_noise": None,
-    }
+    kept |= {"val_size": 0, "batch_size": 1}
+    kept |= dict.fromkeys(("train_size", "train_fraction", "imbalance", "label_noise"))
     if "_target_" in cfg.data:
         config.data = cfg.data
     else:

@@ -3,13 +3,10 @@
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 
 from src.data.find_images import find_images
-from src.data.image_stream import stream
+from src.data.image_stream import watched
 from src.inference.grad_cam import Explanation, draw_overlay, draw_sheet, explain
 from src.inference.load import load
 from src.runs.escaping import printable
@@ -40,21 +37,13 @@ def explain_images(cfg: DictConfig) -> int:
     out.mkdir(parents=True, exist_ok=True)
     names = {"sheet"}
     on_sheet: list[Explanation] = []
-    unreadable = 0
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("Explaining", total=len(files))
-        for readable, images, errors in stream(files, trained.image_size, BATCH, trained.bits):
-            for error in errors:
-                console.print(printable(error))
-            unreadable += len(errors)
-            progress.advance(task, len(errors))
-            for explanation in explain(trained, readable, torch.stack(images)) if readable else ():
-                draw_overlay(explanation).savefig(out / f"{_unique(explanation.file.stem, names)}.png")
-                if len(on_sheet) < ON_SHEET:
-                    on_sheet.append(explanation)
-                progress.advance(task)
+    unreadable = len(files)
+    for readable, images in watched("Explaining", files, trained.image_size, BATCH, trained.bits):
+        unreadable -= len(readable)
+        for explanation in explain(trained, readable, images):
+            draw_overlay(explanation).savefig(out / f"{_unique(explanation.file.stem, names)}.png")
+            if len(on_sheet) < ON_SHEET:
+                on_sheet.append(explanation)
     if on_sheet:
         draw_sheet(on_sheet).savefig(out / "sheet.png")
         print(f"{len(files) - unreadable} images explained, {len(on_sheet)} of them on one sheet:")

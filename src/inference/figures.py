@@ -42,7 +42,7 @@ def draw_confusion(counts: np.ndarray, classes: tuple[str, ...], scale: str) -> 
     """Confusion matrix, in % of the true class.
 
     Args:
-        counts: see ``measures.confusion``.
+        counts: ``[classes, classes]``: rows are true classes, columns predicted ones.
         classes: their names, by index.
         scale: see ``draw_reliability``.
     """

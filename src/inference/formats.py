@@ -9,13 +9,13 @@ import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
@@ -39,14 +39,7 @@ class Format:
     read: Callable[[Trained, Path], Logits]  # read it; uses the network's architecture if the file has none
 
 
-class Verified(NamedTuple):
-    """The largest difference between the logits of an exported network and PyTorch's, and the allowed difference."""
-
-    difference: float
-    allowed: float
-
-
-def export(trained: Trained, format: str, file: Path, tolerance: float) -> Verified:
+def export(trained: Trained, format: str, file: Path, tolerance: float) -> tuple[float, float]:
     """Write ``trained`` to ``file``, and verify that the file computes the same logits.
 
     Args:
@@ -83,7 +76,7 @@ def export(trained: Trained, format: str, file: Path, tolerance: float) -> Verif
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
-    return Verified(difference, allowed)
+    return difference, allowed
 
 
 def check_format(format: str) -> None:
@@ -112,19 +105,16 @@ def metadata(trained: Trained, format: str) -> dict[str, str]:
     model = OmegaConf.to_container(trained.config.model)
     assert isinstance(model, dict)
     model |= {"num_classes": len(classes), "image_size": size} | ({} if channels == 3 else {"channels": channels})
+    constants = {name: list(trained.config.data[name]) for name in ("mean", "std")}
     content = {
         "classes": classes,
-        **{name: _per_channel(trained.config.data[name], channels) for name in ("mean", "std")},
+        **{name: each if channels == 3 else [sum(each) / len(each)] for name, each in constants.items()},
         "image_size": size,
         "input": takes,
         "output": f"logits: float32 [batch, {len(classes)}]",
         "model": model,
     }
     return {key: json.dumps(value) for key, value in content.items()}
-
-
-def _per_channel(constants: Sequence[float], channels: int) -> list[float]:
-    return list(constants) if channels == 3 else [sum(constants) / len(constants)]
 
 
 class _FromPixels(nn.Module):
@@ -207,10 +197,6 @@ def _write_program(trained: Trained, file: Path, metadata: Mapping[str, str]) ->
     file.write_bytes(buffer.getbuffer())
 
 
-def _read_program(trained: Trained, file: Path) -> Logits:
-    return torch.export.load(file).module()
-
-
 # ---- safetensors -------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +219,6 @@ def _read_tensors(trained: Trained, file: Path) -> Logits:
 
 FORMATS = {
     "onnx": Format(".onnx", ("onnx", "onnxscript", "onnxruntime"), True, _write_onnx, _read_onnx),
-    "torch_export": Format(".pt2", (), True, _write_program, _read_program),
+    "torch_export": Format(".pt2", (), True, _write_program, lambda _, file: torch.export.load(file).module()),
     "safetensors": Format(".safetensors", ("safetensors",), False, _write_tensors, _read_tensors),
 }

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import precision_recall_fscore_support
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 from torch import Tensor
@@ -62,12 +62,11 @@ def reliability(log_probabilities: Tensor, labels: Tensor) -> pd.DataFrame:
     return bins.reset_index(drop=True)
 
 
-def gain(correct: Tensor, baseline: Tensor, seed: int = 0) -> dict[str, Any]:
+def gain(correct: Tensor, baseline: Tensor) -> dict[str, Any]:
     """The gain in accuracy over a baseline on the same images.
 
     Args:
         correct, baseline: bool ``[N]``, the images classified correctly now, and by the baseline.
-        seed: of the bootstrap.
 
     Returns:
         ``gain`` (of accuracy, -1 to 1), its 95 % percentile bootstrap interval ``gain_interval``, the images ``won``
@@ -77,7 +76,7 @@ def gain(correct: Tensor, baseline: Tensor, seed: int = 0) -> dict[str, Any]:
     won, lost = int((correct & ~baseline).sum()), int((~correct & baseline).sum())
     # Drawing images with replacement equals drawing the numbers of won, lost and unchanged images.
     shares = np.array([won, lost, images - won - lost]) / images
-    drawn = np.random.default_rng(seed).multinomial(images, shares, size=RESAMPLES)
+    drawn = np.random.default_rng(0).multinomial(images, shares, size=RESAMPLES)
     interval = np.percentile((drawn[:, 0] - drawn[:, 1]) / images, [2.5, 97.5])
     return {
         "gain": (won - lost) / images,
@@ -98,11 +97,6 @@ def by_class(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> lis
         {"class": name, "images": images, "precision": precision, "recall": recall, "f1": f1}
         for name, precision, recall, f1, images in rows
     ]
-
-
-def confusion(predicted: Tensor, labels: Tensor, classes: tuple[str, ...]) -> np.ndarray:
-    """Counts ``[classes, classes]``: rows are true classes, columns predicted ones."""
-    return confusion_matrix(labels.numpy(), predicted.numpy(), labels=range(len(classes)))
 
 
 def confident_mistakes(log_probabilities: Tensor, labels: Tensor, count: int) -> Tensor:

@@ -1,7 +1,7 @@
 """The model card in Markdown: a network's origin, its results, and its limits.
 
 Quoted text may be untrusted: class names, settings, an error. All values in the template ``model_card.md.jinja``
-pass through ``escape``.
+pass through ``markdown``.
 """
 
 import hashlib
@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from omegaconf import OmegaConf
 
@@ -19,20 +18,13 @@ from src.inference.formats import metadata
 from src.inference.load import Trained
 from src.inference.measures import wilson
 from src.runs.checkpoints import load_checkpoint
-from src.runs.escaping import markdown
+from src.runs.escaping import markdown, templates
 from src.runs.file_schema import Evaluation, parse_metrics, read_json
 from src.runs.folder import RunFolder
 from src.runs.identity import differences, settings
 
 EVALUATIONS = Path("logs/eval")
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
-
-
-def escape(value: object) -> Markup:
-    """A value of the template as plain text on one line, not Markdown, HTML or a link."""
-    if isinstance(value, Markup):  # the template's own
-        return value
-    return Markup(markdown(value))
 
 
 def model_card(
@@ -53,15 +45,7 @@ def model_card(
     epoch = load_checkpoint(trained.checkpoint).epoch
     epoch = None if epoch is None else epoch + 1
     results = _results_of(trained, config)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
-        finalize=escape,
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = templates(TEMPLATE.parent, markdown)
     environment.filters |= {"built": _name, "settings": _settings, "source": _source, "sha256": _sha256}
     return environment.get_template(TEMPLATE.name).render(
         trained=trained,

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import rich
-import torch
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress
 from rich.table import Table
 from rich.text import Text
 
 from src.augment.test_time import ViewAverage
 from src.data.find_images import find_images
-from src.data.image_stream import stream
+from src.data.image_stream import watched
 from src.inference.load import load
 from src.inference.network import Inference
 from src.runs.escaping import csv_cell, printable
@@ -52,22 +49,12 @@ def predict(cfg: DictConfig) -> int:
             raise ValueError(f"{name} is {cfg[name]!r}; expected a whole number, 1 or more.")
     files = find_images(cfg.images)
     shown: list[Prediction] = []
-    unreadable = 0
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with (
-        _open_record(Path(cfg.out), cfg.top) if cfg.out is not None else nullcontext(lambda _: None) as record,
-        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress,
-    ):
-        task = progress.add_task("Predicting", total=len(files))
-        for predictions, errors in _predictions(cfg, files):
-            for prediction in predictions:
-                record(prediction)
-            shown += predictions[: SHOWN - len(shown)]
-            for error in errors:
-                console.print(printable(error))
-            unreadable += len(errors)
-            progress.advance(task, len(predictions) + len(errors))
+    unreadable = len(files)
+    with _open_record(Path(cfg.out), cfg.top) if cfg.out is not None else nullcontext(lambda _: None) as record:
+        for prediction in _predictions(cfg, files):
+            record(prediction)
+            shown += [prediction] * (len(shown) < SHOWN)
+            unreadable -= 1
     _show(shown)
     if more := len(files) - unreadable - len(shown):
         print(f"and {more:,} more{'' if cfg.out else '; out=predictions.csv writes all of them'}")
@@ -78,8 +65,7 @@ def predict(cfg: DictConfig) -> int:
     return unreadable
 
 
-def _predictions(cfg: DictConfig, files: Sequence[Path]) -> Iterator[tuple[list[Prediction], list[ValueError]]]:
-    """Per batch: the predictions, and the errors of files that could not be read."""
+def _predictions(cfg: DictConfig, files: Sequence[Path]) -> Iterator[Prediction]:
     chosen = cfg.tta.get("settings", {})
     if len(chosen) != 1:
         raise ValueError(f"tta is {', '.join(chosen) or '[]'}; predictions are made with one of them.")
@@ -87,15 +73,12 @@ def _predictions(cfg: DictConfig, files: Sequence[Path]) -> Iterator[tuple[list[
     average = ViewAverage.from_config(views, cfg.tta.average)
     trained = load(cfg.ckpt, cfg.trust)
     inference = Inference(trained, cfg)
-    for readable, images, errors in stream(files, trained.image_size, cfg.batch_size, trained.bits):
-        predictions = []
-        if readable:
-            probabilities = average(inference(torch.stack(images), average.views).double()).exp()
-            values, classes = probabilities.topk(min(cfg.top, len(trained.classes)))
-            for file, own_values, own_classes in zip(readable, values.tolist(), classes.tolist(), strict=True):
-                names = [trained.classes[i] for i in own_classes]
-                predictions.append(Prediction(file, list(zip(names, own_values, strict=True))))
-        yield predictions, errors
+    for readable, images in watched("Predicting", files, trained.image_size, cfg.batch_size, trained.bits):
+        probabilities = average(inference(images, average.views).double()).exp()
+        values, classes = probabilities.topk(min(cfg.top, len(trained.classes)))
+        for file, own_values, own_classes in zip(readable, values.tolist(), classes.tolist(), strict=True):
+            names = [trained.classes[i] for i in own_classes]
+            yield Prediction(file, list(zip(names, own_values, strict=True)))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 
 import rich
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from rich.markup import escape
 
 from src.inference.evaluator import PLAIN, Evaluator
@@ -90,8 +90,7 @@ def _name(run: str, tta: str) -> str:
 
 
 def _evaluator(cfg: DictConfig, run: RunFolder) -> Evaluator:
-    with open_dict(cfg):
-        cfg.ckpt = str(run.path)
+    cfg.ckpt = str(run.path)
     return Evaluator(cfg)
 
 

@@ -27,7 +27,7 @@ def timm(
         import timm
     except ImportError:
         raise ValueError("model=timm needs timm; install it with: uv sync --extra timm") from None
-    _check_name("timm", name, timm.list_models())
+    check_name("timm has no network", name, timm.list_models())
     return _build(
         lambda **size: timm.create_model(
             name, pretrained=pretrained, num_classes=num_classes, in_chans=channels, **size, **settings
@@ -43,7 +43,7 @@ def vision(name: str, *, num_classes: int, image_size: int, pretrained: bool = F
 
     Arguments and errors are those of ``timm``. With ``pretrained`` the head is new unless there are 1,000 classes.
     """
-    _check_name("torchvision", name, torchvision.models.list_models(torchvision.models))
+    check_name("torchvision has no network", name, torchvision.models.list_models(torchvision.models))
 
     def build(**size: int) -> nn.Module:
         net = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **size, **settings)
@@ -58,12 +58,10 @@ def vision(name: str, *, num_classes: int, image_size: int, pretrained: bool = F
     return _build(build, f"torchvision's {name}", {"image_size": image_size}, pretrained)
 
 
-def _check_name(library: str, name: str, names: Sequence[str]) -> None:
+def check_name(problem: str, name: str, names: Sequence[str]) -> None:
     if name not in names:
         near = get_close_matches(str(name), names, n=3, cutoff=0.5) or names[:3]
-        raise ValueError(
-            f"{library} has no network {name!r}; expected one of its {len(names)}, such as {', '.join(near)}."
-        )
+        raise ValueError(f"{problem} {name!r}; expected one of its {len(names)}, such as {', '.join(near)}.")
 
 
 def _build(build: Callable[..., nn.Module], what: str, size: dict[str, int], pretrained: bool) -> nn.Module:

@@ -50,13 +50,7 @@ class BasicBlock(nn.Module):
     preactivated = False
 
     def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        stride: int,
-        shortcut: Shortcut,
-        norm: Norm,
-        activation: Activation = "relu",
+        self, in_channels: int, width: int, stride: int, shortcut: Shortcut, norm: Norm, activation: Activation
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
@@ -93,13 +87,7 @@ class Bottleneck(nn.Module):
     preactivated = False
 
     def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        stride: int,
-        shortcut: Shortcut,
-        norm: Norm,
-        activation: Activation = "relu",
+        self, in_channels: int, width: int, stride: int, shortcut: Shortcut, norm: Norm, activation: Activation
     ) -> None:
         super().__init__()
         out_channels = width * self.expansion
@@ -135,13 +123,7 @@ class PreActBlock(nn.Module):
     preactivated = True
 
     def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        stride: int,
-        shortcut: Shortcut,
-        norm: Norm,
-        activation: Activation = "relu",
+        self, in_channels: int, width: int, stride: int, shortcut: Shortcut, norm: Norm, activation: Activation
     ) -> None:
         super().__init__()
         self.bn1 = norm_layer(norm, in_channels)

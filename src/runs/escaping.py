@@ -3,7 +3,8 @@
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -53,6 +54,25 @@ def markdown(text: object) -> str:
     escaped = html.escape(printable(text), quote=False)
     escaped = re.sub(r"([\\`*|~$]|^#|(?<!\w)_|_(?!\w)|\](?=[(\[:]))", r"\\\1", escaped)
     return escaped.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;")
+
+
+def templates(folder: Path, escape: Callable[[object], str] | None = None) -> Any:
+    """The jinja templates in a folder; ``escape`` makes text of a value, HTML's own if None."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    def escaped(value: object) -> object:
+        return value if escape is None or isinstance(value, Markup) else Markup(escape(value))
+
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        finalize=escaped,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=escape is not None,
+    )
 
 
 def csv_cell(value: Any) -> Any:

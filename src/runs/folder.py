@@ -96,15 +96,12 @@ class RunFolder:
             RunInUse: another process has the lock.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.lock_file)
         try:
-            lock.acquire(timeout=1)  # ``is_locked`` takes the lock only for a moment
+            lock = FileLock(self.lock_file).acquire(timeout=1)  # ``is_locked`` takes the lock only for a moment
         except Timeout:
             raise RunInUse(f"{self.path} is being run by {self.owner()}.") from None
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()
 
     def is_locked(self) -> bool:
         """Whether a process is running this run now."""

@@ -16,17 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from src.runs.errors import near_names, sentence
 from src.runs.hydra_versions import CONF, whitelist
 
-TRAINING_ONLY = (
-    "optim",
-    "schedule",
-    "loss",
-    "average",
-    "metrics",
-    "trainer",
-    "callbacks",
-    "logger",
-)  # groups that inference does not need
-
+# Groups that inference does not need.
+TRAINING_ONLY = ("optim", "schedule", "loss", "average", "metrics", "trainer", "callbacks", "logger")
 
 # Arguments of Lightning's Trainer that may be text. In others, text names plugins or a registry to upload to.
 _TRAINER_TEXT = ("_target_", "accelerator", "devices", "precision", "gradient_clip_algorithm", "max_time", "profiler")
@@ -98,12 +89,6 @@ def _texts(node: Any) -> Iterator[str]:
         yield node
 
 
-def _paths_outside(node: Any) -> Iterator[str]:
-    """Paths, in POSIX or Windows form, that leave the folder they are relative to."""
-    paths = {text: PureWindowsPath(text) for text in _texts(node)}
-    yield from (text for text, path in paths.items() if path.anchor or ".." in path.parts or "://" in text)
-
-
 def trusted(config: Any, *, unbuilt: Collection[str] = (), trust: Iterable[str] = ()) -> DictConfig:
     """Check a config from a file: it may build only targets that conf/ or ``trust`` names.
 
@@ -124,8 +109,12 @@ def trusted(config: Any, *, unbuilt: Collection[str] = (), trust: Iterable[str] 
         for finding in _untrusted({key: node}, None if key in unbuilt else known_targets(str(key)) | set(trust)):
             raise ValueError(f"The config {finding}; it was not built.")
     for group in {"trainer", "logger", "callbacks"} - set(unbuilt):
-        for path in _paths_outside(config.get(group)):
-            raise ValueError(f"The config's {group} would write to {path!r}, outside the run folder; it was not built.")
+        for text in _texts(config.get(group)):
+            path = PureWindowsPath(text)  # knows POSIX's form, too
+            if path.anchor or ".." in path.parts or "://" in text:
+                raise ValueError(
+                    f"The config's {group} would write to {text!r}, outside the run folder; it was not built."
+                )
     for name, value in (config.get("trainer") or {}).items() if "trainer" not in unbuilt else ():
         if name not in _TRAINER_TEXT and any(_texts(value)):
             raise ValueError(

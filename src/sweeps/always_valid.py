@@ -13,7 +13,7 @@ from statistics import mean, stdev
 
 ALPHA = 0.05
 FEWEST = 4  # seeds: fewer decide nothing
-_NO_SPREAD = 1e-9
+NO_SPREAD = 1e-9  # smaller differences of accuracies are rounding errors
 _PRIOR = 1.5  # standard deviation of the effect, in standard deviations of the differences: finds 1 to 2 soonest
 
 
@@ -31,7 +31,7 @@ def interval(differences: Sequence[float], alpha: float = ALPHA) -> tuple[float,
     """
     n, center = len(differences), mean(differences)
     error = stdev(differences) / math.sqrt(n) if n >= FEWEST else math.inf
-    half = critical_t(n, alpha) * error if error > _NO_SPREAD else math.inf if center else 0.0
+    half = critical_t(n, alpha) * error if error > NO_SPREAD else math.inf if center else 0.0
     return center - half, center + half
 
 
@@ -39,7 +39,7 @@ def p_value(differences: Sequence[float]) -> float:
     """The inverse of the e-value, at most 1: below alpha with a probability of at most alpha, whenever one looks; NaN
     without any spread."""
     n = len(differences)
-    if n < 2 or (spread := stdev(differences)) < _NO_SPREAD:
+    if n < 2 or (spread := stdev(differences)) < NO_SPREAD:
         return math.nan
     ratio, t2 = 1 + n * _PRIOR**2, n * (mean(differences) / spread) ** 2
     e = ((1 + t2 / (n - 1)) / (1 + t2 / (n - 1) / ratio)) ** (n / 2) / math.sqrt(ratio)

@@ -43,7 +43,7 @@ def run(main: Callable[[], Any]) -> None:
     names = {f"debug={file.stem}": f"debugging={file.stem}" for file in (CONF / "debugging").glob("*.yaml")}
     words = [re.sub(r"=log\(([^(),]+,[^(),]+)\)$", r"=tag(log,interval(\1))", names.get(word, word)) for word in words]
     sys.argv[1:] = [quote_path(word) for word in words]
-    name = _command_of(main)
+    name = Path(inspect.getfile(inspect.unwrap(main))).stem
     if _multirun() and name not in ("train", "tune"):
         print(f"src.{name} takes no --multirun: it is one command; a list is written key=[a,b].", file=sys.stderr)
         raise SystemExit(1)
@@ -84,10 +84,6 @@ def run(main: Callable[[], Any]) -> None:
         raise SystemExit(code) from None
     finally:
         signal.signal(signal.SIGTERM, former)
-
-
-def _command_of(main: Callable[[], Any]) -> str:
-    return Path(inspect.getfile(inspect.unwrap(main))).stem
 
 
 @cache

@@ -103,15 +103,11 @@ def slots(config: DictConfig) -> int:
     if config.hydra.runtime.choices["hydra/launcher"] == "basic":
         return 1
     if ray and not ray.init.address and not ray.remote.num_gpus and ray.remote.num_cpus:
-        default = max(1, int(_cores() // ray.remote.num_cpus))
+        default = max(1, int((os.cpu_count() or 1) // ray.remote.num_cpus))
     else:
         default = launcher.get("n_jobs") or 1
     at_once = config.get("workers") or default
-    return at_once if at_once > 0 else _cores()
-
-
-def _cores() -> int:
-    return os.cpu_count() or 1
+    return at_once if at_once > 0 else os.cpu_count() or 1
 
 
 def trial_seed(seed: int, trial: int | None) -> int:
@@ -138,13 +134,8 @@ def help_text(command: str) -> str:
 
 
 # The value of a cached resolver stays the same for every job of a sweep.
-register_resolver("run_id", run_id, use_cache=True, replace=True)
-register_resolver("run_dir", run_dir, use_cache=True, replace=True)
-register_resolver("eval_dir", eval_dir, use_cache=True, replace=True)
-register_resolver("eval_record", eval_record, use_cache=True, replace=True)
-register_resolver("record_dir", record_dir, use_cache=True, replace=True)
-register_resolver("folder_name", folder_name, replace=True)
-register_resolver("sweep_name", sweep_name, replace=True)
+for cached in (run_id, run_dir, eval_dir, eval_record, record_dir):
+    register_resolver(cached.__name__, cached, use_cache=True, replace=True)
+for resolver in (folder_name, sweep_name, product, trial_seed):
+    register_resolver(resolver.__name__, resolver, replace=True)
 register_resolver("help", help_text, replace=True)
-register_resolver("product", product, replace=True)
-register_resolver("trial_seed", trial_seed, replace=True)

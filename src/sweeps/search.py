@@ -8,6 +8,7 @@ study.journal      Optuna's study
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
@@ -86,9 +87,18 @@ class Worker:
         self.failed = 0  # trials, in former launches
 
     def try_failed_again(self) -> None:
-        """Have the trials that failed in former launches tried again."""
+        """Have the trials that failed in former launches tried again, each in a new trial."""
+        from optuna.trial import TrialState, create_trial
+
         with self._lock("all"):
-            self.failed = _enqueue_failed(open_study(self.sweep, len(self.config.objectives)))
+            study = open_study(self.sweep, len(self.config.objectives))
+            trials = study.get_trials(deepcopy=False)
+            failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+            others = [trial.params for trial in trials if trial.state != TrialState.FAIL]
+            for trial in {repr(trial.params): trial for trial in failed if trial.params not in others}.values():
+                again = create_trial(state=TrialState.WAITING, params=trial.params, distributions=trial.distributions)
+                study.add_trial(again)
+            self.failed = len(failed)
 
     def draws(self) -> list[list[str]]:
         """The overrides of jobs as the trials, and the best ones with more seeds, may be: with random choices, and the
@@ -103,10 +113,8 @@ class Worker:
         record_launch(self.sweep, self.command, {}, "src.tune", unfinished=True)
         while taken := self._take():
             number, lock = taken
-            try:
+            with lock:
                 self._run(number)
-            finally:
-                lock.release()
 
     def _choices_having(self, key: str, composed: Mapping[str, Mapping[str, DictConfig]]) -> Sequence[str] | None:
         """The choices of its group that have ``key``; None if its group is not searched.
@@ -141,26 +149,20 @@ class Worker:
         (self.sweep / ".trials").mkdir(parents=True, exist_ok=True)
         return FileLock(self.sweep / ".trials" / name)
 
-    def _take(self) -> tuple[int, FileLock] | None:
+    def _take(self) -> tuple[int, AbstractContextManager[Any]] | None:
         """A trial and its lock, acquired: one that a killed process left, else a new one; None if there are enough."""
         from optuna.trial import TrialState
 
         with self._lock("all"):
             study = open_study(self.sweep, len(self.config.objectives))
             for number in sorted(_unfinished(study) - self.done):
-                lock = self._lock(str(number))
-                try:
-                    lock.acquire(timeout=0)
-                except Timeout:
-                    continue
-                return number, lock
+                with suppress(Timeout):
+                    return number, self._lock(str(number)).acquire(timeout=0)
             enough = len(study.trials) - self.failed >= self.config.trials or "exhausted" in study.user_attrs
             if enough and not study.get_trials(deepcopy=False, states=[TrialState.WAITING]):
                 return None
             number = study.ask().number
-            lock = self._lock(str(number))
-            lock.acquire()
-            return number, lock
+            return number, self._lock(str(number)).acquire()
 
     def _run(self, number: int) -> None:
         """Run a trial as a job, and tell the study what became of it."""
@@ -239,23 +241,6 @@ def _unfinished(study: "Study") -> set[int]:
     from optuna.trial import TrialState
 
     return {trial.number for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING])}
-
-
-def _enqueue_failed(study: "Study") -> int:
-    """Have the failed trials tried again, each in a new trial.
-
-    Returns:
-        How many trials have failed so far.
-    """
-    from optuna.trial import TrialState, create_trial
-
-    trials = study.get_trials(deepcopy=False)
-    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
-    others = [trial.params for trial in trials if trial.state != TrialState.FAIL]
-    for trial in {repr(trial.params): trial for trial in failed if trial.params not in others}.values():
-        again = create_trial(state=TrialState.WAITING, params=trial.params, distributions=trial.distributions)
-        study.add_trial(again)
-    return len(failed)
 
 
 # ---- The space -------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from omegaconf import OmegaConf
 
 from src.data.content_hash import content_of
 from src.runs import identity
-from src.runs.file_schema import Results
 from src.runs.folder import RunFolder, accuracy
 from src.runs.provenance import composed_by
 from src.runs.trust import trusted
@@ -40,20 +39,12 @@ def left_of(sweep: Path, jobs: Mapping[str, Sequence[str]]) -> list[str]:
             # An interpolation may have another value now, such as that of an environment variable.
             same = record == ("completed", [*overrides], now) and "$" not in "".join(overrides)
             same = same and not results["config"].get("init_from")  # whose weights are compared there
-            if same and content_of(_source(results)) == results["settings"][identity.CONTENT]:
-                print("{}: completed before, {} {:.2%}".format(name, *accuracy(results)))
-                continue
+            if same:
+                config: Any = OmegaConf.to_container(trusted({"data": results["config"]["data"]}))  # a stranger's file?
+                if content_of(config["data"]["source"]) == results["settings"][identity.CONTENT]:
+                    print("{}: completed before, {} {:.2%}".format(name, *accuracy(results)))
+                    continue
         except (OSError, ValueError, KeyError):
             pass
         left.append(name)
     return left
-
-
-def _source(results: Results) -> dict[str, Any]:
-    """The run's data source; the file may be a stranger's.
-
-    Raises:
-        ValueError, KeyError: it names a target that conf/ does not, or there is none.
-    """
-    config: Any = OmegaConf.to_container(trusted({"data": results["config"]["data"]}))
-    return config["data"]["source"]

@@ -24,7 +24,6 @@ from src.training.schedules import Schedule
 
 log = logging.getLogger(__name__)
 
-STAGES = ("val", "test")
 COMPILE_MODES = ("reduce-overhead", "max-autotune")  # with CUDA graphs; and with the fastest of several kernels
 
 
@@ -143,7 +142,7 @@ class Classifier(L.LightningModule):
         self.more_metrics = nn.ModuleDict(
             {
                 stage: nn.ModuleDict({name: metric.clone() for name, metric in (metrics or {}).items()})
-                for stage in STAGES
+                for stage in ("val", "test")
             }
         )
         self.test_images = ImageOutcomes(len(classes))
@@ -220,7 +219,8 @@ class Classifier(L.LightningModule):
         # The network's random numbers (dropout) depend only on seed and batch, so no generator has to be saved. Both
         # are hashed, because torch's CPU generator uses only the lower 32 bits of a seed. A network of one's own may
         # draw from numpy or Python.
-        key = np.random.SeedSequence((self.seed, self.trainer.fit_loop.total_batch_idx, *self._rank()))
+        rank = [self.global_rank] if self.global_rank else []  # rank 0 draws like a single process
+        key = np.random.SeedSequence((self.seed, self.trainer.fit_loop.total_batch_idx, *rank))
         seed = int(key.generate_state(1, np.uint64)[0] >> 1)
         torch.default_generator.manual_seed(seed)
         np.random.seed(seed % 2**32)
@@ -242,10 +242,6 @@ class Classifier(L.LightningModule):
             self.log("train/batch_loss", loss)
             self.log("optim/lr", self.trainer.optimizers[0].param_groups[0]["lr"])
         return loss * self._share(len(labels), batch_idx)
-
-    def _rank(self) -> tuple[int, ...]:
-        """Part of the seed that differs between processes; empty on rank 0, which draws like a single process."""
-        return () if self.global_rank == 0 else (self.global_rank,)
 
     def _share(self, images: int, batch_idx: int) -> float:
         """Weight of this process's mean loss, so that a step uses the mean over all its images.

@@ -2,11 +2,12 @@
 
 import inspect
 import math
-from difflib import get_close_matches
 from typing import Any
 
 import torch
 from torch import nn
+
+from src.models.library import check_name
 
 
 def build_optimizer(
@@ -72,12 +73,7 @@ def build_timm_optimizer(
         from timm.optim import create_optimizer_v2, list_optimizers
     except ImportError:
         raise ValueError(f"The optimiser {name} needs timm; install it with: uv sync --extra timm") from None
-    names = [str(known) for known in list_optimizers()]
-    if name not in names:
-        near = get_close_matches(str(name), names, n=3) or names[:3]
-        raise ValueError(
-            f"timm has no optimiser {name!r}; expected one of its {len(names)}, such as {', '.join(near)}."
-        )
+    check_name("timm has no optimiser", name, [str(known) for known in list_optimizers()])
     try:
         return create_optimizer_v2(module, name, lr=lr, filter_bias_and_bn=not decay_norm_and_bias, **settings)
     except TypeError as error:

@@ -81,10 +81,11 @@ def probe(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
         stage: _limited(len(loader), cfg.trainer.get(f"limit_{stage}_batches")) for stage, loader in loaders.items()
     }
     training = cfg.trainer.max_epochs * (batches["train"] * step + batches["val"] * evaluation)
+    device = trainer.strategy.root_device
     return {
         "seconds": prepared + training + batches["test"] * evaluation * cfg.test,
         "training": training,
-        "memory": _peak(trainer.strategy.root_device),
+        "memory": torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory(),
         "disk": 2 * (folder.path / "probe.ckpt").stat().st_size,  # best and last
     }
 
@@ -94,7 +95,3 @@ def _limited(batches: int, limit: float | None) -> int:
     if limit is None:
         return batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-
-
-def _peak(device: torch.device) -> int:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_memory()

@@ -165,7 +165,7 @@ def of_training(trainer: L.Trainer, history: History, score: str) -> dict[str, A
         "epochs": rows[-1]["epoch"],
         "ended": _ended_by(trainer),
         "steps": rows[-1]["step"],
-        "seconds": history.seconds,
+        "seconds": sum(row["seconds"] for row in rows),
         "images_per_second": median(speeds) if speeds else None,
         "device": device_name(trainer.strategy.root_device),
         "precision": trainer.precision,

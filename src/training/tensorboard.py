@@ -6,7 +6,7 @@ before the slash, so here the quantity comes first, which puts training beside v
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -31,32 +31,26 @@ from tensorboard.plugins.scalar import metadata as scalars
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter, summary
 
-
-class Shown(NamedTuple):
-    """A metric's name in TensorBoard, and the text behind the chart's info icon."""
-
-    tag: str
-    description: str
-
-
+# A metric's name in TensorBoard, and the text behind the chart's info icon.
 METRICS = {
-    "train/loss": Shown("loss/train", "The loss in training mode, mean over an epoch's augmented images."),
-    "train/batch_loss": Shown("loss/train_batch", "The loss of one training batch."),
-    "val/loss": Shown("loss/val", "Cross-entropy after an epoch, mean over the validation images."),
-    "test/loss": Shown("loss/test", "Cross-entropy of the best epoch's weights, mean over the test images."),
-    "train/accuracy": Shown(
+    "train/loss": ("loss/train", "The loss in training mode, mean over an epoch's augmented images."),
+    "train/batch_loss": ("loss/train_batch", "The loss of one training batch."),
+    "val/loss": ("loss/val", "Cross-entropy after an epoch, mean over the validation images."),
+    "test/loss": ("loss/test", "Cross-entropy of the best epoch's weights, mean over the test images."),
+    "train/accuracy": (
         "accuracy/train",
         "Share of an epoch's images got right in training mode, 0 to 1; of mixed images, their main class.",
     ),
-    "val/accuracy": Shown("accuracy/val", "Share of the validation images got right after an epoch, 0 to 1."),
-    "test/accuracy": Shown("accuracy/test", "Share of the test images got right by the best epoch's weights, 0 to 1."),
-    "optim/lr": Shown("optimisation/learning_rate", "Learning rate of the step."),
-    "speed/images_per_second": Shown(
-        "speed/images_per_second", "Training images a second, over the epoch so far, without validation."
+    "val/accuracy": ("accuracy/val", "Share of the validation images got right after an epoch, 0 to 1."),
+    "test/accuracy": ("accuracy/test", "Share of the test images got right by the best epoch's weights, 0 to 1."),
+    "optim/lr": ("optimisation/learning_rate", "Learning rate of the step."),
+    "speed/images_per_second": (
+        "speed/images_per_second",
+        "Training images a second, over the epoch so far, without validation.",
     ),
 }
 _FINAL = ("test/accuracy", "test/loss", "val/accuracy")
-_CHARTS = {
+CHARTS: dict[str, Any] = {
     "training and validation": {
         "accuracy": ["Multiline", ["^accuracy/(train|val)$"]],
         "loss": ["Multiline", ["^loss/(train|val)$"]],
@@ -131,10 +125,6 @@ class TensorBoard(Logger):
         canvas.draw()
         pixels = np.asarray(canvas.buffer_rgba())[..., :3]
         self.log_image(tag, pixels.transpose(2, 0, 1), step, description)
-
-    def log_layout(self, more: Mapping[str, Mapping[str, Any]]) -> None:
-        """Lay out the custom scalars tab: training beside validation, and ``more`` charts by category."""
-        self.experiment.add_custom_scalars({**_CHARTS, **more})
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """Do nothing: Lightning would log the whole configuration here. See ``log_factors``."""

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from src.augment.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from src.augment.corruptions import CORRUPTIONS, SEVERITIES
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +19,10 @@ def test_each_severity_does_more_harm_and_is_repeatable(images: torch.Tensor, na
     before = images.clone()
     harm = [0.0]
     for severity in SEVERITIES:
-        harmed = corrupt(images, POSITIONS, name=name, severity=severity)
+        harmed = CORRUPTIONS[name](images, POSITIONS, severity)
         assert harmed.shape == images.shape and harmed.dtype == torch.uint8
-        assert torch.equal(harmed, corrupt(images, POSITIONS, name=name, severity=severity))
-        parts = [corrupt(images[i : i + 2], POSITIONS[i : i + 2], name=name, severity=severity) for i in (0, 2, 4)]
+        assert torch.equal(harmed, CORRUPTIONS[name](images, POSITIONS, severity))
+        parts = [CORRUPTIONS[name](images[i : i + 2], POSITIONS[i : i + 2], severity) for i in (0, 2, 4)]
         assert torch.equal(harmed, torch.cat(parts)), "an image's fate does not depend on its batch"
         harm.append((harmed.float() - images.float()).square().mean().item())
     assert harm == sorted(set(harm)) and torch.equal(images, before)
@@ -30,12 +30,12 @@ def test_each_severity_does_more_harm_and_is_repeatable(images: torch.Tensor, na
 
 def test_noise_has_the_strength_it_is_said_to_have_and_differs_by_image(images: torch.Tensor) -> None:
     grey = torch.full((6, 3, 32, 32), 128, dtype=torch.uint8)
-    noise = corrupt(grey, POSITIONS, name="gaussian_noise", severity=5).float() - 128
+    noise = CORRUPTIONS["gaussian_noise"](grey, POSITIONS, 5).float() - 128
     assert noise.std().item() == pytest.approx(0.1 * 255, rel=0.02)
     assert not torch.equal(noise[0], noise[1])
 
 
 def test_contrast_shrinks_towards_each_channels_mean(images: torch.Tensor) -> None:
-    harmed = corrupt(images, POSITIONS, name="contrast", severity=2).float()
+    harmed = CORRUPTIONS["contrast"](images, POSITIONS, 2).float()
     mean = images.float().mean(dim=(2, 3), keepdim=True)
     assert torch.allclose(harmed, mean + 0.5 * (images.float() - mean), atol=0.51)

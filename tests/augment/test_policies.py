@@ -39,9 +39,9 @@ def test_every_pixel_equals_torchvisions(theirs: v2.Transform, space: Space) -> 
     """
     for size, operation in product(((32, 32), (24, 16)), theirs._AUGMENTATION_SPACE):
         images = pictures(*size)
-        settings = torch.arange(space.settings).repeat_interleave(len(images))
+        settings = torch.arange(2 * space.bins).repeat_interleave(len(images))
         operations = torch.full_like(settings, OPERATIONS.index(operation))
-        result = apply(images.repeat(space.settings, 1, 1, 1), operations, settings, space).split(len(images))
+        result = apply(images.repeat(2 * space.bins, 1, 1, 1), operations, settings, space).split(len(images))
         for setting, ours in enumerate(result):
             expected = reference(theirs, images, operation, setting // 2, space.bins, bool(setting % 2))
             assert torch.equal(ours, expected), f"{operation} of {size}, setting {setting}"

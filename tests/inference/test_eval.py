@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from src.augment.corruptions import corrupt
+from src.augment.corruptions import CORRUPTIONS
 from src.inference.load import load
 from src.training.build import build_data
 
@@ -275,7 +275,7 @@ def test_accuracy_under_each_corruption_and_severity(told: dict[str, Any], logit
     for row in (rows[2], rows[9]):
 
         def harm(images: torch.Tensor, row: dict[str, Any] = row) -> torch.Tensor:
-            return corrupt(images, torch.arange(359), name=row["corruption"], severity=row["severity"])
+            return CORRUPTIONS[row["corruption"]](images, torch.arange(359), row["severity"])
 
         plain, mirrored = logits(harm), logits(lambda images: harm(images).flip(-1))
         right = (plain.softmax(1) + mirrored.softmax(1)).argmax(1) == labels

@@ -15,7 +15,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 import src.export
 from src.inference.load import load
-from src.inference.model_card import escape, find_evaluation, model_card
+from src.inference.model_card import find_evaluation, model_card
+from src.runs.escaping import markdown as escape
 from tests.conftest import launch
 
 Card = Callable[..., str]

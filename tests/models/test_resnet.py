@@ -61,7 +61,7 @@ def test_pad_shortcut_keeps_every_second_pixel_and_adds_empty_channels():
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_block_with_weights_of_zero_passes_its_input_on(block, stride):
     out_channels = 4 * block.expansion
-    net = block(4, 4, stride, shortcut="pad", norm="none")
+    net = block(4, 4, stride, shortcut="pad", norm="none", activation="relu")
     for weight in net.parameters():
         torch.nn.init.zeros_(weight)
     x = torch.randn(2, 4, 9, 9)

@@ -108,7 +108,13 @@ def effects_section(
         columns = [*_CHANGE, column("settings", "averaged", "{}"), *_MEASURED]
         parts.append(table_of(mixed, columns, note("mixed")))
     if len(crossed):
-        parts.append(_interactions_table(crossed))
+        pairs: list[Column] = [
+            ("effect of", lambda effect: text_cell(effect["first"])),
+            ("change", lambda effect: text_cell(arrow(effect.first_change))),
+            ("while", lambda effect: text_cell(effect.second)),
+            ("goes", lambda effect: text_cell(arrow(effect.second_change))),
+        ]
+        parts.append(table_of(crossed, [*pairs, *_MEASURED], note("interactions")))
     return Section("Exploratory: what each factor is worth" if exploratory else "What each factor is worth", parts)
 
 
@@ -121,16 +127,6 @@ def _effects_table(effects: pd.DataFrame, factors: Sequence[str], at_every_look:
 
     columns = [*_CHANGE, *([("settings", settings)] if several else []), *_MEASURED, _EFFECT_SIZE]
     return table_of(effects, columns, note("paired", tests=_tests(at_every_look)) + f" {note('averaged')}" * several)
-
-
-def _interactions_table(crossed: pd.DataFrame) -> Table:
-    columns: list[Column] = [
-        ("effect of", lambda effect: text_cell(effect["first"])),
-        ("change", lambda effect: text_cell(arrow(effect.first_change))),
-        ("while", lambda effect: text_cell(effect.second)),
-        ("goes", lambda effect: text_cell(arrow(effect.second_change))),
-    ]
-    return table_of(crossed, [*columns, *_MEASURED], note("interactions"))
 
 
 def simple_section(effects: pd.DataFrame, at_every_look: bool) -> Section:

@@ -7,7 +7,7 @@ from typing import Any
 
 from src.analysis.figures import for_page
 from src.analysis.page.page import Drawing, Page, Table
-from src.runs.escaping import markdown, tex
+from src.runs.escaping import markdown, templates, tex
 
 _HERE = Path(__file__).parent
 
@@ -30,21 +30,9 @@ def to_tex(page: Page) -> str:
 
 def _written(template: str, escape: Callable[[object], str] | None, **values: Any) -> str:
     """Fill a template; ``escape`` makes text of a value, HTML's own if None."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    def escaped(value: object) -> object:
-        return value if escape is None or isinstance(value, Markup) else Markup(escape(value))
-
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        finalize=escaped,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=escape is not None,
-    )
+    environment = templates(_HERE, escape)
     environment.tests |= {
         kind.__name__.lower(): lambda part, kind=kind: isinstance(part, kind) for kind in (Table, Drawing)
     }

@@ -120,7 +120,9 @@ class Checkpoints(Checkpoint):
             self._saved = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        score = self._score(trainer) if self.monitor else None
+        metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        score = signed(metrics, self.monitor) if self.monitor else None
+        assert score is not None or self.monitor is None  # see ``check_score``
         if score is None or self.highest is None or score > self.highest:
             self.highest = score
             trainer.save_checkpoint(self.files.folder.best)
@@ -128,13 +130,6 @@ class Checkpoints(Checkpoint):
         else:
             trainer.save_checkpoint(self.files.folder.last)
         self._saved = time.monotonic()
-
-    def _score(self, trainer: L.Trainer) -> float:
-        assert self.monitor is not None
-        metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-        score = signed(metrics, self.monitor)
-        assert score is not None  # see ``check_score``
-        return score
 
     @rank_zero_only
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

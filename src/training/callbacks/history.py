@@ -37,11 +37,6 @@ class History(L.Callback):
         self.rows = list(state_dict["rows"])
         self._elapsed = state_dict.get("elapsed", 0.0)
 
-    @property
-    def seconds(self) -> float:
-        """Wall time of all epochs so far, including those before an interruption."""
-        return sum(row["seconds"] for row in self.rows)
-
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start = time.perf_counter() - self._elapsed  # used only when resumed within an epoch
         if trainer.global_step:
@@ -62,7 +57,11 @@ class History(L.Callback):
             metrics.pop(of_one_step, None)
         self.rows.append(row | metrics)
         if trainer.is_global_zero:
-            self._write()
+            columns = list(dict.fromkeys(name for row in self.rows for name in row))
+            with write_whole(self.file, newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, columns)
+                writer.writeheader()
+                writer.writerows(self.rows)
         log.info("epoch %d/%s  %s", row["epoch"], trainer.max_epochs, self._line())
 
     def _line(self) -> str:
@@ -75,10 +74,3 @@ class History(L.Callback):
         if "speed/images_per_second" in row:
             words.append(f"{row['speed/images_per_second']:.0f} images/s")
         return "  ".join(words)
-
-    def _write(self) -> None:
-        columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        with write_whole(self.file, newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(self.rows)

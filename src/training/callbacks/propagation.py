@@ -4,7 +4,7 @@ import csv
 import io
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -239,16 +239,16 @@ class PropagationMonitor(L.Callback):
         self.folder = RunFolder(trainer.default_root_dir)
         self.file = self.folder.path / "signals.csv"
         self._guessing = loss_of_guessing(pl_module.loss, len(pl_module.hparams["classes"]))  # type: ignore[arg-type]
-        if trainer.global_step == 0:
-            self._write_rows([], "w")
-            self._predict(trainer, pl_module, "before the first step")
-        else:  # drop rows after the checkpoint: their steps are repeated
+        text = "\n"
+        if trainer.global_step:  # drop rows after the checkpoint: their steps are repeated
             text = read_regular(self.file, LARGEST_SIGNALS).decode()
-            rows = csv.DictReader(io.StringIO(text[: text.rindex("\n") + 1]))  # a killed run may have left half a line
-            with write_whole(self.file, newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, COLUMNS)
-                writer.writeheader()
-                writer.writerows(row for row in rows if int(row["step"]) < trainer.global_step)
+        rows = csv.DictReader(io.StringIO(text[: text.rindex("\n") + 1]))  # a killed run may have left half a line
+        with write_whole(self.file, newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(row for row in rows if int(row["step"]) < trainer.global_step)
+        if trainer.global_step == 0:
+            self._predict(trainer, pl_module, "before the first step")
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -283,7 +283,8 @@ class PropagationMonitor(L.Callback):
         self._detach()
         look = self._collect(self._guessing)
         self._losses.clear()
-        self._write_rows(look.rows, "a")
+        with self.file.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, COLUMNS).writerows(look.rows)
         self._to_tensorboard(trainer, look)
         self._judge(trainer, look)
         self._previous = look
@@ -393,13 +394,6 @@ class PropagationMonitor(L.Callback):
         return Look(self._step, loss, guessing, one_class, rows)
 
     # ---- reporting ----------------------------------------------------------------------------------------------
-
-    def _write_rows(self, rows: Sequence[dict[str, Any]], mode: str) -> None:
-        with self.file.open(mode, newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            if mode == "w":
-                writer.writeheader()
-            writer.writerows(rows)
 
     def _to_tensorboard(self, trainer: L.Trainer, look: Look) -> None:
         for logger in tensorboards(trainer):

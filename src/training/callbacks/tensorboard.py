@@ -8,7 +8,6 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from torch import Tensor
 from torchvision.utils import make_grid
 
 from src.data.datamodule import ImageDataModule
@@ -18,7 +17,7 @@ from src.runs.file_schema import Launch, Launches, parse, read_json
 from src.runs.folder import RunFolder
 from src.runs.identity import levels, run_of
 from src.training.callbacks.propagation import QUANTITIES, PropagationMonitor
-from src.training.tensorboard import tensorboards
+from src.training.tensorboard import CHARTS, tensorboards
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +40,18 @@ class TensorBoardPage(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         if trainer.global_step or not trainer.is_global_zero or not isinstance(data, ImageDataModule):
             return
+        pixels, labels, positions = data.train.sample(self.images)
+        mixed, _ = data.mix(data.augment(pixels, positions, epoch=0), labels, positions, epoch=0)
         results = RunFolder(trainer.default_root_dir).results()
         varied = _varied(Path(trainer.default_root_dir))
         signals = {name.replace("_", " "): ["Multiline", [f"^signal_{name}/"]] for name in QUANTITIES}
         watched = any(isinstance(callback, PropagationMonitor) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         for logger in tensorboards(trainer):
             logger.log_factors(levels(run_of(results)), varied)
-            logger.log_layout({"signal, a line per layer": signals} if watched else {})
+            logger.experiment.add_custom_scalars(CHARTS | ({"signal, a line per layer": signals} if watched else {}))
             logger.log_image(
                 "data/augmented_images",
-                self._grid(data),
+                make_grid(mixed.to(torch.uint8), nrow=8),
                 0,
                 f"{self.images} training images as the network sees them in the first epoch, before normalisation.",
             )
@@ -70,12 +71,6 @@ class TensorBoardPage(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for logger in tensorboards(trainer):
             logger.log_end()
-
-    def _grid(self, data: ImageDataModule) -> Tensor:
-        """Images as the network sees them in the first epoch, but not normalised: uint8 ``[3, H, W]``."""
-        images, labels, positions = data.train.sample(self.images)
-        mixed, _ = data.mix(data.augment(images, positions, epoch=0), labels, positions, epoch=0)
-        return make_grid(mixed.to(torch.uint8), nrow=8)
 
 
 def _varied(run: Path) -> set[str]:
