@@ -272,6 +272,7 @@ TOLD = {  # rows of README's table: the study, and the settings of the runs befo
     "for ResNet-20 in 10 epochs?": ("augmentation", {"aug": "none"}, {"aug": "basic"}),
     "TrivialAugment on top,": ("augmentation", {"aug": "basic"}, {"aug": "trivialaugment"}),
     "Mirror images at test time": ("trivialaugment_tta", {"tta": "none"}, {"tta": "flip"}),
+    "The same in 15 minutes": ("stem_seconds", {"model": "resnet50_imagenet_stem"}, {"model": "resnet50_cifar_stem"}),
     "The CIFAR stem, to": ("stem_10", {"model": "resnet50_imagenet_stem"}, {"model": "resnet50_cifar_stem"}),
 }
 
