@@ -128,6 +128,13 @@ def test_as_many_seeds_are_needed_as_a_search_from_below_finds(effect: float) ->
     assert seeds_needed(differences, 0.005, 0.025) == n[power >= 0.8][0]
 
 
+def test_a_wider_margin_needs_no_more_seeds() -> None:
+    """At some margins scipy has no number for the test of the farther one."""
+    differences = 0.01 * (0.2 + np.array([-1, 0, 1]))
+    needed = [seeds_needed(differences, 0.01 * margin) for margin in np.linspace(0.5, 30, 600)]
+    assert None not in needed and needed == sorted(needed, reverse=True) and needed[-1] < 4
+
+
 def test_equivalence_is_two_one_sided_tests() -> None:
     differences = np.random.default_rng(3).normal(0.001, 0.004, (5, 6))
     theirs = [max(ttost_paired(row, np.zeros(6), -0.005, 0.005)[0], 0) for row in differences]

@@ -255,9 +255,15 @@ def test_logits_can_be_averaged_instead(
     assert told["primary"] == "flip" and told["averaged"] == "logits"
 
 
-def test_details_are_those_of_the_augmentation_named_first(told: dict[str, Any], labels: torch.Tensor) -> None:
+def test_details_are_those_of_the_augmentation_named_first(
+    told: dict[str, Any], logits: Any, labels: torch.Tensor
+) -> None:
     assert told["primary"] == "flip"
     confusion = np.array(told["confusion"])
+    predicted = (logits().softmax(1) + logits(lambda images: images.flip(-1)).softmax(1)).argmax(1)
+    counts = np.zeros((10, 10), dtype=int)
+    np.add.at(counts, (labels.numpy(), predicted.numpy()), 1)
+    assert (confusion == counts).all()
     assert confusion.sum(axis=1).tolist() == labels.bincount().tolist() == [row["images"] for row in told["by_class"]]
     assert confusion.trace() / 359 == told["tta"][1]["accuracy"]
     for i, row in enumerate(told["by_class"]):
