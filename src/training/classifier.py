@@ -344,6 +344,5 @@ class Classifier(L.LightningModule):
                 *(average, steps, 100 * average**steps, 0.01 ** (1 / steps)),
             )
         factor = partial(self.schedule.factor, steps=steps, steps_per_epoch=epoch)
-        log.info("schedule %s over %d steps: %s", type(self.schedule).__name__, steps, self.schedule.on_length)
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

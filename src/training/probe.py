@@ -1,6 +1,5 @@
 """What a run would cost, from a few of its steps (``plan=true``)."""
 
-import logging
 from copy import deepcopy
 from statistics import median
 from time import perf_counter
@@ -57,7 +56,6 @@ def probe(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
         ``seconds`` of the whole run, ``training`` (those of its epochs, validation included), ``memory`` (bytes, the
         most that this process, or the GPU, has held) and ``disk`` (bytes of the run's checkpoints).
     """
-    logging.getLogger("src.training.classifier").setLevel(logging.WARNING)  # its schedule is not the run's
     begin, clock = perf_counter(), _Clock()
     data = build_data(cfg)
     few = deepcopy(cfg)

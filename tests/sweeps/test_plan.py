@@ -28,6 +28,8 @@ def test_a_plan_counts_what_is_left_and_leaves_its_estimate_behind(train: Launch
     assert {file for file in tmp_path.rglob("*") if file.is_file()} == {estimate, estimate.parent / ".sweep.json.lock"}
     assert len(json.loads(estimate.read_text())["seconds"]) == 4
     assert train("--multirun", *SMALL, "aug=none", "seed=1").code == 0
+    (log,) = estimate.parent.glob("*/train.log")
+    assert "schedule Cosine over " in log.read_text()  # a plan silences no run after it
     kept = sorted(tmp_path.rglob("*"))
     assert "3 jobs to do, 1 done before:" in train(*grid, "plan=true").out and sorted(tmp_path.rglob("*")) == kept
     runs = load_runs(estimate.parent)

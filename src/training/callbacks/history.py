@@ -1,4 +1,4 @@
-"""metrics.csv, with one row per epoch, and one log line per epoch."""
+"""metrics.csv, with one row per epoch, and the log's lines on the start and on each epoch."""
 
 import csv
 import logging
@@ -9,6 +9,7 @@ from typing import Any
 import lightning as L
 
 from src.runs.folder import write_whole
+from src.training.classifier import Classifier
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,9 @@ class History(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._epoch_start = time.perf_counter() - self._elapsed  # used only when resumed within an epoch
+        if isinstance(pl_module, Classifier):
+            schedule, steps = pl_module.schedule, int(trainer.estimated_stepping_batches)
+            log.info("schedule %s over %d steps: %s", type(schedule).__name__, steps, schedule.on_length)
         if trainer.global_step:
             place = (trainer.current_epoch + 1, trainer.max_epochs, trainer.global_step)
             log.info("resumed in epoch %d/%s, after step %d", *place)
