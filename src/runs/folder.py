@@ -234,15 +234,23 @@ def signed(metrics: Mapping[str, float], score: str) -> float | None:
     return -value if score.startswith("-") else value
 
 
-def check_direction(key: str, score: str) -> None:
-    """Check that the loss is to be low and the accuracy high.
+HIGHER_IS_BETTER = {"val/loss": False, "val/accuracy": True, "train/loss": False, "train/accuracy": True}
+
+
+def check_direction(key: str, score: str, better: Mapping[str, bool | None] = HIGHER_IS_BETTER) -> None:
+    """Check that the setting ``key`` is a metric with a minus before it if, and only if, it is to be low.
+
+    Args:
+        better: whether a metric is to be high; None if unknown.
 
     Raises:
         ValueError: the minus is missing, or too many.
     """
-    turned = {"val/loss": "-val/loss", "-val/accuracy": "val/accuracy"}
-    if score in turned:
-        raise ValueError(f"{key} is {score}, which would choose the worst; expected {turned[score]}.")
+    metric = score.removeprefix("-")
+    higher = better.get(metric)
+    if higher is not None and higher == score.startswith("-"):
+        expected = metric if higher else f"-{metric}"
+        raise ValueError(f"{key} is {score}, which would choose the worst; expected {expected}.")
 
 
 def accuracy(results: Mapping[str, Any]) -> tuple[str, float]:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from src.data.datamodule import ImageDataModule
-from src.runs.folder import RunFolder, check_direction
+from src.runs.folder import HIGHER_IS_BETTER, RunFolder, check_direction
 from src.runs.study import open_trial
 from src.runs.trust import instantiate
 from src.training.callbacks.checkpoints import CheckpointFiles, Checkpoints
@@ -146,6 +146,26 @@ def build_metrics(cfg: DictConfig, num_classes: int) -> dict[str, Metric]:
     return metrics
 
 
+def _check_directions(cfg: DictConfig, metrics: Mapping[str, Metric]) -> None:
+    """Check that no setting would choose the worst epoch or trial, or end a run because it learns.
+
+    Raises:
+        ValueError: a metric that is to be low (a loss, or one of ``metrics`` that says so) is asked to be high, or the
+            other way round.
+    """
+    higher = HIGHER_IS_BETTER | {f"val/{name}": metric.higher_is_better for name, metric in metrics.items()}
+    for key, scores in {"score": [cfg.get("score", "val/accuracy")], "objectives": cfg.get("objectives") or []}.items():
+        for score in scores:
+            check_direction(key, str(score), higher)
+    for name, node in (cfg.get("callbacks") or {}).items():
+        if node is not None and node.get("monitor"):
+            lightnings = str(node.get("_target_")).startswith(("src.", "lightning."))
+            mode = node.get("mode", "min" if lightnings else None)
+            expected = {True: "max", False: "min", None: mode}[higher.get(str(node.monitor))]
+            if mode in ("min", "max") and mode != expected:
+                raise ValueError(f"callbacks.{name}.mode is {mode}; expected {expected} for {node.monitor}.")
+
+
 def check_score(cfg: DictConfig) -> None:
     """Check that every run of ``cfg`` has the metric that chooses its best epoch.
 
@@ -154,7 +174,6 @@ def check_score(cfg: DictConfig) -> None:
     """
     score = str(cfg.get("score", "val/accuracy"))
     _check_logged("score", score.removeprefix("-"), cfg, "with a minus before it if lower is better ")
-    check_direction("score", score)
 
 
 def _check_logged(key: str, metric: str, cfg: DictConfig, *hints: str) -> None:
@@ -248,6 +267,8 @@ def build_classifier(cfg: DictConfig, data: ImageDataModule, *, resumed: bool = 
     head = head_of(network) if freeze else ""
     if freeze:
         log.info("freeze=backbone: only %s is trained", head)
+    metrics = build_metrics(cfg, len(data.classes))
+    _check_directions(cfg, metrics)
     return Classifier(
         network,
         trained=head,
@@ -257,7 +278,7 @@ def build_classifier(cfg: DictConfig, data: ImageDataModule, *, resumed: bool = 
         image_size=data.image_size,
         seed=cfg.seed,
         loss=build_loss(cfg, len(data.classes), mixed=data.aug.mixing is not None),
-        metrics=build_metrics(cfg, len(data.classes)),
+        metrics=metrics,
         channels_last=cfg.channels_last,
         compile=cfg.compile,
         config=OmegaConf.to_container(cfg, resolve=True),  # type: ignore[arg-type]

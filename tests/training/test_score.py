@@ -55,6 +55,23 @@ def test_the_best_epoch_is_chosen_by_the_score_also_one_of_ones_own(launch_in: L
             ("callbacks=early_stopping", "callbacks.early_stopping.monitor=val/accuracy"),
             "callbacks.early_stopping.mode is min; expected max for val/accuracy.",
         ),
+        (("metrics=f1", "score=-val/f1"), "score is -val/f1, which would choose the worst; expected val/f1."),
+        (
+            ("+metrics.gap._target_=torchmetrics.classification.MulticlassCalibrationError", "score=val/gap"),
+            "score is val/gap, which would choose the worst; expected -val/gap.",
+        ),
+        (
+            ("metrics=f1", "callbacks=early_stopping", "callbacks.early_stopping.monitor=val/f1"),
+            "callbacks.early_stopping.mode is min; expected max for val/f1.",
+        ),
+        (
+            (
+                "metrics=f1",
+                "+callbacks.mine._target_=lightning.pytorch.callbacks.EarlyStopping",
+                "+callbacks.mine.monitor=val/f1",
+            ),
+            "callbacks.mine.mode is min; expected max for val/f1.",
+        ),
         (("average=swa", "average.start=1"), "average.start is 1; expected a fraction of the run, 0 to less than 1."),
         (("callbacks=early_stopping", "data.val_size=0"), "Early stopping needs validation images"),
         (("freeze=head",), "freeze is 'head'; expected backbone, to train the head only, or null."),
