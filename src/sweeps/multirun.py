@@ -19,7 +19,6 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-import src.sweeps.naming  # noqa: F401  (the resolvers that conf/train.yaml uses)
 from src.data.content_hash import clear_cache
 from src.runs.command import command
 from src.runs.errors import sentence, stop
@@ -31,6 +30,7 @@ from src.runs.trust import check_targets
 from src.sweeps.code import keep_code
 from src.sweeps.design import jobs_of, values_of
 from src.sweeps.jobs import ENDED, how_to_finish, jobs, overrides_of, place, record_launch, refusal_file, show
+from src.sweeps.naming import SWEEPS  # registers the resolvers that conf/train.yaml uses, too
 from src.sweeps.skip import left_of
 
 _SHARED = ("experiment", "scale", "data", "trainer", "callbacks")  # usually the same for all jobs of a sweep
@@ -59,6 +59,7 @@ class SweepSummary(Callback):
         SweepSummary.sweep, SweepSummary.current = None if config.plan else Path(config.hydra.sweep.dir), self
         _split(config, "resume", "resume continues one run, without --multirun")
         try:
+            _check_name(config)
             check_stays_within(Path(config.hydra.sweep.dir))  # before Hydra writes there
             told = "" if config.plan else keep_code(Path(config.hydra.sweep.dir), config.on_code_change)
         except (ValueError, OSError) as error:
@@ -146,6 +147,16 @@ class SweepSummary(Callback):
 
 def _is_shared(key: str) -> bool:
     return key.split(".")[0] in _SHARED or (is_neutral(key) and key not in _SET_ANOTHER)
+
+
+def _check_name(config: DictConfig) -> None:
+    """Raise a ValueError unless ``sweep`` is the name of one folder within that of all sweeps."""
+    words = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    given = [word for word in words if word.key_or_group == "sweep"]
+    parts = Path(str(config.sweep)).parts if isinstance(config.sweep, str | int | float) else ()
+    if not parts or ".." in parts or any(word.is_sweep_override() for word in given):
+        name = given[-1].input_line if given else f"sweep={config.sweep}"
+        raise ValueError(f"{name}: expected the name of one folder, which {SWEEPS} is to have; or leave it out.")
 
 
 def _split(config: DictConfig, key: str, why: str, *options: str) -> None:
