@@ -344,5 +344,6 @@ class Classifier(L.LightningModule):
                 *(average, steps, 100 * average**steps, 0.01 ** (1 / steps)),
             )
         factor = partial(self.schedule.factor, steps=steps, steps_per_epoch=epoch)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
+        # A number of numpy's could not be read back from a checkpoint.
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: float(factor(step)))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -95,6 +95,36 @@ class Poly(Schedule):
         return (1 - step / steps) ** 2
 
 
+class Sine(Schedule):
+    def curve(self, step, steps):
+        return np.cos(step / steps)
+
+
+class Counting(torch.optim.SGD):
+    def __init__(self, parameters, first):
+        super().__init__(parameters, lr=0.1)
+        self.first = first
+
+    def step(self, closure=None):
+        self.param_groups[0]["seen"] = np.int64(1)
+        return super().step(closure)
+
+    def state_dict(self):
+        return super().state_dict() | ({"first": np.int64(1)} if self.first else {})
+
+
+def counting(module, first=True, **_):
+    return Counting(module.parameters(), first)
+
+
+class Stateful(Focal):
+    def get_extra_state(self):
+        return {"losses": deque([1.0])}
+
+    def set_extra_state(self, state):
+        pass
+
+
 class Named(Digits):
     def load(self):
         images = super().load()
@@ -243,6 +273,30 @@ def test_a_state_that_cannot_be_read_back_is_told_before_training(folder: Path) 
     run = own(folder, "Net", "+callbacks.mine._target_=my_parts.Recent")
     assert run.code == 1 and not run.rows
     assert run.err.startswith("The state of the callback Recent cannot be read back from a checkpoint: its state_dict")
+
+
+@pytest.mark.parametrize(
+    ("kind", "part"),
+    [
+        ("optimiser Counting", ("optim=custom", "optim._target_=my_parts.counting")),
+        ("network, the loss or a metric", ("loss=custom", "loss._target_=my_parts.Stateful")),
+    ],
+)
+def test_so_is_that_of_an_optimiser_or_a_module(folder: Path, kind: str, part: tuple[str, ...]) -> None:
+    run = own(folder, "Net", *part)
+    assert run.code == 1 and not run.rows
+    assert run.err.startswith(f"The state of the {kind} cannot be read back from a checkpoint: ")
+
+
+def test_a_state_that_changes_its_kind_is_told_when_it_is_saved(folder: Path) -> None:
+    run = own(folder, "Net", "optim=custom", "optim._target_=my_parts.counting", "+optim.first=false")
+    assert run.code == 1 and len(run.rows) == 1 and "cannot be read back from a checkpoint" in run.err
+    assert not list((run.folder / "checkpoints").iterdir())
+
+
+def test_a_schedule_may_return_a_number_of_numpys(folder: Path) -> None:
+    run = own(folder, "Net", "schedule._target_=my_parts.Sine", "~schedule.final")
+    assert run.code == 0, run.err
 
 
 def test_a_score_that_is_no_number_is_the_worst(folder: Path) -> None:

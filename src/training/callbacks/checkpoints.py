@@ -1,17 +1,19 @@
 """best.ckpt, last.ckpt and previous.ckpt."""
 
 import io
+import re
 import shutil
 import time
 from pathlib import Path
 from pickle import PickleError
-from typing import Any
+from typing import IO, Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from src.runs.folder import RunFolder, signed, write_whole
 
@@ -29,11 +31,8 @@ class CheckpointFiles(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Path | str, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with write_whole(path, "wb", keep=self.folder.previous if path == self.folder.last else None) as file:
-            try:
-                torch.save(checkpoint, file)
-            except RuntimeError as error:  # torch reports a file position, not the cause
-                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+        with write_whole(path, "w+b", keep=self.folder.previous if path == self.folder.last else None) as file:
+            _write(checkpoint, file, "a part of this run")
 
     @rank_zero_only
     def save_best_as_last(self) -> None:
@@ -43,6 +42,27 @@ class CheckpointFiles(TorchCheckpointIO):
             write_whole(self.folder.last, "wb", keep=self.folder.previous) as last,
         ):
             shutil.copyfileobj(best, last)
+
+
+def _write(state: Any, file: IO[bytes], part: str) -> None:
+    """Write a state as torch does, and check that it can be read back: a checkpoint that is read may run no code.
+
+    Raises:
+        ValueError: it cannot; ``part`` says whose state it is.
+        OSError: it cannot be written.
+    """
+    try:
+        torch.save(state, file)
+        file.seek(0)
+        torch.load(file, weights_only=True, map_location="meta")  # without the values of its tensors
+    except RuntimeError as error:  # torch reports a file position, not the cause
+        raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+    except (PickleError, TypeError, AttributeError) as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        raise ValueError(
+            f"The state of {part} cannot be read back from a checkpoint: its state_dict must be of tensors, numbers, "
+            f"texts, lists and mappings of these{f', and has {found[1]}' if found else ''}."
+        ) from error
 
 
 def resumable_after(trainer: L.Trainer, batch_idx: int) -> bool:
@@ -91,22 +111,17 @@ class Checkpoints(Checkpoint):
         self.highest = state_dict["highest"]
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Check that the state of each callback can be read back: a checkpoint that is read may run no code.
+        """Check that the states of the run's parts can be read back, as far as they have one before the first step.
 
         Raises:
             ValueError: one cannot.
         """
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            stored = io.BytesIO()
-            try:
-                torch.save(callback.state_dict(), stored)
-                stored.seek(0)
-                torch.load(stored, weights_only=True, map_location="cpu")
-            except (PickleError, TypeError, AttributeError) as error:
-                raise ValueError(
-                    f"The state of the callback {type(callback).__name__} cannot be read back from a checkpoint: its "
-                    "state_dict must be of tensors, numbers, texts, lists and mappings of these."
-                ) from error
+        extra = {name: state for name, state in pl_module.state_dict().items() if not isinstance(state, Tensor)}
+        _write(extra, io.BytesIO(), "the network, the loss or a metric")
+        kinds: dict[str, list[Any]] = {"callback": trainer.callbacks, "optimiser": trainer.optimizers}  # type: ignore[attr-defined]
+        for kind, parts in kinds.items():
+            for part in parts:
+                _write(part.state_dict(), io.BytesIO(), f"the {kind} {type(part).__name__}")
         self._saved = time.monotonic()
 
     def on_train_batch_end(
