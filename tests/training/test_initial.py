@@ -51,6 +51,9 @@ def test_weights_of_another_network_and_other_files_get_a_sentence(finished: Any
     (tmp_path / "a.pt").write_text("weights")
     with pytest.raises(ValueError, match=r"is no file of weights"):
         start_from(network(), tmp_path / "a.pt")
+    torch.save({"state_dict": {"conv1.weight": 1}}, tmp_path / "c.pt")
+    with pytest.raises(ValueError, match=r"it has other values than tensors"):
+        start_from(network(), tmp_path / "c.pt")
     with pytest.raises(FileNotFoundError, match=r"to start from \(init_from\)\.$"):
         start_from(network(), tmp_path / "b.pt")
 

@@ -335,6 +335,12 @@ def test_classes_of_any_kind_are_stored_as_text(folder: Path) -> None:
     assert run.results["classes"] == [str(number) for number in range(10)] and run.checkpoint("best")
 
 
+def test_grey_images_need_a_model_that_takes_channels(folder: Path) -> None:
+    run = own(folder, "Net", "data.channels=1")
+    assert run.code == 1 and not run.rows
+    assert run.err == "data.channels is 1, but my_parts.Net takes no argument channels: it expects 3.\n"
+
+
 def test_a_model_with_several_heads_in_training_gets_a_sentence(folder: Path) -> None:
     run = own(folder, "Heads")
     assert run.code == 1 and run.err == "In training the model returns tuple; expected a tensor of logits.\n"
