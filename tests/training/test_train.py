@@ -297,7 +297,7 @@ MISTAKES = {
     "+trainer.max_steps=3": "trainer.max_steps is 3: an epoch might be validated before its end or not at all",
     "+trainer.check_val_every_n_epoch=2": "data.val_size=0",
     "+trainer.epochs=3": "unexpected keyword argument 'epochs'",
-    "trainer.devices=auto trainer.accelerator=cpu": "trainer.devices is auto, but there is no GPU to count: set trainer",
+    "trainer.devices=auto trainer.accelerator=cpu": "trainer.devices is auto, but there is no GPU to count",
     "seed=-1": "seed is -1; expected a whole number from 0 to 4294967295",
     "seed=abc": "seed is 'abc'; expected a whole number",
 }
