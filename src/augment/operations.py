@@ -49,10 +49,8 @@ class Space:
         return torch.linspace(first, last, self.bins).repeat_interleave(2).tolist()
 
 
-# ------------------------------------------------------------------------------------------------------------
-# The operations to tabulate: every operation's magnitude by setting, as in torchvision's classes, and the
-# operation itself.
-# ------------------------------------------------------------------------------------------------------------
+# ---- The operations to tabulate --------------------------------------------------------------------------------------
+# Every operation's magnitude by setting, as in torchvision's classes, and the operation itself.
 
 Operations = Mapping[str, tuple[list[float], Callable[[Tensor, float], Tensor]]]
 
@@ -82,10 +80,9 @@ def _tones(space: Space) -> Operations:
     }
 
 
-# ------------------------------------------------------------------------------------------------------------
-# The tables, one row per operation and setting, cached for the process: computed on the CPU, so that a GPU
-# uses the same ones, and outside the modules, so that no checkpoint contains them.
-# ------------------------------------------------------------------------------------------------------------
+# ---- The tables ------------------------------------------------------------------------------------------------------
+# One row per operation and setting, cached for the process: computed on the CPU, so that a GPU uses the same ones, and
+# outside the modules, so that no checkpoint contains them.
 
 
 def _apply_all(operations: Operations, image: Tensor) -> Tensor:
@@ -119,10 +116,9 @@ def _weights(space: Space, device: torch.device) -> Tensor:
     return torch.tensor([[factor, 1.0 - factor] for factor in factors], dtype=torch.float32, device=device)
 
 
-# ------------------------------------------------------------------------------------------------------------
-# The operations by kernel, in the order in which they are numbered. A kernel gets uint8 [B, 3, H, W], as int64
-# [B] every image's row in the kernel's table, and the space.
-# ------------------------------------------------------------------------------------------------------------
+# ---- The operations by kernel ----------------------------------------------------------------------------------------
+# In the order in which they are numbered. A kernel gets uint8 [B, 3, H, W], as int64 [B] every image's row in the
+# kernel's table, and the space.
 
 Kernel = Callable[[Tensor, Tensor, Space], Tensor]
 
