@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from src.models.layers import GlobalAveragePool, Init, Norm, PadShortcut, check_arguments, initialise, norm_layer
+from src.models.layers import GlobalAveragePool, Init, Norm, PadShortcut, check_values, initialise, norm_layer
 
 CHANNELS = (64, 64, 64, 64, 64, 128, 128, 128, 256, 256)
 
@@ -34,9 +34,7 @@ class DeepCNN(nn.Module):
         norm: Norm = "none",
         init: Init = "torch",
     ) -> None:
-        check_arguments(
-            num_classes=num_classes, image_size=image_size, channels=channels, skip=skip, norm=norm, init=init
-        )
+        check_values(num_classes=num_classes, image_size=image_size, channels=channels, skip=skip, norm=norm, init=init)
         super().__init__()
         in_channels = channels
         for i, width in enumerate(CHANNELS, start=1):
@@ -45,12 +43,9 @@ class DeepCNN(nn.Module):
             self.add_module(f"norm{i}", norm_layer(norm, width))
             self.add_module(f"relu{i}", nn.ReLU(inplace=True))
             in_channels = width
-        self.shortcuts = nn.ModuleDict()  # by the number of the layer where the unit ends
-        if skip:
-            self.shortcuts["3"] = nn.Identity()
-            self.shortcuts["5"] = nn.Identity()
-            self.shortcuts["8"] = PadShortcut(64, 128)
-            self.shortcuts["10"] = PadShortcut(128, 256)
+        # By the number of the layer where the unit ends.
+        units = {"3": nn.Identity(), "5": nn.Identity(), "8": PadShortcut(64, 128), "10": PadShortcut(128, 256)}
+        self.shortcuts = nn.ModuleDict(units if skip else {})
         self.pool5 = nn.MaxPool2d(2)
         self.pool8 = nn.MaxPool2d(2)
         self.avgpool = GlobalAveragePool()
