@@ -104,8 +104,7 @@ class ImageFolder:
         images, content, bits, ahead = _read_or_decode(listing, self.image_size, bits)
         if bits < 16:
             log.info("16-bit images are read as images of %d bits (data.bits).", bits)
-        sizes = torch.tensor([len(files) for files in listing.classes.values()])
-        labels = torch.arange(len(sizes)).repeat_interleave(sizes)
+        labels = torch.repeat_interleave(torch.tensor([len(files) for files in listing.classes.values()]))
         return ImageSet(images, labels, content=content, ahead=ahead), bits
 
 
