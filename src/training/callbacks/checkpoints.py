@@ -1,6 +1,7 @@
 """best.ckpt, last.ckpt and previous.ckpt."""
 
 import io
+import math
 import shutil
 import time
 from pathlib import Path
@@ -38,10 +39,8 @@ class CheckpointFiles(TorchCheckpointIO):
     @rank_zero_only
     def save_best_as_last(self) -> None:
         """Copy best.ckpt to last.ckpt, which is quicker than saving the same content again."""
-        with (
-            self.folder.best.open("rb") as best,
-            write_whole(self.folder.last, "wb", keep=self.folder.previous) as last,
-        ):
+        folder = self.folder
+        with folder.best.open("rb") as best, write_whole(folder.last, "wb", keep=folder.previous) as last:
             shutil.copyfileobj(best, last)
 
 
@@ -52,10 +51,7 @@ def resumable_after(trainer: L.Trainer, batch_idx: int) -> bool:
     Distributed processes must agree, which synchronises GPUs, so there it is true only now and then.
     """
     every = 1 if trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
-    if (batch_idx + 1) % every:
-        return False
-    stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-    return stepped and not trainer.is_last_batch
+    return (batch_idx + 1) % math.lcm(every, trainer.accumulate_grad_batches) == 0 and not trainer.is_last_batch
 
 
 class Checkpoints(Checkpoint):

@@ -51,11 +51,8 @@ class History(L.Callback):
         self._epoch_start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        row = {
-            "epoch": trainer.current_epoch + 1,
-            "step": trainer.global_step,
-            "seconds": time.perf_counter() - self._epoch_start,
-        }
+        seconds = time.perf_counter() - self._epoch_start
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "seconds": seconds}
         metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
         for of_one_step in ("train/batch_loss", "optim/lr"):  # the last value logged, not one of the epoch
             metrics.pop(of_one_step, None)

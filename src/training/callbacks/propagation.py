@@ -24,23 +24,13 @@ from src.training.tensorboard import tensorboards
 
 log = logging.getLogger(__name__)
 
+_SMOOTH = (nn.CELU, nn.ELU, nn.GELU, nn.Hardswish, nn.LeakyReLU, nn.Mish, nn.ReLU6, nn.SiLU, nn.Softplus, nn.Tanh)
 _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
     "norm": (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm),
     "linear": (nn.Linear,),
     "relu": (nn.ReLU,),
-    "activation": (
-        nn.CELU,
-        nn.ELU,
-        nn.GELU,
-        nn.Hardswish,
-        nn.LeakyReLU,
-        nn.Mish,
-        nn.ReLU6,
-        nn.SiLU,
-        nn.Softplus,
-        nn.Tanh,
-    ),
+    "activation": _SMOOTH,
 }
 QUANTITIES = {
     "activation_mean": "Mean of the layer's output.",
@@ -146,10 +136,8 @@ def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict 
             )
 
     def stuck(look: Look) -> bool:
-        return (
-            abs(look.loss - look.guessing) < thresholds.loss * abs(look.guessing)
-            and look.one_class >= thresholds.one_class
-        )
+        guesses = abs(look.loss - look.guessing) < thresholds.loss * abs(look.guessing)
+        return guesses and look.one_class >= thresholds.one_class
 
     if look.step < thresholds.patience or previous is None or not (stuck(look) and stuck(previous)):
         return None
@@ -259,19 +247,13 @@ class PropagationMonitor(L.Callback):
         steps = last or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         self._looking = steps and self._step % self.every_n_steps == 0
         if self._looking and trainer.is_global_zero:
-            network = pl_module.network
-            assert isinstance(network, nn.Module)
-            self._attach(network)
+            self._attach(pl_module.network)  # type: ignore[arg-type]
 
-    def on_before_optimizer_step(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, *_: Any) -> None:
         if self._handles:
             self._measure_weights()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
         if trainer.is_global_zero:
             self._losses.append(outputs["loss"].detach())
             if self._looking:

@@ -49,15 +49,9 @@ class TensorBoardPage(L.Callback):
         for logger in tensorboards(trainer):
             logger.log_factors(levels(run_of(results)), varied)
             logger.experiment.add_custom_scalars(CHARTS | ({"signal, a line per layer": signals} if watched else {}))
-            logger.log_image(
-                "data/augmented_images",
-                make_grid(mixed.to(torch.uint8), nrow=8),
-                0,
-                f"{self.images} training images as the network sees them in the first epoch, before normalisation.",
-            )
-            weight = next(pl_module.parameters())
-            shape = (1, data.channels, data.image_size, data.image_size)
-            example = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+            text = f"{self.images} training images as the network sees them in the first epoch, before normalisation."
+            logger.log_image("data/augmented_images", make_grid(mixed.to(torch.uint8), nrow=8), 0, text)
+            example = next(pl_module.parameters()).new_zeros(1, data.channels, data.image_size, data.image_size)
             network = deepcopy(pl_module.network)  # the copy of a compiled network is not compiled
             assert isinstance(network, torch.nn.Module)
             # TensorBoard's graph needs torch.jit.trace, deprecated as it is.
