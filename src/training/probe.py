@@ -75,9 +75,7 @@ def probe(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
     trainer.save_checkpoint(folder.path / "probe.ckpt")
     step, evaluation = clock.seconds()
     loaders = {"train": data.train_dataloader(), "val": data.val_dataloader(), "test": data.test_dataloader()}
-    batches = {
-        stage: _limited(len(loader), cfg.trainer.get(f"limit_{stage}_batches")) for stage, loader in loaders.items()
-    }
+    batches = {stage: _limited(len(each), cfg.trainer.get(f"limit_{stage}_batches")) for stage, each in loaders.items()}
     training = cfg.trainer.max_epochs * (batches["train"] * step + batches["val"] * evaluation)
     device = trainer.strategy.root_device
     return {
