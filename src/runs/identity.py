@@ -329,11 +329,8 @@ def _leaves(node: Any, key: str = "") -> dict[str, Any]:
     """The values in nested mappings by their dotted keys; a list is one value."""
     if not isinstance(node, Mapping):
         return {key: node}
-    return {
-        name: value
-        for child in node
-        for name, value in _leaves(node[child], f"{key}.{child}" if key else str(child)).items()
-    }
+    below = [_leaves(value, f"{key}.{child}" if key else str(child)) for child, value in node.items()]
+    return {name: value for leaves in below for name, value in leaves.items()}
 
 
 def plain_value(value: Any) -> Any:

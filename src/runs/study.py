@@ -55,9 +55,8 @@ def read_study(sweep: Path) -> "Study":
     memory = optuna.storages.InMemoryStorage()
     with _reading(sweep), TemporaryDirectory() as place:
         Path(place, FILE).write_bytes(read_regular(sweep / FILE))
-        optuna.copy_study(
-            from_study_name=_NAME, from_storage=_storage(Path(place)), to_storage=memory, to_study_name=_NAME
-        )
+        copy = _storage(Path(place))
+        optuna.copy_study(from_study_name=_NAME, from_storage=copy, to_storage=memory, to_study_name=_NAME)
     return optuna.load_study(study_name=_NAME, storage=memory)
 
 

@@ -125,13 +125,9 @@ def trusted(config: Any, *, unbuilt: Collection[str] = (), trust: Iterable[str] 
 
 def trust_override(config: Any, unbuilt: Collection[str] = ()) -> list[str]:
     """The ``trust`` override for a config with targets that conf/ does not name; empty if it has none."""
-    built = {key: node for key, node in config.items() if key not in unbuilt}
-    targets = {
-        each["_target_"]
-        for key, node in built.items()
-        for _, each in _nodes(node)
-        if each["_target_"] not in known_targets(key)
-    }
+    targets: set[str] = set()
+    for key in config.keys() - unbuilt:
+        targets |= {node["_target_"] for _, node in _nodes(config[key])} - known_targets(key)
     return [f"trust=[{','.join(sorted(targets))}]"] * bool(targets)
 
 
@@ -220,9 +216,8 @@ def instantiate(config: Any, **arguments: Any) -> Any:
     if not isinstance(plain, dict) or "_target_" not in plain:
         raise ValueError(f"Nothing can be built from {plain}: it has no _target_.")
     deferred = arguments.pop("_partial_", plain.get("_partial_", False))
-    build = hydra.utils.instantiate(
-        config, _partial_=True, _convert_="all", **whitelist(node["_target_"] for _, node in _nodes(plain))
-    )
+    allowed = whitelist(node["_target_"] for _, node in _nodes(plain))
+    build = hydra.utils.instantiate(config, _partial_=True, _convert_="all", **allowed)
     # Called without Hydra, because Hydra 1.4 allows only results of whitelisted classes.
     build = partial(build.func, *build.args, **build.keywords | arguments)
     return build if deferred else build()
