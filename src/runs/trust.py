@@ -125,9 +125,8 @@ def trusted(config: Any, *, unbuilt: Collection[str] = (), trust: Iterable[str] 
 
 def trust_override(config: Any, unbuilt: Collection[str] = ()) -> list[str]:
     """The ``trust`` override for a config with targets that conf/ does not name; empty if it has none."""
-    targets: set[str] = set()
-    for key in config.keys() - unbuilt:
-        targets |= {node["_target_"] for _, node in _nodes(config[key])} - known_targets(key)
+    built = ((key, node) for key in config.keys() - unbuilt for _, node in _nodes(config[key]))
+    targets = {node["_target_"] for key, node in built if node["_target_"] not in known_targets(key)}
     return [f"trust=[{','.join(sorted(targets))}]"] * bool(targets)
 
 

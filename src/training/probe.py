@@ -62,14 +62,8 @@ def probe(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
     with open_dict(few):
         batches = max(_STEPS, 2 * cfg.trainer.get("accumulate_grad_batches", 1))
         few.trainer.update(max_epochs=1, limit_train_batches=batches, limit_val_batches=_STEPS // 2, devices=1)
-    trainer = build_trainer(
-        few,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        callbacks=[clock],
-        default_root_dir=folder.path,
-    )
+    nothing_kept = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = build_trainer(few, callbacks=[clock], default_root_dir=folder.path, **nothing_kept)
     prepared = perf_counter() - begin
     trainer.fit(build_classifier(few, data), datamodule=data)
     trainer.save_checkpoint(folder.path / "probe.ckpt")

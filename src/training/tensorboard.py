@@ -41,7 +41,6 @@ METRICS = {
         "Training images a second, over the epoch so far, without validation.",
     ),
 }
-_FINAL = ("test/accuracy", "test/loss", "val/accuracy")
 CHARTS: dict[str, Any] = {
     "training and validation": {
         "accuracy": ["Multiline", ["^accuracy/(train|val)$"]],
@@ -137,7 +136,7 @@ class TensorBoard(Logger):
                 session.hparams[name].number_value = value
             elif value is not None:
                 session.hparams[name].string_value = str(value)
-        for name in _FINAL:
+        for name in ("test/accuracy", "test/loss", "val/accuracy"):
             tag, description = METRICS[name]
             experiment.metric_infos.append(api.MetricInfo(name=api.MetricName(tag=tag), description=description))
         self._write_hparams(hparams.EXPERIMENT_TAG, experiment=experiment)

@@ -78,7 +78,6 @@ class Checkpoints(Checkpoint):
         self.monitor = monitor
         self.minutes = minutes
         self.highest: float | None = None
-        self._saved = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"highest": self.highest}

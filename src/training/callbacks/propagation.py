@@ -201,13 +201,10 @@ class PropagationMonitor(L.Callback):
         self.images = images
         self.verdict: Verdict | None = None
         self._previous: Look | None = None
-        self._layers: list[tuple[str, str, nn.Module]] = []
-        self._looking = False
         self._handles: list[RemovableHandle] = []
         self._measured: dict[str, dict[str, Tensor]] = {}
         self._samples: dict[str, Tensor] = {}
         self._weights: dict[str, Tensor] = {}
-        self._one_class = torch.empty(0)
         self._losses: list[Tensor] = []
         self._predictions: list[dict[str, Any]] = []
 
@@ -227,13 +224,12 @@ class PropagationMonitor(L.Callback):
         self.folder = RunFolder(trainer.default_root_dir)
         self.file = self.folder.path / "signals.csv"
         self._guessing = loss_of_guessing(pl_module.loss, len(pl_module.hparams["classes"]))  # type: ignore[arg-type]
-        text = "\n"
-        if trainer.global_step:  # drop rows after the checkpoint: their steps are repeated
-            text = read_regular(self.file, LARGEST_SIGNALS).decode()
+        text = read_regular(self.file, LARGEST_SIGNALS).decode() if trainer.global_step else "\n"
         rows = csv.DictReader(io.StringIO(text[: text.rindex("\n") + 1]))  # a killed run may have left half a line
         with write_whole(self.file, newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
+            # Rows after the checkpoint are dropped: their steps are repeated.
             writer.writerows(row for row in rows if int(row["step"]) < trainer.global_step)
         if trainer.global_step == 0:
             self._predict(trainer, pl_module, "before the first step")
@@ -349,7 +345,6 @@ class PropagationMonitor(L.Callback):
         for name, kind, module in self._layers:
             if (weight := getattr(module, "weight", None)) is None or weight.grad is None:
                 continue
-            assert isinstance(weight, Tensor) and weight.grad is not None
             self._weights[name] = weight.detach().clone()
             self._measured[name] |= {"weight_gradient": weight.grad.float().norm(), "weight_std": weight.detach().std()}
             if kind in ("conv", "linear"):
@@ -370,9 +365,7 @@ class PropagationMonitor(L.Callback):
         rows = []
         for depth, (name, measured) in enumerate(self._measured.items()):
             row: dict[str, Any] = {"step": self._step, "depth": depth, "layer": name, "kind": kinds[name][0]}
-            row |= dict.fromkeys(QUANTITIES)
-            row |= {quantity: next(values) for quantity in measured}
-            rows.append(row)
+            rows.append(row | dict.fromkeys(QUANTITIES) | {quantity: next(values) for quantity in measured})
         return Look(self._step, loss, guessing, one_class, rows)
 
     # ---- reporting ----------------------------------------------------------------------------------------------
@@ -395,8 +388,7 @@ class PropagationMonitor(L.Callback):
         if self.verdict is None:
             return
         log.warning("%s.", self.verdict.text)
-        hopeless = self.verdict.kind != "exploding gradient"  # which may recover
-        stopped = self.stop_hopeless and hopeless
+        stopped = self.stop_hopeless and self.verdict.kind != "exploding gradient"  # which may recover
         self.folder.update(verdict=asdict(self.verdict) | {"stopped": stopped})
         if stopped:
             log.warning("Stopping the run, since stop_hopeless is set.")
