@@ -15,13 +15,7 @@ class DeepCNN(nn.Module):
     study's: they join layers (2, 3), (4, 5), (6, 7, 8) and (9, 10) to residual units after He et al. 2016
     (arXiv:1512.03385), where the unit's input is added before its last ReLU, zero-padded where channels grow.
 
-    Args:
-        num_classes: number of logits, 2 or more.
-        image_size: height and width S of the images, 8 or more.
-        channels: of the images, 1 or 3.
-        skip: whether the additions are made; without them (as published) the network is the plain chain.
-        norm: what normalises after each convolution, see ``layers.norm_layer``; ``"none"`` as published.
-        init: ``"torch"`` (as published) or ``"he"``, see ``layers.initialise``.
+    Arguments are those of ``SimpleCNN``; the defaults are as published.
     """
 
     def __init__(

@@ -72,8 +72,6 @@ def _build(build: Callable[..., nn.Module], what: str, key: str, pixels: int, pr
             torch.set_rng_state(state)
             return build()
     except Exception as error:
-        advice = " Without network, leave out model.pretrained, or start from a file with init_from." * bool(pretrained)
+        tip = " Without network, leave out model.pretrained, or start from a file with init_from." * bool(pretrained)
         problem = " ".join(str(error).split()).rstrip(".")
-        raise ValueError(
-            f"{what} cannot be built for images of {pixels} x {pixels} pixels: {problem}.{advice}"
-        ) from error
+        raise ValueError(f"{what} cannot be built for images of {pixels} x {pixels} pixels: {problem}.{tip}") from error

@@ -44,14 +44,15 @@ class CheckpointFiles(TorchCheckpointIO):
             shutil.copyfileobj(best, last)
 
 
-def resumable_after(trainer: L.Trainer, batch_idx: int) -> bool:
+def resumable_after(trainer: L.Trainer) -> bool:
     """Whether a checkpoint can be saved after this training batch.
 
     Checkpoints do not contain accumulated gradients, and the last batch is followed by the epoch's own checkpoint.
     Distributed processes must agree, which synchronises GPUs, so there it is true only now and then.
     """
     every = 1 if trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
-    return (batch_idx + 1) % math.lcm(every, trainer.accumulate_grad_batches) == 0 and not trainer.is_last_batch
+    batches = trainer.fit_loop.batch_idx + 1
+    return batches % math.lcm(every, trainer.accumulate_grad_batches) == 0 and not trainer.is_last_batch
 
 
 class Checkpoints(Checkpoint):
@@ -104,10 +105,8 @@ class Checkpoints(Checkpoint):
                 ) from error
         self._saved = time.monotonic()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if self.minutes is None or not resumable_after(trainer, batch_idx):
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if self.minutes is None or not resumable_after(trainer):
             return
         due = time.monotonic() - self._saved >= 60 * self.minutes
         if trainer.strategy.reduce_boolean_decision(due, all=False):  # all processes save together
