@@ -7,8 +7,8 @@ parameter per image.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +17,7 @@ from torchvision.transforms.v2 import functional as F
 from src.augment import kernels
 
 
-@dataclass(frozen=True)
-class Space:
+class Space(NamedTuple):
     """The magnitudes of a policy: for each operation, evenly spaced ones from 0 to the largest.
 
     An operation has two settings for each bin: ``2 * bin`` is the bin's magnitude, ``2 * bin + 1`` the same magnitude

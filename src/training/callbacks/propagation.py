@@ -6,8 +6,8 @@ import logging
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -61,8 +61,7 @@ class Thresholds:
     dead: float = 0.9  # share of a layer's ReLUs that are zero for a whole batch, above which the layer is dying
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A problem that was found in the signals, and the step at which."""
 
     kind: str
@@ -211,7 +210,7 @@ class PropagationMonitor(L.Callback):
     state_key = "SignalPropagation"  # its name in checkpoints: the class's former name
 
     def state_dict(self) -> dict[str, Any]:
-        return {"verdict": self.verdict and asdict(self.verdict), "predictions": self._predictions}
+        return {"verdict": self.verdict and self.verdict._asdict(), "predictions": self._predictions}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.verdict = state_dict["verdict"] and Verdict(**state_dict["verdict"])
@@ -253,11 +252,11 @@ class PropagationMonitor(L.Callback):
         if trainer.is_global_zero:
             self._losses.append(outputs["loss"].detach())
             if self._looking:
-                self._look(trainer, pl_module)
+                self._look(trainer)
         if self._looking and self.stop_hopeless and trainer.world_size > 1:
             trainer.should_stop = trainer.strategy.broadcast(trainer.should_stop)
 
-    def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def _look(self, trainer: L.Trainer) -> None:
         self._detach()
         look = self._collect(self._guessing)
         self._losses.clear()
@@ -389,7 +388,7 @@ class PropagationMonitor(L.Callback):
             return
         log.warning("%s.", self.verdict.text)
         stopped = self.stop_hopeless and self.verdict.kind != "exploding gradient"  # which may recover
-        self.folder.update(verdict=asdict(self.verdict) | {"stopped": stopped})
+        self.folder.update(verdict=self.verdict._asdict() | {"stopped": stopped})
         if stopped:
             log.warning("Stopping the run, since stop_hopeless is set.")
             trainer.should_stop = True

@@ -69,12 +69,11 @@ class TensorBoardPage(L.Callback):
 
 def _varied(run: Path) -> set[str]:
     """Keys, whole and last parts, in which the jobs of the sweep differ; without sweep.json, those of the folder."""
-    jobs: list[list[str]] = []
     try:
-        for record in read_json(run.parent / "sweep.json", Launches)["launches"]:
-            jobs += parse(Launch, record)["jobs"].values()
+        launches = [parse(Launch, record) for record in read_json(run.parent / "sweep.json", Launches)["launches"]]
     except (OSError, ValueError):
         return set(re.findall(r"(\w+)=", run.name))
+    jobs = [job for launch in launches for job in launch["jobs"].values()]
     settings = [dict(override.lstrip("+").split("=", 1) for override in job if "=" in override) for job in jobs]
     keys = {key for job in settings for key in job if len({other.get(key) for other in settings}) > 1}
     return keys | {key.rpartition(".")[2] for key in keys}
