@@ -257,17 +257,15 @@ def _variant(
     own: dict[str, Any] = {key: axes[key] for key in axes if key not in ("stem", "shortcut", "width", "depth")}  # type: ignore[literal-required]
     own["final_norm"] = final_norm
     published = ResNet(block, depths, widths, stem=stem, shortcut=shortcut, **own)
-    factors = [axes.get("width", 1), axes.get("depth", 1)]
-    for key, factor in zip(("width", "depth"), factors, strict=True):
+    width, depth = axes.get("width", 1), axes.get("depth", 1)
+    for key, factor in (("width", width), ("depth", depth)):
         if isinstance(factor, bool) or not (isinstance(factor, int | float) and 0 < factor <= 64):
             raise ValueError(f"model.{key} is {factor!r}; expected a factor above 0, up to 64, such as 0.5.")
     layout = axes.get("stem") or stem, axes.get("shortcut") or shortcut
-    if (layout, factors) == ((stem, shortcut), [1, 1]):
+    if (layout, width, depth) == ((stem, shortcut), 1, 1):
         return published
-    scaled_widths, scaled_depths = (
-        tuple(max(1, round(size * factor)) for size in sizes)
-        for sizes, factor in zip((widths, depths), factors, strict=True)
-    )
+    scaled_widths = tuple(max(1, round(size * width)) for size in widths)
+    scaled_depths = tuple(max(1, round(size * depth)) for size in depths)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), device="cpu")))  # numbers unused by the published layers
         net = ResNet(block, scaled_depths, scaled_widths, stem=layout[0], shortcut=layout[1], **own)

@@ -233,13 +233,10 @@ def factors(runs: Sequence[Run], reserved: Iterable[str] = ()) -> dict[str, list
     if columns.pop(WEIGHTS, None):
         columns["init_from"] = _initial_weights([run.settings for run in runs])
     seeds = columns.pop("seed", [None] * len(runs))
-    varying = {
-        key: values
-        for key, values in columns.items()
-        if len(set(map(_canonical, values))) > 1 and not _is_the_seeds(key, values, seeds)
-    }
     found: dict[str, list[Any]] = {}
-    for key, values in varying.items():
+    for key, values in columns.items():
+        if len(set(map(_canonical, values))) < 2 or _is_the_seeds(key, values, seeds):
+            continue
         group = key.split(".")[0]
         choices = _choices(group, runs)
         if group not in found and len(set(choices)) > 1 and follows(values, choices):

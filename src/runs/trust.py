@@ -49,15 +49,12 @@ _MOVED = {
 def with_current_targets(node: Any) -> Any:
     """Plain values with every ``_target_`` that has moved replaced by its present path."""
     if type(node) is dict:
-        return {
-            key: _current(value) if key == "_target_" and type(value) is str else with_current_targets(value)
-            for key, value in node.items()
-        }
+        current = {key: with_current_targets(value) for key, value in node.items()}
+        if type(target := current.get("_target_")) is str:
+            moved = (new + target[len(old) :] for old, new in _MOVED.items() if target.startswith(old))
+            current["_target_"] = next(moved, target)
+        return current
     return [with_current_targets(child) for child in node] if type(node) is list else node
-
-
-def _current(target: str) -> str:
-    return next((new + target[len(old) :] for old, new in _MOVED.items() if target.startswith(old)), target)
 
 
 def _untrusted(node: Any, allowed: Collection[str] | None) -> Iterator[str]:

@@ -119,11 +119,8 @@ def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict 
         )
     if previous is not None:
         dead_before = {row["layer"]: row["dead_fraction"] for row in previous.rows}
-        dying = [
-            row
-            for row in look.rows
-            if row["kind"] == "relu" and min(row["dead_fraction"], dead_before.get(row["layer"], 0)) > thresholds.dead
-        ]
+        relus = [row for row in look.rows if row["kind"] == "relu"]
+        dying = [row for row in relus if min(row["dead_fraction"], dead_before.get(row["layer"], 0)) > thresholds.dead]
         if dying:
             worst = max(dying, key=lambda row: row["dead_fraction"])
             return Verdict(
