@@ -34,9 +34,8 @@ def open_study(sweep: Path, objectives: int = 1) -> "Study":
     """
     optuna = _optuna()
     with _reading(sweep):
-        study = optuna.create_study(
-            storage=_storage(sweep), study_name=_NAME, directions=["maximize"] * objectives, load_if_exists=True
-        )
+        highest = ["maximize"] * objectives
+        study = optuna.create_study(storage=_storage(sweep), study_name=_NAME, directions=highest, load_if_exists=True)
     if len(study.directions) != objectives:
         raise ValueError(
             f"The search in {sweep} has {plural(len(study.directions), 'objective')}, not {objectives}: choose another "
