@@ -7,24 +7,6 @@ from torch.nn.functional import pad
 from src.augment.transform import Transform, integers
 
 
-def crop(images: Tensor, top: Tensor, left: Tensor, padding: int) -> Tensor:
-    """Pad with black on all four sides, then crop every image to its size at its own offset.
-
-    Args:
-        images: uint8 ``[B, 3, H, W]``.
-        top: int64 ``[B]``, first row of the crop in the padded image, ``0`` to ``2 * padding``.
-        left: int64 ``[B]``, first column likewise.
-        padding: pixels added on each side.
-
-    Returns:
-        uint8 ``[B, 3, H, W]``.
-    """
-    height, width = images.shape[-2:]
-    # A view of all possible crops, [B, 3, tops, lefts, H, W]: choosing one per image is a single gather.
-    crops = pad(images, [padding] * 4).unfold(2, height, 1).unfold(3, width, 1)
-    return crops[torch.arange(len(images), device=images.device), :, top, left]
-
-
 class RandomCrop(Transform):
     """Zero-pad by ``padding`` and crop back to size, both offsets uniform over ``0`` to ``2 * padding``.
 
@@ -48,4 +30,7 @@ class RandomCrop(Transform):
     def augment(self, images: Tensor, u: Tensor) -> Tensor:
         offsets = integers(u, 2 * self.padding + 1).to(images.device, non_blocking=True)
         top, left = offsets.unbind(dim=1)
-        return crop(images, top, left, self.padding)
+        height, width = images.shape[-2:]
+        # A view of all possible crops, [B, 3, tops, lefts, H, W]: choosing one per image is a single gather.
+        crops = pad(images, [self.padding] * 4).unfold(2, height, 1).unfold(3, width, 1)
+        return crops[torch.arange(len(images), device=images.device), :, top, left]

@@ -7,8 +7,8 @@ parameter per image.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,8 +17,7 @@ from torchvision.transforms.v2 import functional as F
 from src.augment import kernels
 
 
-@dataclass(frozen=True)
-class Space:
+class Space(NamedTuple):
     """The magnitudes of a policy: for each operation, evenly spaced ones from 0 to the largest.
 
     An operation has two settings for each bin: ``2 * bin`` is the bin's magnitude, ``2 * bin + 1`` the same magnitude
@@ -49,10 +48,8 @@ class Space:
         return torch.linspace(first, last, self.bins).repeat_interleave(2).tolist()
 
 
-# ------------------------------------------------------------------------------------------------------------
-# The operations to tabulate: every operation's magnitude by setting, as in torchvision's classes, and the
-# operation itself.
-# ------------------------------------------------------------------------------------------------------------
+# ---- The operations to tabulate --------------------------------------------------------------------------------------
+# Every operation's magnitude by setting, as in torchvision's classes, and the operation itself.
 
 Operations = Mapping[str, tuple[list[float], Callable[[Tensor, float], Tensor]]]
 
@@ -82,10 +79,9 @@ def _tones(space: Space) -> Operations:
     }
 
 
-# ------------------------------------------------------------------------------------------------------------
-# The tables, one row per operation and setting, cached for the process: computed on the CPU, so that a GPU
-# uses the same ones, and outside the modules, so that no checkpoint contains them.
-# ------------------------------------------------------------------------------------------------------------
+# ---- The tables ------------------------------------------------------------------------------------------------------
+# One row per operation and setting, cached for the process: computed on the CPU, so that a GPU uses the same ones, and
+# outside the modules, so that no checkpoint contains them.
 
 
 def _apply_all(operations: Operations, image: Tensor) -> Tensor:
@@ -119,10 +115,9 @@ def _weights(space: Space, device: torch.device) -> Tensor:
     return torch.tensor([[factor, 1.0 - factor] for factor in factors], dtype=torch.float32, device=device)
 
 
-# ------------------------------------------------------------------------------------------------------------
-# The operations by kernel, in the order in which they are numbered. A kernel gets uint8 [B, 3, H, W], as int64
-# [B] every image's row in the kernel's table, and the space.
-# ------------------------------------------------------------------------------------------------------------
+# ---- The operations by kernel ----------------------------------------------------------------------------------------
+# In the order in which they are numbered. A kernel gets uint8 [B, 3, H, W], as int64 [B] every image's row in the
+# kernel's table, and the space.
 
 Kernel = Callable[[Tensor, Tensor, Space], Tensor]
 

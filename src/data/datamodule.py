@@ -158,10 +158,8 @@ class ImageDataModule(L.LightningDataModule):
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
 
         if not hasattr(source, "load"):
-            kind = type(source).__name__
-            raise ValueError(
-                f"data.source is a {kind}, which has no method load(); write one as in src/data/digits.py."
-            )
+            cls = type(source).__name__
+            raise ValueError(f"data.source is a {cls}, which has no method load(); write one as in src/data/digits.py.")
         images = source.load()
         self.classes, self.bits = tuple(map(str, images.classes)), images.bits
         self.content = images.content
@@ -213,17 +211,12 @@ class ImageDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         assert self.trainer is not None
-        rank, processes = self.trainer.global_rank, self.trainer.world_size
-        loop = self.trainer.fit_loop
+        rank, processes, loop = self.trainer.global_rank, self.trainer.world_size, self.trainer.fit_loop
         leftover = len(self.train) % self.batch_size
+        # BatchNorm needs two images, so a last batch with fewer in some process is dropped.
+        dropped = leftover if leftover < 2 * processes else 0
         sampler = EpochSampler(
-            len(self.train),
-            self.order_seed,
-            lambda: (loop.batch_idx + 1) * self.batch_size,
-            rank,
-            processes,
-            # BatchNorm needs two images, so a last batch with fewer in some process is dropped.
-            dropped=leftover if leftover < 2 * processes else 0,
+            len(self.train), self.order_seed, lambda: (loop.batch_idx + 1) * self.batch_size, rank, processes, dropped
         )
         return self._loader(self.train, self.batch_size // processes, sampler)
 
@@ -304,13 +297,11 @@ class ImageDataModule(L.LightningDataModule):
         if self._random_of == epoch:
             return
         stored = len(self.train.images)
-        self._draws = torch.rand(
-            stored, self.aug.draws, generator=random_stream(self.augment_seed, epoch, _AUGMENTATION)
-        )
+        stream = random_stream(self.augment_seed, epoch, _AUGMENTATION)
+        self._draws = torch.rand(stored, self.aug.draws, generator=stream)
         if (mixing := self.aug.mixing) is not None:
-            self._mixing_draws = torch.rand(
-                stored, mixing.draws, generator=random_stream(self.augment_seed, epoch, _MIXING)
-            )
+            stream = random_stream(self.augment_seed, epoch, _MIXING)
+            self._mixing_draws = torch.rand(stored, mixing.draws, generator=stream)
             order = self.train.positions[epoch_order(len(self.train), self.order_seed, epoch)]
             self._partners = torch.empty(stored, dtype=torch.int64)
             for batch in order.split(self.batch_size):

@@ -44,9 +44,6 @@ class Digits:
         grey = F.interpolate(grey, size=(self.image_size, self.image_size), mode="bilinear")
         images = grey.round().to(torch.uint8).expand(-1, 3, -1, -1)
         labels = torch.from_numpy(digits.target).long()
-        train, test = stratified_split(labels, torch.arange(len(labels)), TEST_FRACTION, SPLIT_SEED)
-        return LabelledImages(
-            train=ImageSet(images[train].contiguous(), labels[train]),
-            test=ImageSet(images[test].contiguous(), labels[test]),
-            classes=tuple(str(name) for name in digits.target_names),
-        )
+        halves = stratified_split(labels, torch.arange(len(labels)), TEST_FRACTION, SPLIT_SEED)
+        train, test = (ImageSet(images[half].contiguous(), labels[half]) for half in halves)
+        return LabelledImages(train, test, tuple(map(str, digits.target_names)))

@@ -85,11 +85,8 @@ class ImageFolder:
                 f"There is no folder {root}: set data.root to one that holds the images in train/<class>/ "
                 "and test/<class>/."
             )
-        if self.test_only:
-            test = _scan(root / "test")
-            images, bits = self._image_set(test, self.bits)
-            return LabelledImages(images, images, tuple(map(printable, test.classes)), bits)
-        train, test = _scan(root / "train"), _scan(root / "test")
+        train = _scan(root / ("test" if self.test_only else "train"))
+        test = train if self.test_only else _scan(root / "test")
         for one, other in ((train, test), (test, train)):
             if extra := sorted(one.classes.keys() - other.classes.keys()):
                 raise ValueError(
@@ -97,15 +94,14 @@ class ImageFolder:
                     f"can be found in {one.folder} and not in {other.folder}: add or remove these folders."
                 )
         learned, bits = self._image_set(train, self.bits)
-        tested, _ = self._image_set(test, bits)
+        tested = learned if self.test_only else self._image_set(test, bits)[0]
         return LabelledImages(learned, tested, tuple(map(printable, train.classes)), bits)
 
     def _image_set(self, listing: "_Listing", bits: int | None) -> tuple[ImageSet, int]:
         images, content, bits, ahead = _read_or_decode(listing, self.image_size, bits)
         if bits < 16:
             log.info("16-bit images are read as images of %d bits (data.bits).", bits)
-        sizes = torch.tensor([len(files) for files in listing.classes.values()])
-        labels = torch.arange(len(sizes)).repeat_interleave(sizes)
+        labels = torch.repeat_interleave(torch.tensor([len(files) for files in listing.classes.values()]))
         return ImageSet(images, labels, content=content, ahead=ahead), bits
 
 
@@ -121,8 +117,7 @@ class _File(NamedTuple):
     mtime_ns: int
 
 
-@dataclass(frozen=True)
-class _Listing:
+class _Listing(NamedTuple):
     """One half of the data set: its classes and their files, both sorted by name."""
 
     folder: Path

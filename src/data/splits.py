@@ -53,10 +53,8 @@ def stratified_subset(labels: Tensor, positions: Tensor, size: int | float, seed
     image, and always if all classes are equally frequent.
 
     Args:
-        labels: int64 ``[N]``, the labels of the whole store.
-        positions: int64 ``[M]``, the images of the store to choose from.
+        labels, positions, seed: see ``stratified_split``.
         size: number of images to keep (a whole number), or a fraction (above 0, up to 1.0).
-        seed: 0 to 2**32 - 1.
 
     Returns:
         the chosen positions, int64, ascending.
@@ -82,10 +80,8 @@ def long_tail(labels: Tensor, positions: Tensor, ratio: float, seed: int) -> Ten
     larger ratio keeps some of the images of a smaller one.
 
     Args:
-        labels: int64 ``[N]``, the labels of the whole store.
-        positions: int64 ``[M]``, the images of the store to choose from.
+        labels, positions, seed: see ``stratified_split``.
         ratio: 1 or more, between the shares of the first class and the last one.
-        seed: 0 to 2**32 - 1.
 
     Returns:
         the chosen positions, int64, ascending.
@@ -110,11 +106,9 @@ def with_wrong_labels(labels: Tensor, positions: Tensor, share: float, classes: 
     With a larger share, an image that was wrong before keeps its wrong label.
 
     Args:
-        labels: int64 ``[N]``, the labels of the whole store; not modified.
-        positions: int64 ``[M]``, the images of the store to choose from.
+        labels, positions, seed: see ``stratified_split``; none is modified.
         share: of these, 0 to 1; rounded to whole images.
         classes: number of classes, at least 2.
-        seed: 0 to 2**32 - 1.
 
     Returns:
         int64 ``[N]``.

@@ -93,11 +93,10 @@ class TorchvisionSet:
                 self._download(file, archive)
                 return
             except (OSError, HTTPException) as error:
-                cause = error
-                why = f"could not be downloaded ({getattr(error, 'reason', error)})"
+                cause, reason = error, getattr(error, "reason", error)
             except RuntimeError as error:  # torchvision raises it for a wrong MD5
-                cause = error
-                why = "could not be downloaded (what arrived is cut off or altered: its MD5 differs)"
+                cause, reason = error, "what arrived is cut off or altered: its MD5 differs"
+            why = f"could not be downloaded ({reason})"
             remedy = "run again with internet access and a folder that can be written"
         else:
             why = "data.download=false forbids downloading it"
@@ -225,22 +224,17 @@ class FashionMNIST(MNIST):
 
 
 class _Labelled(datasets.STL10):
-    """STL-10 without its 100,000 images that have no label."""
+    """STL-10 without its 100,000 images that have no label, described as CIFAR-10 is."""
 
     train_list = datasets.STL10.train_list[:2]
+    meta: ClassVar = {"filename": datasets.STL10.class_names_file, "md5": None}
 
 
-class STL10(TorchvisionSet):
+class STL10(CIFAR10):
     """13,000 colour images of 96 x 96 in 10 classes, 500 of each for training. The unlabelled ones are not used."""
 
     title = "STL-10"
     official = _Labelled
-
-    def archives(self) -> list[Archive]:
-        official = self.official
-        files = dict([*official.train_list, *official.test_list, (official.class_names_file, None)])
-        paths = {f"{official.base_folder}/{name}": md5 for name, md5 in files.items()}
-        return [Archive(official.filename, [official.url], official.tgz_md5, paths)]
 
     def half(self, root: Path, train: bool) -> tuple[Tensor, Tensor, list[str]]:
         half = self.official(root, split="train" if train else "test")

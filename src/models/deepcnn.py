@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from src.models.layers import GlobalAveragePool, Init, Norm, PadShortcut, check_arguments, initialise, norm_layer
+from src.models.layers import GlobalAveragePool, Init, Norm, PadShortcut, check_values, initialise, norm_layer
 
 CHANNELS = (64, 64, 64, 64, 64, 128, 128, 128, 256, 256)
 
@@ -15,13 +15,7 @@ class DeepCNN(nn.Module):
     study's: they join layers (2, 3), (4, 5), (6, 7, 8) and (9, 10) to residual units after He et al. 2016
     (arXiv:1512.03385), where the unit's input is added before its last ReLU, zero-padded where channels grow.
 
-    Args:
-        num_classes: number of logits, 2 or more.
-        image_size: height and width S of the images, 8 or more.
-        channels: of the images, 1 or 3.
-        skip: whether the additions are made; without them (as published) the network is the plain chain.
-        norm: what normalises after each convolution, see ``layers.norm_layer``; ``"none"`` as published.
-        init: ``"torch"`` (as published) or ``"he"``, see ``layers.initialise``.
+    Arguments are those of ``SimpleCNN``; the defaults are as published.
     """
 
     def __init__(
@@ -34,9 +28,7 @@ class DeepCNN(nn.Module):
         norm: Norm = "none",
         init: Init = "torch",
     ) -> None:
-        check_arguments(
-            num_classes=num_classes, image_size=image_size, channels=channels, skip=skip, norm=norm, init=init
-        )
+        check_values(num_classes=num_classes, image_size=image_size, channels=channels, skip=skip, norm=norm, init=init)
         super().__init__()
         in_channels = channels
         for i, width in enumerate(CHANNELS, start=1):
@@ -45,12 +37,9 @@ class DeepCNN(nn.Module):
             self.add_module(f"norm{i}", norm_layer(norm, width))
             self.add_module(f"relu{i}", nn.ReLU(inplace=True))
             in_channels = width
-        self.shortcuts = nn.ModuleDict()  # by the number of the layer where the unit ends
-        if skip:
-            self.shortcuts["3"] = nn.Identity()
-            self.shortcuts["5"] = nn.Identity()
-            self.shortcuts["8"] = PadShortcut(64, 128)
-            self.shortcuts["10"] = PadShortcut(128, 256)
+        # By the number of the layer where the unit ends.
+        units = {"3": nn.Identity(), "5": nn.Identity(), "8": PadShortcut(64, 128), "10": PadShortcut(128, 256)}
+        self.shortcuts = nn.ModuleDict(units if skip else {})
         self.pool5 = nn.MaxPool2d(2)
         self.pool8 = nn.MaxPool2d(2)
         self.avgpool = GlobalAveragePool()

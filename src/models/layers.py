@@ -130,9 +130,7 @@ def check_choice(key: str, value: object, choices: tuple[object, ...]) -> None:
         raise ValueError(f"{key} is {value!r}; expected {expected}.")
 
 
-def check_arguments(
-    *, num_classes: int, image_size: int, norm: Norm, init: Init, skip: bool = True, channels: int = 3
-) -> None:
+def check_values(*, num_classes: int, image_size: int, channels: int, skip: bool, norm: Norm, init: Init) -> None:
     """Raise a ValueError of one sentence for a value that no backbone here accepts.
 
     Args:

@@ -28,14 +28,12 @@ def timm(
     except ImportError:
         raise ValueError("model=timm needs timm; install it with: uv sync --extra timm") from None
     check_name("timm has no network", name, timm.list_models())
-    return _build(
-        lambda **size: timm.create_model(
-            name, pretrained=pretrained, num_classes=num_classes, in_chans=channels, **size, **settings
-        ),
-        f"timm's {name}",
-        {"img_size": image_size},
-        pretrained,
-    )
+    own: dict[str, Any] = {"pretrained": pretrained, "num_classes": num_classes, "in_chans": channels}
+
+    def build(**size: Any) -> nn.Module:
+        return timm.create_model(name, **own, **size, **settings)
+
+    return _build(build, f"timm's {name}", "img_size", image_size, pretrained)
 
 
 def vision(name: str, *, num_classes: int, image_size: int, pretrained: bool = False, **settings: Any) -> nn.Module:
@@ -49,13 +47,11 @@ def vision(name: str, *, num_classes: int, image_size: int, pretrained: bool = F
         net = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **size, **settings)
         if pretrained:
             weights = torchvision.models.get_model_weights(name)["DEFAULT"].get_state_dict(progress=False)
-            own = net.state_dict()
-            net.load_state_dict(
-                {key: weights[key] for key in own if weights[key].shape == own[key].shape}, strict=False
-            )
+            fitting = {key: weights[key] for key, own in net.state_dict().items() if weights[key].shape == own.shape}
+            net.load_state_dict(fitting, strict=False)
         return net
 
-    return _build(build, f"torchvision's {name}", {"image_size": image_size}, pretrained)
+    return _build(build, f"torchvision's {name}", "image_size", image_size, pretrained)
 
 
 def check_name(problem: str, name: str, names: Sequence[str]) -> None:
@@ -64,23 +60,18 @@ def check_name(problem: str, name: str, names: Sequence[str]) -> None:
         raise ValueError(f"{problem} {name!r}; expected one of its {len(names)}, such as {', '.join(near)}.")
 
 
-def _build(build: Callable[..., nn.Module], what: str, size: dict[str, int], pretrained: bool) -> nn.Module:
-    """Call ``build`` with ``size`` if the network takes it, else without."""
-    ((key, pixels),) = size.items()
+def _build(build: Callable[..., nn.Module], what: str, key: str, pixels: int, pretrained: bool) -> nn.Module:
+    """Call ``build`` with ``pixels`` as its argument ``key`` if the network takes it, else without."""
     state = torch.get_rng_state()
     try:
         try:
-            return build(**size)
+            return build(**{key: pixels})
         except TypeError as error:
             if f"'{key}'" not in str(error):
                 raise
             torch.set_rng_state(state)
             return build()
     except Exception as error:
-        advice = (
-            " Without network, leave out model.pretrained, or start from a file with init_from." if pretrained else ""
-        )
+        tip = " Without network, leave out model.pretrained, or start from a file with init_from." * bool(pretrained)
         problem = " ".join(str(error).split()).rstrip(".")
-        raise ValueError(
-            f"{what} cannot be built for images of {pixels} x {pixels} pixels: {problem}.{advice}"
-        ) from error
+        raise ValueError(f"{what} cannot be built for images of {pixels} x {pixels} pixels: {problem}.{tip}") from error

@@ -13,8 +13,8 @@ from src.models.layers import (
     PadShortcut,
     PointwiseConv2d,
     activation_layer,
-    check_arguments,
     check_choice,
+    check_values,
     initialise,
     norm_layer,
 )
@@ -75,12 +75,9 @@ class Bottleneck(nn.Module):
     Maps ``[B, in_channels, H, W]`` to ``[B, 4 width, ceil(H / stride), ceil(W / stride)]``.
 
     Args:
-        in_channels: channels that come in.
+        in_channels, shortcut, norm, activation: see ``BasicBlock``.
         width: channels of the first two convolutions, a quarter of the last one's.
         stride: of the 3x3 convolution, as in torchvision; the paper has it in the first 1x1.
-        shortcut: what brings the input to a changed shape, see ``ResNet``.
-        norm: what follows each convolution, see ``ResNet``.
-        activation: see ``BasicBlock``.
     """
 
     expansion = 4
@@ -192,9 +189,7 @@ class ResNet(nn.Sequential):
         zero_init_residual: bool = False,
         final_norm: bool = True,
     ) -> None:
-        check_arguments(
-            num_classes=num_classes, image_size=image_size, channels=channels, skip=skip, norm=norm, init=init
-        )
+        check_values(num_classes=num_classes, image_size=image_size, channels=channels, skip=skip, norm=norm, init=init)
         check_choice("model.stem", stem, get_args(Stem))
         check_choice("model.shortcut", shortcut, get_args(Shortcut))
         check_choice("model.activation", activation, get_args(Activation))
@@ -260,25 +255,20 @@ def _variant(
 ) -> ResNet:  # fmt: skip
     """A variant, with what ``axes`` change of it. Where name and shape agree, weights start as those of the variant."""
     own: dict[str, Any] = {key: axes[key] for key in axes if key not in ("stem", "shortcut", "width", "depth")}  # type: ignore[literal-required]
-    published = ResNet(block, depths, widths, stem=stem, shortcut=shortcut, final_norm=final_norm, **own)
-    factors = [axes.get("width", 1), axes.get("depth", 1)]
-    for key, factor in zip(("width", "depth"), factors, strict=True):
+    own["final_norm"] = final_norm
+    published = ResNet(block, depths, widths, stem=stem, shortcut=shortcut, **own)
+    width, depth = axes.get("width", 1), axes.get("depth", 1)
+    for key, factor in (("width", width), ("depth", depth)):
         if isinstance(factor, bool) or not (isinstance(factor, int | float) and 0 < factor <= 64):
             raise ValueError(f"model.{key} is {factor!r}; expected a factor above 0, up to 64, such as 0.5.")
     layout = axes.get("stem") or stem, axes.get("shortcut") or shortcut
-    if (layout, factors) == ((stem, shortcut), [1, 1]):
+    if (layout, width, depth) == ((stem, shortcut), 1, 1):
         return published
-    scaled_widths, scaled_depths = (
-        tuple(max(1, round(size * factor)) for size in sizes)
-        for sizes, factor in zip((widths, depths), factors, strict=True)
-    )
+    scaled_widths = tuple(max(1, round(size * width)) for size in widths)
+    scaled_depths = tuple(max(1, round(size * depth)) for size in depths)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(
-            int(torch.randint(2**31, (), device="cpu"))
-        )  # numbers that the published layers have not used
-        net = ResNet(
-            block, scaled_depths, scaled_widths, stem=layout[0], shortcut=layout[1], final_norm=final_norm, **own
-        )
+        torch.manual_seed(int(torch.randint(2**31, (), device="cpu")))  # numbers unused by the published layers
+        net = ResNet(block, scaled_depths, scaled_widths, stem=layout[0], shortcut=layout[1], **own)
     shapes = {name: value.shape for name, value in net.state_dict().items()}
     common = {name: value for name, value in published.state_dict().items() if shapes.get(name) == value.shape}
     net.load_state_dict(common, strict=False)

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from src.models.layers import Init, Norm, PadShortcut, check_arguments, initialise, norm_layer
+from src.models.layers import Init, Norm, PadShortcut, check_values, initialise, norm_layer
 
 
 class SimpleCNN(nn.Module):
@@ -32,9 +32,7 @@ class SimpleCNN(nn.Module):
         norm: Norm = "none",
         init: Init = "torch",
     ) -> None:
-        check_arguments(
-            num_classes=num_classes, image_size=image_size, channels=channels, skip=skip, norm=norm, init=init
-        )
+        check_values(num_classes=num_classes, image_size=image_size, channels=channels, skip=skip, norm=norm, init=init)
         super().__init__()
         # The bias stays beside a norm: ``norm`` adds or removes normalisation and nothing else.
         self.conv1 = nn.Conv2d(channels, 32, 3, padding=1)

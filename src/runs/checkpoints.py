@@ -3,9 +3,8 @@
 import logging
 import zipfile
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,8 +18,7 @@ LARGEST = 2**36  # bytes of a checkpoint
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(NamedTuple):
     """The checked content of a checkpoint, which may be untrusted. Other code gets nothing else of the file.
 
     When a run is resumed, Lightning reads the rest.

@@ -152,10 +152,8 @@ class RunFolder:
                     shutil.copy2(file, part)
             part.rename(self.completed)
         process = f"process {os.getpid()} on {socket.gethostname()}"
-        write_json(
-            self.results_file,
-            known | {"schema": SCHEMA_VERSION, "status": "running", "error": None, "process": process},
-        )
+        started = {"schema": SCHEMA_VERSION, "status": "running", "error": None, "process": process}
+        write_json(self.results_file, known | started)
 
     def results(self) -> Results:
         """The content of results.json.

@@ -233,13 +233,10 @@ def factors(runs: Sequence[Run], reserved: Iterable[str] = ()) -> dict[str, list
     if columns.pop(WEIGHTS, None):
         columns["init_from"] = _initial_weights([run.settings for run in runs])
     seeds = columns.pop("seed", [None] * len(runs))
-    varying = {
-        key: values
-        for key, values in columns.items()
-        if len(set(map(_canonical, values))) > 1 and not _is_the_seeds(key, values, seeds)
-    }
     found: dict[str, list[Any]] = {}
-    for key, values in varying.items():
+    for key, values in columns.items():
+        if len(set(map(_canonical, values))) < 2 or _is_the_seeds(key, values, seeds):
+            continue
         group = key.split(".")[0]
         choices = _choices(group, runs)
         if group not in found and len(set(choices)) > 1 and follows(values, choices):
@@ -329,11 +326,8 @@ def _leaves(node: Any, key: str = "") -> dict[str, Any]:
     """The values in nested mappings by their dotted keys; a list is one value."""
     if not isinstance(node, Mapping):
         return {key: node}
-    return {
-        name: value
-        for child in node
-        for name, value in _leaves(node[child], f"{key}.{child}" if key else str(child)).items()
-    }
+    below = [_leaves(value, f"{key}.{child}" if key else str(child)) for child, value in node.items()]
+    return {name: value for leaves in below for name, value in leaves.items()}
 
 
 def plain_value(value: Any) -> Any:

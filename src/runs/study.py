@@ -34,9 +34,8 @@ def open_study(sweep: Path, objectives: int = 1) -> "Study":
     """
     optuna = _optuna()
     with _reading(sweep):
-        study = optuna.create_study(
-            storage=_storage(sweep), study_name=_NAME, directions=["maximize"] * objectives, load_if_exists=True
-        )
+        highest = ["maximize"] * objectives
+        study = optuna.create_study(storage=_storage(sweep), study_name=_NAME, directions=highest, load_if_exists=True)
     if len(study.directions) != objectives:
         raise ValueError(
             f"The search in {sweep} has {plural(len(study.directions), 'objective')}, not {objectives}: choose another "
@@ -55,9 +54,8 @@ def read_study(sweep: Path) -> "Study":
     memory = optuna.storages.InMemoryStorage()
     with _reading(sweep), TemporaryDirectory() as place:
         Path(place, FILE).write_bytes(read_regular(sweep / FILE))
-        optuna.copy_study(
-            from_study_name=_NAME, from_storage=_storage(Path(place)), to_storage=memory, to_study_name=_NAME
-        )
+        copy = _storage(Path(place))
+        optuna.copy_study(from_study_name=_NAME, from_storage=copy, to_storage=memory, to_study_name=_NAME)
     return optuna.load_study(study_name=_NAME, storage=memory)
 
 

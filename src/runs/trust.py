@@ -49,15 +49,12 @@ _MOVED = {
 def with_current_targets(node: Any) -> Any:
     """Plain values with every ``_target_`` that has moved replaced by its present path."""
     if type(node) is dict:
-        return {
-            key: _current(value) if key == "_target_" and type(value) is str else with_current_targets(value)
-            for key, value in node.items()
-        }
+        current = {key: with_current_targets(value) for key, value in node.items()}
+        if type(target := current.get("_target_")) is str:
+            moved = (new + target[len(old) :] for old, new in _MOVED.items() if target.startswith(old))
+            current["_target_"] = next(moved, target)
+        return current
     return [with_current_targets(child) for child in node] if type(node) is list else node
-
-
-def _current(target: str) -> str:
-    return next((new + target[len(old) :] for old, new in _MOVED.items() if target.startswith(old)), target)
 
 
 def _untrusted(node: Any, allowed: Collection[str] | None) -> Iterator[str]:
@@ -125,13 +122,8 @@ def trusted(config: Any, *, unbuilt: Collection[str] = (), trust: Iterable[str] 
 
 def trust_override(config: Any, unbuilt: Collection[str] = ()) -> list[str]:
     """The ``trust`` override for a config with targets that conf/ does not name; empty if it has none."""
-    built = {key: node for key, node in config.items() if key not in unbuilt}
-    targets = {
-        each["_target_"]
-        for key, node in built.items()
-        for _, each in _nodes(node)
-        if each["_target_"] not in known_targets(key)
-    }
+    built = ((key, node) for key in config.keys() - unbuilt for _, node in _nodes(config[key]))
+    targets = {node["_target_"] for key, node in built if node["_target_"] not in known_targets(key)}
     return [f"trust=[{','.join(sorted(targets))}]"] * bool(targets)
 
 
@@ -220,9 +212,8 @@ def instantiate(config: Any, **arguments: Any) -> Any:
     if not isinstance(plain, dict) or "_target_" not in plain:
         raise ValueError(f"Nothing can be built from {plain}: it has no _target_.")
     deferred = arguments.pop("_partial_", plain.get("_partial_", False))
-    build = hydra.utils.instantiate(
-        config, _partial_=True, _convert_="all", **whitelist(node["_target_"] for _, node in _nodes(plain))
-    )
+    allowed = whitelist(node["_target_"] for _, node in _nodes(plain))
+    build = hydra.utils.instantiate(config, _partial_=True, _convert_="all", **allowed)
     # Called without Hydra, because Hydra 1.4 allows only results of whitelisted classes.
     build = partial(build.func, *build.args, **build.keywords | arguments)
     return build if deferred else build()

@@ -325,8 +325,7 @@ def check_trainer(cfg: DictConfig) -> None:
         ValueError: ``cfg.trainer`` requests a device or precision that this machine does not have, no epochs, or to
             accumulate gradients that CUDA graphs overwrite.
     """
-    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    if cfg.trainer.accelerator in ("gpu", "cuda", "mps") and not has_gpu:
+    if cfg.trainer.accelerator in ("gpu", "cuda", "mps") and not _on_gpu(cfg):
         raise ValueError(
             f"trainer.accelerator is {cfg.trainer.accelerator}, but torch finds no GPU here; "
             "use trainer=cpu or trainer=auto."

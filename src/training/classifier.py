@@ -139,12 +139,8 @@ class Classifier(L.LightningModule):
         self.fit_metrics = StageMetrics(len(classes))
         self.val_metrics = StageMetrics(len(classes))
         self.test_metrics = StageMetrics(len(classes))
-        self.more_metrics = nn.ModuleDict(
-            {
-                stage: nn.ModuleDict({name: metric.clone() for name, metric in (metrics or {}).items()})
-                for stage in ("val", "test")
-            }
-        )
+        more = {stage: {name: metric.clone() for name, metric in (metrics or {}).items()} for stage in ("val", "test")}
+        self.more_metrics = nn.ModuleDict({stage: nn.ModuleDict(own) for stage, own in more.items()})
         self.test_images = ImageOutcomes(len(classes))
         self.outcomes: Outcomes | None = None  # of the latest test
         # The number of optimiser steps before the latest validation, and the weights that it validated.
@@ -173,9 +169,8 @@ class Classifier(L.LightningModule):
         # A checkpoint restores the rate for the run's former length; this run's length may differ.
         scheduler = self.lr_schedulers()
         assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
-        for group, base, factor in zip(
-            scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True
-        ):
+        groups = scheduler.optimizer.param_groups
+        for group, base, factor in zip(groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
             group["lr"] = base * factor(scheduler.last_epoch)
         loader: Any = self.trainer.train_dataloader
         self._batch_size = loader.batch_size * self.trainer.world_size

@@ -299,12 +299,10 @@ def _send(number: int, workers: Iterable[Connection]) -> None:
             worker.send(number)
 
 
-def _work(
-    supervisor: Connection, environment: dict[str, str], threads: int, config: Any, folder: Path, screen: Any
-) -> None:
+def _work(pipe: Connection, environment: dict[str, str], threads: int, config: Any, folder: Path, screen: Any) -> None:
     """The main function of a worker: send what ``fit_and_test`` returns or raises."""
     os.setsid()  # a terminal's Ctrl-C reaches only the supervisor, which forwards it; a second one would stop at once
-    threading.Thread(target=_obey, args=(supervisor,), daemon=True).start()
+    threading.Thread(target=_obey, args=(pipe,), daemon=True).start()
     os.environ.update(environment)
     try:
         import rich
@@ -330,14 +328,14 @@ def _work(
     except BaseException as error:
         outcome = _portable(error)
         outcome.add_note(f"In process {rank_and_size()[0]}:\n{traceback.format_exc()}")
-    supervisor.send(outcome)
+    pipe.send(outcome)
 
 
-def _obey(supervisor: Connection) -> None:
+def _obey(pipe: Connection) -> None:
     """Raise the stop signals that the supervisor sends. Exit when it has died, as its lock on the folder is gone."""
     with suppress(EOFError, OSError):
         while True:
-            os.kill(os.getpid(), supervisor.recv())
+            os.kill(os.getpid(), pipe.recv())
     os._exit(1)
 
 

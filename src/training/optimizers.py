@@ -35,16 +35,14 @@ def build_optimizer(
         ValueError: a setting is out of its range.
     """
     _check(lr, settings.get("weight_decay", 0), decay_norm_and_bias)
-    if not isinstance(getattr(torch.optim, algorithm, None), type):
+    cls: Any = getattr(torch.optim, algorithm, None)
+    if not isinstance(cls, type):
         raise ValueError(f"optim.algorithm is {algorithm!r}; expected the name of a class in torch.optim, such as SGD.")
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups: list[dict[str, Any]] = [{"params": parameters}]
     if not decay_norm_and_bias:
-        groups = [
-            {"params": [p for p in parameters if p.ndim >= 2]},
-            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-        ]
-    cls = getattr(torch.optim, algorithm)
+        undecayed = {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0}
+        groups = [{"params": [p for p in parameters if p.ndim >= 2]}, undecayed]
     if fused is None and "fused" in inspect.signature(cls).parameters:
         fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters) or None
     optimizer = cls(groups, lr=lr, **({} if fused is None else {"fused": fused}), **settings)

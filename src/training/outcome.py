@@ -52,9 +52,8 @@ def run_job(job: Callable[[], float], folder: RunFolder, *, debug: bool) -> floa
         log.warning("Interrupted.")
         if HydraConfig.get().mode != RunMode.MULTIRUN:  # a sweep prints its own command, once
             trust = trust_override(folder.results().get("config", {}))
-            print(
-                f"To resume it: {command('src.train', *trust, resume=folder.path)}"
-            )  # not logged, which would wrap it
+            # Not logged, which would wrap it.
+            print(f"To resume it: {command('src.train', *trust, resume=folder.path)}")
         if "SUBMITIT_EXECUTOR" in os.environ:  # on this signal submitit requeues the job and ends this process
             signal.raise_signal(signal.Signals["SIG" + os.environ.get("SUBMITIT_PREEMPT_SIGNAL", "USR2")])
         raise SystemExit(128 + reason.number) from None

@@ -38,7 +38,6 @@ class ImageOutcomes(Metric):
 
     def compute(self) -> Outcomes:
         order = dim_zero_cat(self.places).argsort()
-        label, predicted, probability = (
-            dim_zero_cat(part)[order].cpu().numpy() for part in (self.labels, self.predicted, self.probabilities)
-        )
+        parts = (self.labels, self.predicted, self.probabilities)
+        label, predicted, probability = (dim_zero_cat(part)[order].cpu().numpy() for part in parts)
         return Outcomes(label.astype(self.kind), predicted.astype(self.kind), probability)

@@ -62,22 +62,14 @@ def probe(cfg: DictConfig, folder: RunFolder) -> dict[str, float]:
     with open_dict(few):
         batches = max(_STEPS, 2 * cfg.trainer.get("accumulate_grad_batches", 1))
         few.trainer.update(max_epochs=1, limit_train_batches=batches, limit_val_batches=_STEPS // 2, devices=1)
-    trainer = build_trainer(
-        few,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        callbacks=[clock],
-        default_root_dir=folder.path,
-    )
+    nothing_kept = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = build_trainer(few, callbacks=[clock], default_root_dir=folder.path, **nothing_kept)
     prepared = perf_counter() - begin
     trainer.fit(build_classifier(few, data), datamodule=data)
     trainer.save_checkpoint(folder.path / "probe.ckpt")
     step, evaluation = clock.seconds()
     loaders = {"train": data.train_dataloader(), "val": data.val_dataloader(), "test": data.test_dataloader()}
-    batches = {
-        stage: _limited(len(loader), cfg.trainer.get(f"limit_{stage}_batches")) for stage, loader in loaders.items()
-    }
+    batches = {stage: _limited(len(each), cfg.trainer.get(f"limit_{stage}_batches")) for stage, each in loaders.items()}
     training = cfg.trainer.max_epochs * (batches["train"] * step + batches["val"] * evaluation)
     device = trainer.strategy.root_device
     return {

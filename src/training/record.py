@@ -14,7 +14,7 @@ import lightning as L
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.callbacks import Timer
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -145,10 +145,8 @@ def of_network(network: nn.Module, num_classes: int, image_size: int, channels: 
             f"The model should take images [B, {channels}, {image_size}, {image_size}] to logits [B, {num_classes}]; "
             f"for one image {found}."
         )
-    return {
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "flops_per_image": counter.get_total_flops(),
-    }
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return {"parameters": parameters, "flops_per_image": counter.get_total_flops()}
 
 
 def of_training(trainer: L.Trainer, history: History, score: str) -> dict[str, Any]:
@@ -179,8 +177,7 @@ def _ended_by(trainer: L.Trainer) -> str:
         return "max_epochs"
     if trainer.global_step == trainer.max_steps:
         return "max_steps"
-    stopping = [callback for callback in trainer.callbacks if isinstance(callback, EarlyStopping)]  # type: ignore[attr-defined]
-    if any(callback.wait_count >= callback.patience for callback in stopping):
+    if any(callback.wait_count >= callback.patience for callback in trainer.early_stopping_callbacks):
         return "early stopping"
     timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
     return "max_time" if any((timer.time_remaining() or 1) <= 0 for timer in timers) else "a callback"
@@ -256,7 +253,7 @@ def show(folder: RunFolder) -> None:
         console.print(f"{escape(printable(folder.path))}: {measured} {reached} after {time}{remark}")
         return
     trust = trust_override(results["config"], TRAINING_ONLY)
-    watched = any(folder.path.glob("events.*"))
+    watched, again = any(folder.path.glob("events.*")), " again" * ("test/accuracy" in metrics)
     lines = [(measured, reached)]
     if {"val/accuracy", "test/accuracy"} <= metrics.keys():
         lines.append(("validation accuracy", f"{metrics['val/accuracy']:.2%}"))
@@ -268,10 +265,7 @@ def show(folder: RunFolder) -> None:
         ("time", f"{results['seconds']:.0f} s"),
         ("run folder", escape(printable(folder.path))),
         *([("look at it", escape(printable(f"tensorboard --logdir {shell_word(str(folder.path))}")))] * watched),
-        (
-            "test it" + " again" * ("test/accuracy" in metrics),
-            escape(printable(command("src.eval", *trust, ckpt=folder.best))),
-        ),
+        (f"test it{again}", escape(printable(command("src.eval", *trust, ckpt=folder.best)))),
     ]
     if guesses:
         given = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []

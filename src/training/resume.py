@@ -34,23 +34,20 @@ def resumed_config(cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
         raise ValueError(f"{folder.path} stopped before it recorded its configuration; start it again.")
     resumed = trusted(results["config"], trust=cfg.trust)
     epochs, ended = resumed.trainer.max_epochs, results.get("ended", "max_epochs")
-    changes = [
-        override
-        for override in OverridesParser.create().parse_overrides(list(overrides))
-        if override.key_or_group not in ("resume", "trust", "debug")
-    ]
+    given = OverridesParser.create().parse_overrides(list(overrides))
+    changes = [change for change in given if change.key_or_group not in ("resume", "trust", "debug")]
     for change in changes:
-        if change.key_or_group == "data.root":
+        key = change.key_or_group
+        if key == "data.root":
             change_data(resumed, {"root": change.value()})
             continue
-        key = change.key_or_group
         if not (key.startswith("trainer.") and (is_neutral(key) or key in _LENGTH)):
             raise ValueError(
                 f"A resumed run goes on as it was configured, but {change.input_line} was given: only the run's length "
                 f"({', '.join(_LENGTH)}), the device (trainer.accelerator, trainer.devices), what is shown and "
                 "data.root may change; for anything else, start a new run."
             )
-        OmegaConf.update(resumed, change.key_or_group, change.value())
+        OmegaConf.update(resumed, key, change.value())
     check_trainer(resumed)
     longer = resumed.trainer.max_epochs > epochs or f"trainer.{ended}" in {change.key_or_group for change in changes}
     if results["status"] == "completed" and (not longer or resumed.trainer.max_epochs <= results["epochs"]):

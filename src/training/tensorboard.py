@@ -15,16 +15,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, DATA_CLASS_SCALAR, Summary, SummaryMetadata
+from tensorboard.plugins.hparams import api_pb2 as api
 from tensorboard.plugins.hparams import metadata as hparams
-from tensorboard.plugins.hparams.api_pb2 import (
-    DATA_TYPE_FLOAT64,
-    DATA_TYPE_STRING,
-    STATUS_SUCCESS,
-    Experiment,
-    HParamInfo,
-    MetricInfo,
-    MetricName,
-)
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
 from tensorboard.plugins.image import metadata as images
 from tensorboard.plugins.scalar import metadata as scalars
@@ -49,7 +41,6 @@ METRICS = {
         "Training images a second, over the epoch so far, without validation.",
     ),
 }
-_FINAL = ("test/accuracy", "test/loss", "val/accuracy")
 CHARTS: dict[str, Any] = {
     "training and validation": {
         "accuracy": ["Multiline", ["^accuracy/(train|val)$"]],
@@ -136,24 +127,24 @@ class TensorBoard(Logger):
             factors: numbers are compared as numbers; None leaves its cell empty.
             varied: names of factors that the tab shows first.
         """
-        session, experiment = SessionStartInfo(), Experiment()
+        session, experiment = SessionStartInfo(), api.Experiment()
         for name, value in factors.items():
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            kind = DATA_TYPE_FLOAT64 if is_number else DATA_TYPE_STRING
-            experiment.hparam_infos.append(HParamInfo(name=name, type=kind, differs=name in varied))
+            kind = api.DATA_TYPE_FLOAT64 if is_number else api.DATA_TYPE_STRING
+            experiment.hparam_infos.append(api.HParamInfo(name=name, type=kind, differs=name in varied))
             if is_number:
                 session.hparams[name].number_value = value
             elif value is not None:
                 session.hparams[name].string_value = str(value)
-        for name in _FINAL:
+        for name in ("test/accuracy", "test/loss", "val/accuracy"):
             tag, description = METRICS[name]
-            experiment.metric_infos.append(MetricInfo(name=MetricName(tag=tag), description=description))
+            experiment.metric_infos.append(api.MetricInfo(name=api.MetricName(tag=tag), description=description))
         self._write_hparams(hparams.EXPERIMENT_TAG, experiment=experiment)
         self._write_hparams(hparams.SESSION_START_INFO_TAG, session_start_info=session)
 
     def log_end(self) -> None:
         """Mark the run as finished in the hparams tab."""
-        self._write_hparams(hparams.SESSION_END_INFO_TAG, session_end_info=SessionEndInfo(status=STATUS_SUCCESS))
+        self._write_hparams(hparams.SESSION_END_INFO_TAG, session_end_info=SessionEndInfo(status=api.STATUS_SUCCESS))
 
     def _write_hparams(self, tag: str, **content: Any) -> None:
         metadata = hparams.create_summary_metadata(HParamsPluginData(**content))

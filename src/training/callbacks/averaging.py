@@ -23,10 +23,9 @@ class SWA(WeightAveraging):
             raise ValueError(f"average.start is {start!r}; expected a fraction of the run, 0 to less than 1.")
         super().__init__(avg_fn=self._average)
         self.start = start
-        self._first = 0  # steps before the average
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._first = int(self.start * trainer.estimated_stepping_batches)
+        self._first = int(self.start * trainer.estimated_stepping_batches)  # steps before the average
 
     def _average(self, averaged: Tensor, current: Tensor, steps: Tensor) -> Tensor:
         """The next average, after ``steps`` updates, which are counted on the same device: a GPU is not waited for."""

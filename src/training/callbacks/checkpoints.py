@@ -1,6 +1,7 @@
 """best.ckpt, last.ckpt and previous.ckpt."""
 
 import io
+import math
 import re
 import shutil
 import time
@@ -37,10 +38,8 @@ class CheckpointFiles(TorchCheckpointIO):
     @rank_zero_only
     def save_best_as_last(self) -> None:
         """Copy best.ckpt to last.ckpt, which is quicker than saving the same content again."""
-        with (
-            self.folder.best.open("rb") as best,
-            write_whole(self.folder.last, "wb", keep=self.folder.previous) as last,
-        ):
+        folder = self.folder
+        with folder.best.open("rb") as best, write_whole(folder.last, "wb", keep=folder.previous) as last:
             shutil.copyfileobj(best, last)
 
 
@@ -65,17 +64,15 @@ def _write(state: Any, file: IO[bytes], part: str) -> None:
         ) from error
 
 
-def resumable_after(trainer: L.Trainer, batch_idx: int) -> bool:
+def resumable_after(trainer: L.Trainer) -> bool:
     """Whether a checkpoint can be saved after this training batch.
 
     Checkpoints do not contain accumulated gradients, and the last batch is followed by the epoch's own checkpoint.
     Distributed processes must agree, which synchronises GPUs, so there it is true only now and then.
     """
     every = 1 if trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu" else trainer.log_every_n_steps  # type: ignore[attr-defined]
-    if (batch_idx + 1) % every:
-        return False
-    stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-    return stepped and not trainer.is_last_batch
+    batches = trainer.fit_loop.batch_idx + 1
+    return batches % math.lcm(every, trainer.accumulate_grad_batches) == 0 and not trainer.is_last_batch
 
 
 class Checkpoints(Checkpoint):
@@ -102,7 +99,6 @@ class Checkpoints(Checkpoint):
         self.monitor = monitor
         self.minutes = minutes
         self.highest: float | None = None
-        self._saved = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"highest": self.highest}
@@ -124,10 +120,8 @@ class Checkpoints(Checkpoint):
                 _write(part.state_dict(), io.BytesIO(), f"the {kind} {type(part).__name__}")
         self._saved = time.monotonic()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if self.minutes is None or not resumable_after(trainer, batch_idx):
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if self.minutes is None or not resumable_after(trainer):
             return
         due = time.monotonic() - self._saved >= 60 * self.minutes
         if trainer.strategy.reduce_boolean_decision(due, all=False):  # all processes save together

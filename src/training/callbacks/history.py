@@ -51,15 +51,11 @@ class History(L.Callback):
         self._epoch_start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        row = {
-            "epoch": trainer.current_epoch + 1,
-            "step": trainer.global_step,
-            "seconds": time.perf_counter() - self._epoch_start,
-        }
-        metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-        for of_one_step in ("train/batch_loss", "optim/lr"):  # the last value logged, not one of the epoch
-            metrics.pop(of_one_step, None)
-        self.rows.append(row | metrics)
+        seconds = time.perf_counter() - self._epoch_start
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "seconds": seconds}
+        of_one_step = ("train/batch_loss", "optim/lr")  # the last value logged, not one of the epoch
+        logged = trainer.callback_metrics.items()
+        self.rows.append(row | {name: value.item() for name, value in logged if name not in of_one_step})
         if trainer.is_global_zero:
             columns = list(dict.fromkeys(name for row in self.rows for name in row))
             with write_whole(self.file, newline="", encoding="utf-8") as file:

@@ -73,10 +73,8 @@ class InterruptCheckpoint(L.Callback):
         device = trainer.strategy.root_device
         return int(trainer.strategy.reduce(torch.tensor(self.received or 0, device=device), reduce_op="max"))
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if resumable_after(trainer, batch_idx) and (number := self._received_by_any(trainer)):
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if resumable_after(trainer) and (number := self._received_by_any(trainer)):
             trainer.save_checkpoint(self.checkpoint)
             raise Interrupted(number)
 

@@ -24,9 +24,7 @@ class ProgressBar(RichProgressBar):
         self._shown: dict[str, str] = {}
 
     def configure_columns(self, trainer: L.Trainer) -> list[Any]:
-        description, bar, batches, time, _speed = super().configure_columns(
-            trainer
-        )  # images a second are shown instead
+        description, bar, batches, time, _speed = super().configure_columns(trainer)  # images/s is shown instead
         width = rich.get_console().width
         if width < 113:  # description, batches and metrics take 80 characters; bar and time would make them wrap
             return [description, batches]

@@ -6,8 +6,8 @@ import logging
 import math
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -24,23 +24,13 @@ from src.training.tensorboard import tensorboards
 
 log = logging.getLogger(__name__)
 
+_SMOOTH = (nn.CELU, nn.ELU, nn.GELU, nn.Hardswish, nn.LeakyReLU, nn.Mish, nn.ReLU6, nn.SiLU, nn.Softplus, nn.Tanh)
 _LAYERS: dict[str, tuple[type[nn.Module], ...]] = {
     "conv": (nn.Conv1d, nn.Conv2d, nn.Conv3d),
     "norm": (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm),
     "linear": (nn.Linear,),
     "relu": (nn.ReLU,),
-    "activation": (
-        nn.CELU,
-        nn.ELU,
-        nn.GELU,
-        nn.Hardswish,
-        nn.LeakyReLU,
-        nn.Mish,
-        nn.ReLU6,
-        nn.SiLU,
-        nn.Softplus,
-        nn.Tanh,
-    ),
+    "activation": _SMOOTH,
 }
 QUANTITIES = {
     "activation_mean": "Mean of the layer's output.",
@@ -71,8 +61,7 @@ class Thresholds:
     dead: float = 0.9  # share of a layer's ReLUs that are zero for a whole batch, above which the layer is dying
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """A problem that was found in the signals, and the step at which."""
 
     kind: str
@@ -130,11 +119,8 @@ def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict 
         )
     if previous is not None:
         dead_before = {row["layer"]: row["dead_fraction"] for row in previous.rows}
-        dying = [
-            row
-            for row in look.rows
-            if row["kind"] == "relu" and min(row["dead_fraction"], dead_before.get(row["layer"], 0)) > thresholds.dead
-        ]
+        relus = [row for row in look.rows if row["kind"] == "relu"]
+        dying = [row for row in relus if min(row["dead_fraction"], dead_before.get(row["layer"], 0)) > thresholds.dead]
         if dying:
             worst = max(dying, key=lambda row: row["dead_fraction"])
             return Verdict(
@@ -146,10 +132,8 @@ def judge(look: Look, previous: Look | None, thresholds: Thresholds) -> Verdict 
             )
 
     def stuck(look: Look) -> bool:
-        return (
-            abs(look.loss - look.guessing) < thresholds.loss * abs(look.guessing)
-            and look.one_class >= thresholds.one_class
-        )
+        guesses = abs(look.loss - look.guessing) < thresholds.loss * abs(look.guessing)
+        return guesses and look.one_class >= thresholds.one_class
 
     if look.step < thresholds.patience or previous is None or not (stuck(look) and stuck(previous)):
         return None
@@ -213,20 +197,17 @@ class PropagationMonitor(L.Callback):
         self.images = images
         self.verdict: Verdict | None = None
         self._previous: Look | None = None
-        self._layers: list[tuple[str, str, nn.Module]] = []
-        self._looking = False
         self._handles: list[RemovableHandle] = []
         self._measured: dict[str, dict[str, Tensor]] = {}
         self._samples: dict[str, Tensor] = {}
         self._weights: dict[str, Tensor] = {}
-        self._one_class = torch.empty(0)
         self._losses: list[Tensor] = []
         self._predictions: list[dict[str, Any]] = []
 
     state_key = "SignalPropagation"  # its name in checkpoints: the class's former name
 
     def state_dict(self) -> dict[str, Any]:
-        return {"verdict": self.verdict and asdict(self.verdict), "predictions": self._predictions}
+        return {"verdict": self.verdict and self.verdict._asdict(), "predictions": self._predictions}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.verdict = state_dict["verdict"] and Verdict(**state_dict["verdict"])
@@ -239,13 +220,12 @@ class PropagationMonitor(L.Callback):
         self.folder = RunFolder(trainer.default_root_dir)
         self.file = self.folder.path / "signals.csv"
         self._guessing = loss_of_guessing(pl_module.loss, len(pl_module.hparams["classes"]))  # type: ignore[arg-type]
-        text = "\n"
-        if trainer.global_step:  # drop rows after the checkpoint: their steps are repeated
-            text = read_regular(self.file, LARGEST_SIGNALS).decode()
+        text = read_regular(self.file, LARGEST_SIGNALS).decode() if trainer.global_step else "\n"
         rows = csv.DictReader(io.StringIO(text[: text.rindex("\n") + 1]))  # a killed run may have left half a line
         with write_whole(self.file, newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
+            # Rows after the checkpoint are dropped: their steps are repeated.
             writer.writerows(row for row in rows if int(row["step"]) < trainer.global_step)
         if trainer.global_step == 0:
             self._predict(trainer, pl_module, "before the first step")
@@ -259,27 +239,21 @@ class PropagationMonitor(L.Callback):
         steps = last or (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         self._looking = steps and self._step % self.every_n_steps == 0
         if self._looking and trainer.is_global_zero:
-            network = pl_module.network
-            assert isinstance(network, nn.Module)
-            self._attach(network)
+            self._attach(pl_module.network)  # type: ignore[arg-type]
 
-    def on_before_optimizer_step(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: torch.optim.Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, *_: Any) -> None:
         if self._handles:
             self._measure_weights()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
         if trainer.is_global_zero:
             self._losses.append(outputs["loss"].detach())
             if self._looking:
-                self._look(trainer, pl_module)
+                self._look(trainer)
         if self._looking and self.stop_hopeless and trainer.world_size > 1:
             trainer.should_stop = trainer.strategy.broadcast(trainer.should_stop)
 
-    def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def _look(self, trainer: L.Trainer) -> None:
         self._detach()
         look = self._collect(self._guessing)
         self._losses.clear()
@@ -367,7 +341,6 @@ class PropagationMonitor(L.Callback):
         for name, kind, module in self._layers:
             if (weight := getattr(module, "weight", None)) is None or weight.grad is None:
                 continue
-            assert isinstance(weight, Tensor) and weight.grad is not None
             self._weights[name] = weight.detach().clone()
             self._measured[name] |= {"weight_gradient": weight.grad.float().norm(), "weight_std": weight.detach().std()}
             if kind in ("conv", "linear"):
@@ -388,9 +361,7 @@ class PropagationMonitor(L.Callback):
         rows = []
         for depth, (name, measured) in enumerate(self._measured.items()):
             row: dict[str, Any] = {"step": self._step, "depth": depth, "layer": name, "kind": kinds[name][0]}
-            row |= dict.fromkeys(QUANTITIES)
-            row |= {quantity: next(values) for quantity in measured}
-            rows.append(row)
+            rows.append(row | dict.fromkeys(QUANTITIES) | {quantity: next(values) for quantity in measured})
         return Look(self._step, loss, guessing, one_class, rows)
 
     # ---- reporting ----------------------------------------------------------------------------------------------
@@ -413,9 +384,8 @@ class PropagationMonitor(L.Callback):
         if self.verdict is None:
             return
         log.warning("%s.", self.verdict.text)
-        hopeless = self.verdict.kind != "exploding gradient"  # which may recover
-        stopped = self.stop_hopeless and hopeless
-        self.folder.update(verdict=asdict(self.verdict) | {"stopped": stopped})
+        stopped = self.stop_hopeless and self.verdict.kind != "exploding gradient"  # which may recover
+        self.folder.update(verdict=self.verdict._asdict() | {"stopped": stopped})
         if stopped:
             log.warning("Stopping the run, since stop_hopeless is set.")
             trainer.should_stop = True

@@ -49,15 +49,9 @@ class TensorBoardPage(L.Callback):
         for logger in tensorboards(trainer):
             logger.log_factors(levels(run_of(results)), varied)
             logger.experiment.add_custom_scalars(CHARTS | ({"signal, a line per layer": signals} if watched else {}))
-            logger.log_image(
-                "data/augmented_images",
-                make_grid(mixed.to(torch.uint8), nrow=8),
-                0,
-                f"{self.images} training images as the network sees them in the first epoch, before normalisation.",
-            )
-            weight = next(pl_module.parameters())
-            shape = (1, data.channels, data.image_size, data.image_size)
-            example = torch.zeros(shape, dtype=weight.dtype, device=weight.device)
+            text = f"{self.images} training images as the network sees them in the first epoch, before normalisation."
+            logger.log_image("data/augmented_images", make_grid(mixed.to(torch.uint8), nrow=8), 0, text)
+            example = next(pl_module.parameters()).new_zeros(1, data.channels, data.image_size, data.image_size)
             network = deepcopy(pl_module.network)  # the copy of a compiled network is not compiled
             assert isinstance(network, torch.nn.Module)
             # TensorBoard's graph needs torch.jit.trace, deprecated as it is.
@@ -75,12 +69,11 @@ class TensorBoardPage(L.Callback):
 
 def _varied(run: Path) -> set[str]:
     """Keys, whole and last parts, in which the jobs of the sweep differ; without sweep.json, those of the folder."""
-    jobs: list[list[str]] = []
     try:
-        for record in read_json(run.parent / "sweep.json", Launches)["launches"]:
-            jobs += parse(Launch, record)["jobs"].values()
+        launches = [parse(Launch, record) for record in read_json(run.parent / "sweep.json", Launches)["launches"]]
     except (OSError, ValueError):
         return set(re.findall(r"(\w+)=", run.name))
+    jobs = [job for launch in launches for job in launch["jobs"].values()]
     settings = [dict(override.lstrip("+").split("=", 1) for override in job if "=" in override) for job in jobs]
     keys = {key for job in settings for key in job if len({other.get(key) for other in settings}) > 1}
     return keys | {key.rpartition(".")[2] for key in keys}

@@ -16,10 +16,6 @@ class Throughput(L.Callback):
 
     only_watches = True
 
-    def __init__(self) -> None:
-        self._images = 0
-        self._start = 0.0
-
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._images, self._start = 0, time.perf_counter()
 
