@@ -5,14 +5,13 @@ They are drawn on white; ``for_page`` adapts one to the reader's light or dark t
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from io import BytesIO, StringIO
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -59,25 +58,21 @@ def label(levels: pd.Series | dict[str, Any], factors: Sequence[str]) -> str:
 # ---- Drawing and saving --------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _look() -> Iterator[None]:
-    settings: dict[Any, Any] = dict.fromkeys(
-        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK
-    )
-    settings |= {"figure.facecolor": _PAPER, "axes.facecolor": "none", "legend.framealpha": 0.0}
-    settings |= {"axes.spines.top": False, "axes.spines.right": False}
-    settings |= {"axes.grid": True, "grid.color": "#888888", "grid.alpha": 0.25, "grid.linewidth": 0.6}
-    settings |= {"font.size": 9, "axes.titlesize": 9, "legend.fontsize": 8.5}
-    settings |= {"text.parse_math": False}  # show a dollar sign in a name literally
-    settings |= {"svg.hashsalt": "report"}  # reproducible files
-    with matplotlib.rc_context(settings):
-        yield
+_LOOK: dict[Any, Any] = (
+    dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK)
+    | {"figure.facecolor": _PAPER, "axes.facecolor": "none", "legend.framealpha": 0.0}
+    | {"axes.spines.top": False, "axes.spines.right": False}
+    | {"axes.grid": True, "grid.color": "#888888", "grid.alpha": 0.25, "grid.linewidth": 0.6}
+    | {"font.size": 9, "axes.titlesize": 9, "legend.fontsize": 8.5}
+    | {"text.parse_math": False}  # show a dollar sign in a name literally
+    | {"svg.hashsalt": "report"}  # reproducible files
+)
 
 
 def to_svg(figure: Figure) -> str:
     """The drawing on white, as SVG."""
     buffer = StringIO()
-    with _look():
+    with rc_context(_LOOK):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
@@ -127,7 +122,7 @@ def draw_accuracy(table: pd.DataFrame, factors: Sequence[str], chance: float) ->
         factors: in which the configurations differ.
         chance: the accuracy of guessing, 0 to 1; shown if it is near. 0 for none.
     """
-    with _look():
+    with rc_context(_LOOK):
         figure, axes = _figure(8, 0.9 + 0.34 * len(table))
         ax: Axes = axes[0, 0]
         names = [label(row, factors) for _, row in table.iterrows()]
@@ -168,7 +163,7 @@ def draw_effects(effects: pd.DataFrame, smallest_effect: float | None) -> Figure
         return None
     shown = shown.loc[shown.difference.abs().nlargest(16).index].sort_index()
     colours = {Verdict.DIFFERS: _COLOURS[1], Verdict.EQUIVALENT: _COLOURS[2]}
-    with _look():
+    with rc_context(_LOOK):
         figure, axes = _figure(6, 0.95 + 0.34 * len(shown))
         ax: Axes = axes[0, 0]
         if smallest_effect:
@@ -198,7 +193,7 @@ def draw_budget(spent: pd.DataFrame, arms: Sequence[str]) -> Figure:
     Args:
         spent: see ``src.analysis.search.efforts``.
     """
-    with _look():
+    with rc_context(_LOOK):
         figure, axes = _figure(8, 3.6)
         for place, (_, arm) in enumerate(spent.iterrows()):
             curve = 100 * expected_best(arm.scores)
@@ -216,7 +211,7 @@ def draw_tuning(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Figur
     Args:
         tried: see ``src.analysis.effects.trials``.
     """
-    with _look():
+    with rc_context(_LOOK):
         figure, axes = _figure(8, 3.6)
         ax = axes[0, 0]
         score, groups = tried.attrs["score"], list(settings_of(tried, others))
@@ -256,7 +251,7 @@ def draw_heatmap(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
     order = {"index": dict.fromkeys(keys[0]), "columns": dict.fromkeys(keys[1])}
     values = found["mean"].reindex(**order).to_numpy(float)
     counts = found["size"].reindex(**order).fillna(0).to_numpy(int)
-    with _look():
+    with rc_context(_LOOK):
         names = [label(levels, down) for levels in rows]
         figure, axes = _figure(1 + 0.075 * max(map(len, names)) + 0.95 * len(columns), 1.1 + 0.36 * len(rows))
         texts = [
@@ -283,7 +278,7 @@ def draw_classes(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
     table = pd.DataFrame([pd.DataFrame(list(found)).astype(float).mean() for _, found in groups])
     if table.shape[1] > 20:
         table = table[table.mean().nsmallest(20).index]
-    with _look():
+    with rc_context(_LOOK):
         names = [label(levels, factors) for levels, _ in groups]
         figure, axes = _figure(1 + 0.075 * max(map(len, names)) + 0.62 * table.shape[1], 1.3 + 0.34 * len(table))
         values = 100 * table.to_numpy(float)
@@ -296,7 +291,7 @@ def draw_classes(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
 def draw_images(images: np.ndarray, titles: Sequence[str]) -> Figure:
     """Images ``[M, 3, S, S]``, uint8, each above its title of two lines; twelve to a row."""
     rows = max(1, -(-len(images) // 12))
-    with _look():
+    with rc_context(_LOOK):
         figure, panels = _figure(11, 1.3 * rows, nrows=rows, ncols=12)
         for axes in panels.flat:
             axes.axis("off")
@@ -338,7 +333,7 @@ def draw_cost(table: pd.DataFrame, factors: Sequence[str]) -> Figure:
     costs = {"seconds of training": table.seconds.astype(float)}
     if table.flops_per_image.astype(float).nunique() > 1:
         costs["GFLOP per image, forward"] = table.flops_per_image.astype(float) / 1e9
-    with _look():
+    with rc_context(_LOOK):
         figure, axes = _figure(8, 4.2, ncols=len(costs), sharey=True)
         for ax, (title, x) in zip(axes[0], costs.items(), strict=True):
             spans = title.startswith("seconds")
@@ -460,7 +455,7 @@ def _curves(
     panels = list(settings_of(curves, others))[:_MOST_PANELS]
     across = min(3, len(panels))
     down = math.ceil(len(panels) / across)
-    with _look():
+    with rc_context(_LOOK):
         height = 3.6 if len(panels) == 1 else 0.5 + 2.1 * down
         figure, axes = _figure(8, height, nrows=down, ncols=across, sharex=True, sharey=True)
         for ax, (held, panel) in zip(axes.flat, panels, strict=False):
