@@ -15,7 +15,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from src.analysis.effects import settings_of
 from src.analysis.search import expected_best
@@ -141,8 +141,7 @@ def draw_accuracy(table: pd.DataFrame, factors: Sequence[str], chance: float) ->
             ax.annotate("guessing", (100 * chance, -0.55), color="#cc3311", size=8, ha="center", va="bottom")
             least = min(least, 100 * chance)
         margin = max(0.6 * (most - least), 1.0)  # wider intervals, as of two seeds, are cut off
-        ax.set_xlim(max(least - margin, -1), min(most + margin, 101))
-        ax.set_ylim(len(table) - 0.4, -0.6)
+        ax.set(xlim=(max(least - margin, -1), min(most + margin, 101)), ylim=(len(table) - 0.4, -0.6))
         ax.set_yticks(table.index, names)
         ax.set_xlabel(f"{WORDS[table.attrs['metric']]}, %")
         ax.grid(axis="y", visible=False)
@@ -179,10 +178,9 @@ def draw_effects(effects: pd.DataFrame, smallest_effect: float | None) -> Figure
             tip = f"{names[-1]}: {effect.verdict}, {interval}, n = {effect.n}"
             figure.tips.append((ax, 100 * effect.difference, place, tip))
         widest = max(100 * shown.difference.abs().max(), 150 * (smallest_effect or 0), 0.1)
+        ax.set(xlabel="difference, points", ylim=(len(shown) - 0.4, -0.6))
         ax.set_xlim(-2 * widest, 2 * widest)  # wider intervals are cut off
-        ax.set_ylim(len(shown) - 0.4, -0.6)
         ax.set_yticks(range(len(shown)), names)
-        ax.set_xlabel("difference, points")
         ax.grid(axis="y", visible=False)
     return figure
 
@@ -198,8 +196,7 @@ def draw_budget(spent: pd.DataFrame, arms: Sequence[str]) -> Figure:
         for place, (_, arm) in enumerate(spent.iterrows()):
             curve = 100 * expected_best(arm.scores)
             axes[0, 0].plot(range(1, len(curve) + 1), curve, label=label(arm, arms), **_line(place))
-        axes[0, 0].set_xlabel("trials")
-        axes[0, 0].set_ylabel("expected best validation accuracy, %")
+        axes[0, 0].set(xlabel="trials", ylabel="expected best validation accuracy, %")
         axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0, 0].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -223,11 +220,9 @@ def draw_tuning(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Figur
         if (tried[tuned].astype(float) > 0).all():
             ax.set_xscale("log")
         if len(values := sorted(set(tried[tuned].astype(float)))) <= 10:  # ticks at the values themselves
-            ax.xaxis.set_major_locator(FixedLocator(values))
-            ax.xaxis.set_minor_locator(NullLocator())
+            ax.minorticks_off()
             ax.set_xticks(values, [f"{value:g}" for value in values])
-        ax.set_xlabel(tuned)
-        ax.set_ylabel(score.words + (", %" if score.is_share else ""))
+        ax.set(xlabel=tuned, ylabel=score.words + (", %" if score.is_share else ""))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -464,13 +459,11 @@ def _curves(
             for levels, group in settings_of(panel, lines):
                 style = _line(styles[repr(levels)])
                 by_epoch = group.groupby("epoch")[metric]
-                mean = by_epoch.mean()
+                low, mean, high = by_epoch.min(), by_epoch.mean(), by_epoch.max()
                 ax.plot(mean, label=label(levels, lines), **style)
                 name = label({**held, **levels}, [*others, *lines])
                 figure.tips += [(ax, x, y, f"{name}: {y:.4g} at {by} {x:g}") for x, y in mean.items()][-_MOST_TIPS:]
-                ax.fill_between(
-                    by_epoch.min().index, by_epoch.min(), by_epoch.max(), color=style["color"], alpha=0.18, lw=0
-                )
+                ax.fill_between(mean.index, low, high, color=style["color"], alpha=0.18, lw=0)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             if finish:
                 finish(ax)
