@@ -63,8 +63,7 @@ def _study_figures(sweep: Path, number: int) -> Sequence[str | Drawing]:
     from optuna.visualization import matplotlib as plots
 
     drawings: list[Drawing] = []
-    with rc_context({"backend": "agg"}), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about too few trials
+    with rc_context({"backend": "agg"}), warnings.catch_warnings(action="ignore"):  # about too few trials
         for name, caption in _FIGURES.items():
             options = {"evaluator": FanovaImportanceEvaluator(seed=0)} if name == "param_importances" else {}
             try:
