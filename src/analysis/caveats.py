@@ -55,13 +55,12 @@ def asked_of(runs: pd.DataFrame, instead: Mapping[str, Any]) -> tuple[Question, 
     Raises:
         ValueError: a value of ``instead`` is not of its kind.
     """
-    first = runs.sort_values("started", kind="stable") if "started" in runs else runs
-    stated = list(dict.fromkeys(map(repr, first.asked.dropna())))
-    asked = next(iter(first.asked.dropna()), Question())
+    stated = runs.sort_values("started", kind="stable").asked.dropna()
+    asked, versions = next(iter(stated), Question()), stated.map(repr).nunique()
     found = []
-    if len(stated) > 1:
+    if versions > 1:
         found.append(
-            f"Question, primary comparison or smallest effect are not the same in all runs: {len(stated)} versions. "
+            f"Question, primary comparison or smallest effect are not the same in all runs: {versions} versions. "
             "That of the first run counts; another one may have been stated when results were known."
         )
     now = restated(asked, instead)
@@ -82,13 +81,11 @@ def _in_words(value: Any) -> str:
 
 
 def _incomplete(everything: pd.DataFrame) -> Iterator[str]:
-    done = int((everything.status == "completed").sum())
-    left = everything[~everything.status.isin(ENDED)]
-    if len(left):
-        others = everything[everything.status != "completed"]
-        counts = ", ".join(f"{count} {status}" for status, count in others.status.value_counts().items())
+    if not everything.status.isin(ENDED).all():
+        done = everything.status == "completed"
+        counts = ", ".join(f"{count} {status}" for status, count in everything.status[~done].value_counts().items())
         yield (
-            f"The sweep is incomplete: {done} of {len(everything)} jobs completed ({counts}). "
+            f"The sweep is incomplete: {done.sum()} of {len(everything)} jobs completed ({counts}). "
             "Jobs that are not completed are in no figure and no average; they are listed under “Jobs”."
         )
 
@@ -195,9 +192,9 @@ def _validated_on_test_images(runs: pd.DataFrame) -> Iterator[str]:
 def _code(runs: pd.DataFrame) -> Iterator[str]:
     names = pd.Series(revisions(runs), dtype=object)
     yield from _mixture("The runs were made with different revisions of the code", "at", names)
-    if "modified" in runs and (modified := int((runs.modified == True).sum())):  # noqa: E712  (it may be None)
+    if modified := int((runs.modified == True).sum()):  # noqa: E712  (it may be None)
         yield f"{modified} of {len(runs)} runs were made with files changed since the commit they name."
-    if "revisions" in runs and (changed := int((runs.revisions > 1).sum())):
+    if changed := int((runs.revisions > 1).sum()):
         yield f"{changed} of {len(runs)} runs were interrupted and went on with other code than they began with."
 
 
@@ -209,16 +206,14 @@ def _packages(runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _repeated(completed: pd.DataFrame) -> Iterator[str]:
-    left_out = len(completed) - len(without_repetitions(completed))
-    if left_out:
+    if left_out := len(completed) - len(without_repetitions(completed)):
         yield f"Completed jobs that repeat others exactly (equal fingerprint): {left_out}. Each experiment counts once."
 
 
 def _stopped_early(runs: pd.DataFrame) -> Iterator[str]:
     requested = pd.Series([settings.get("trainer.max_epochs") for settings in runs.settings], runs.index, dtype=object)
     requested = pd.to_numeric(requested, errors="coerce")
-    early = int((runs.epochs_done.astype(float) < requested).sum())
-    if early:
+    if early := int((runs.epochs_done.astype(float) < requested).sum()):
         yield f"{early} of {len(runs)} runs were ended before their last epoch."
 
 
