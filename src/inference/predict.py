@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import rich
 from omegaconf import DictConfig
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from src.augment.test_time import ViewAverage
@@ -117,12 +117,9 @@ def _open_record(out: Path, top: int) -> Iterator[Callable[[Prediction], None]]:
 def _show(predictions: list[Prediction]) -> None:
     if not predictions:
         return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("file", overflow="fold")
-    table.add_column("class", overflow="fold")
-    table.add_column("probability", no_wrap=True)
-    if len(predictions[0].classes) > 1:
-        table.add_column("then", overflow="fold")
+    columns = [Column("file", overflow="fold"), Column("class", overflow="fold"), Column("probability", no_wrap=True)]
+    columns += [Column("then", overflow="fold")] * (len(predictions[0].classes) > 1)
+    table = Table(*columns, box=None, pad_edge=False)
     for file, ((name, value), *others) in predictions:
         then = ", ".join(f"{other} {probability:.1%}" for other, probability in others)
         cells = [printable(file), name, f"{value:.1%}", *([then] if others else [])]

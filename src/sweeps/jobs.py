@@ -264,16 +264,12 @@ def show(sweep: Path, found: Sequence[Job], *, everything: bool = False) -> None
         everything: list every job; else, of more than ``_MOST_ROWS`` jobs, only those that one may have to look at.
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     styles = {"completed": "green", "pruned": "magenta", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
-    table = Table()
-    table.add_column("job", overflow="fold")
-    table.add_column("status")
-    for name in ("epochs", "images/s", "accuracy"):
-        table.add_column(name, justify="right")
-    table.add_column("remark", overflow="fold")
+    numbers = [Column(name, justify="right") for name in ("epochs", "images/s", "accuracy")]
+    table = Table(Column("job", overflow="fold"), "status", *numbers, Column("remark", overflow="fold"))
     common = set.intersection(*(set(job.name.split(",")) for job in found)) if len(found) > 1 else set()
     refused = {file.name for file in refusal_file(sweep / ANY).parent.glob(ANY) if file.is_file()}
     listed = [job for job in found if job.state not in (*ENDED, "missing") or job.name in refused]
