@@ -172,14 +172,13 @@ class Evaluator:
             all_labels.append(labels)
             all_positions.append(positions)
             seconds.append([each / len(labels) for each in self.inference.seconds])
+        measured = ("loss", "accuracy") if PLAIN in settings else ()
         warm = seconds[1:] or seconds  # the first batch includes the device's warm-up
         return Pass(
             log_probabilities={name: torch.cat(parts) for name, parts in found.items()},
             labels=torch.cat(all_labels),
             positions=torch.cat(all_positions),
-            metrics={f"test/{name}": getattr(metrics, name).compute().item() for name in ("loss", "accuracy")}
-            if PLAIN in settings
-            else {},
+            metrics={f"test/{name}": getattr(metrics, name).compute().item() for name in measured},
             speeds={name: len(warm) / sum(batch[i] for batch in warm for i in places[name]) for name in settings},
         )
 
