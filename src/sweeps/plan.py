@@ -14,7 +14,7 @@ from rich.table import Table
 from src.runs.escaping import plural, printable
 from src.sweeps.design import jobs_of
 from src.sweeps.jobs import ANY, ENDED, jobs, record_plan
-from src.sweeps.multirun import SweepSummary
+from src.sweeps.multirun import SweepSummary, by_folder
 from src.sweeps.naming import slots
 from src.sweeps.search import Worker
 from src.sweeps.sequential import check_primary
@@ -40,8 +40,8 @@ def plan(context: HydraContext, task: TaskFunction, config: DictConfig, launcher
     else:
         check_primary(config)
         grid = jobs_of(config, range(1, config.max_seeds + 1) if config.get("until") else None)
-        names = SweepSummary.current.names(config, grid)
-        left = [(name, job) for name, job in zip(names, grid, strict=True) if name not in done]
+        folders = by_folder(config, grid, SweepSummary.current.fixed)
+        left = [(name, job) for name, job in zip(folders, grid, strict=True) if name not in done]
     kinds: dict[tuple[str, ...], list[tuple[str | None, Sequence[str]]]] = {}
     for name, job in left:
         kinds.setdefault(tuple(word for word in job if not _is_free(word)), []).append((name, job))
