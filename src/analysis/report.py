@@ -75,7 +75,6 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
             with SummaryWriter(str(folder)) as writer:
                 for drawing in section.drawings():
                     writer.add_figure(f"search/{drawing.name}", drawing.figure, close=False)
-    (folder / "report.tex").write_text(to_tex(page), encoding="utf-8")
-    (folder / "report.md").write_text(to_markdown(page), encoding="utf-8")
-    (folder / "report.html").write_text(to_html(page), encoding="utf-8")
+    for kind, written in {"tex": to_tex, "md": to_markdown, "html": to_html}.items():
+        (folder / f"report.{kind}").write_text(written(page), encoding="utf-8")
     return page
