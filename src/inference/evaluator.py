@@ -3,10 +3,9 @@
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -36,8 +35,7 @@ log = logging.getLogger(__name__)
 MISTAKES = 40
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """The results of one pass over the test images."""
 
     log_probabilities: dict[str, Tensor]  # by name of the test-time augmentation, float64 [N, classes]

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +17,7 @@ from src.inference.network import finite
 from src.runs.escaping import printable
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(NamedTuple):
     """The prediction for one image, with its Grad-CAM map."""
 
     file: Path
@@ -70,7 +69,6 @@ def explain(trained: Trained, files: Sequence[Path], images: Tensor) -> Iterator
     """Explain a batch.
 
     Args:
-        trained: the network.
         files: where the images came from, ``B`` of them.
         images: uint8 ``[B, 3, S, S]``.
     """
