@@ -105,7 +105,6 @@ class Schedule:
     Every part gets what a single repeat takes; the rest is shared so that all can have the same number of repeats.
 
     Args:
-        parts: what to measure.
         repeats: of each part, at most.
         minutes: for all of it; None for as long as it takes.
         pace: seconds that this machine takes for what takes a second on the machine of README.md. It is corrected

@@ -26,8 +26,7 @@ def conclusion(
 
     Args:
         table: see ``configurations`` in ``src.analysis.effects``.
-        compare_with_best, interactions: see the functions of these names there.
-        effects: see ``main_effects`` there.
+        against_best, effects, interactions: see ``compare_with_best``, ``main_effects`` and ``interactions`` there.
         factors: all that are compared.
         tried: if a factor was tuned for each configuration, the result of ``src.analysis.effects.trials``.
         smallest_effect: see ``equivalence_p`` in ``src.analysis.statistics``.
