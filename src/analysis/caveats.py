@@ -42,7 +42,7 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         *_packages(completed),
         *_repeated(completed),
         *_stopped_early(runs),
-        *_devices(runs),
+        *_mixture("Seconds and images/s are not comparable", "on", runs.device.dropna()),
     ]
 
 
@@ -141,9 +141,7 @@ def _few_seeds(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
 
 
 def _other_images(runs: pd.DataFrame) -> Iterator[str]:
-    contents = pd.Series([settings.get(CONTENT) for settings in runs.settings], dtype=object).map(
-        str, na_action="ignore"
-    )
+    contents = pd.Series([settings.get(CONTENT) for settings in runs.settings], dtype=object)
     if "images" in runs:
         what = "The images, labels or classes are not the same in all runs, though their names are"
         yield from _mixture(what, "on", contents.dropna().map(lambda content: printable(content)[:8]))
@@ -215,10 +213,6 @@ def _stopped_early(runs: pd.DataFrame) -> Iterator[str]:
     requested = pd.to_numeric(requested, errors="coerce")
     if early := int((runs.epochs_done.astype(float) < requested).sum()):
         yield f"{early} of {len(runs)} runs were ended before their last epoch."
-
-
-def _devices(runs: pd.DataFrame) -> Iterator[str]:
-    yield from _mixture("Seconds and images/s are not comparable", "on", runs.device.dropna())
 
 
 def _mixture(what: str, preposition: str, values: pd.Series) -> Iterator[str]:
