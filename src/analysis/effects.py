@@ -99,9 +99,8 @@ class Grid(NamedTuple):
 
     def of(self, *factors: str) -> NDArray[np.float64]:
         """The scores of runs that have these factors, NaN elsewhere."""
-        return np.where(
-            np.any([self.lacking.get(factor, np.False_) for factor in factors], axis=0), np.nan, self.scores
-        )
+        lacking = np.any([self.lacking.get(factor, np.False_) for factor in factors], axis=0)
+        return np.where(lacking, np.nan, self.scores)
 
     def by(self, *factors: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """``of`` these factors, ``guessing`` and ``numbers``, ``[*levels of the factors, settings, seeds]`` each: the

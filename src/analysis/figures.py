@@ -341,9 +341,8 @@ def draw_cost(table: pd.DataFrame, factors: Sequence[str]) -> Figure:
                 figure.tips.append((ax, x[place], y[place], tip))
                 if place < named:
                     name = ", ".join(level_name(row[factor]) for factor in factors)
-                    ax.plot(
-                        x[place], y[place], **_line(styles[place]) | {"linestyle": "none", "markersize": 6}, label=name
-                    )
+                    look = _line(styles[place]) | {"linestyle": "none", "markersize": 6}
+                    ax.plot(x[place], y[place], **look, label=name)
             ax.plot(x[named:], y[named:], ".", color=_COLOURS[-1], markersize=6)
             if not spans:
                 front = pareto_front(x.to_numpy(), y.to_numpy())
@@ -411,9 +410,8 @@ def draw_gradients(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            log.warning(
-                "%s", printable(f"{file} is damaged ({error}); the figure of the gradients is without this run.")
-            )
+            told = f"{file} is damaged ({error}); the figure of the gradients is without this run."
+            log.warning("%s", printable(told))
             continue
         first = signals[(signals.step == 0) & (signals.kind == "conv")].sort_values("depth")
         if not first.weight_gradient.between(0, math.inf, inclusive="neither").any():  # nothing for a log scale

@@ -57,12 +57,8 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
         sweeps=sweeps,
         commands=lambda **what: [line for sweep in sweeps for line in commands(sweep, found[sweep], **what)],
     )
-    cells = (
-        everything.drop(columns=["by_class", "classes", "settings", "choices", "asked", "curve", "launches"])
-        .rename(columns=csv_cell)
-        .map(csv_cell)
-    )
-    cells.to_csv(folder / "runs.csv", index=False)
+    cells = everything.drop(columns=["by_class", "classes", "settings", "choices", "asked", "curve", "launches"])
+    cells.rename(columns=csv_cell).map(csv_cell).to_csv(folder / "runs.csv", index=False)
     (folder / "figures").mkdir(exist_ok=True)
     for drawing in page.drawings():
         drawing.save(folder / "figures")

@@ -210,6 +210,5 @@ def _interaction(effect: pd.Series, family: int) -> Finding:
     measured = f"{points(effect.difference)} points {span(effect.low, effect.high)}"
     tested = f"p {p_value(effect.p_holm)}{_holm(family)}, n = {effect.n} seeds"
     depends = f"What {effect['first']} ({change}) is worth depends on {effect.second}"
-    return Finding(
-        Verdict.DIFFERS, f"{depends}: with {after}, {measured} on top of what it is with {before} ({tested})."
-    )
+    text = f"{depends}: with {after}, {measured} on top of what it is with {before} ({tested})."
+    return Finding(Verdict.DIFFERS, text)

@@ -210,9 +210,8 @@ def jobs_section(everything: pd.DataFrame, commands: Sequence[str]) -> Section:
     ]
     table = table_of(unfinished_first, columns)
     finish = [f"To finish: {command}" for command in commands]
-    return Section(
-        "Jobs", [table, *_against_plan(everything), *finish], folded=bool((everything.status == "completed").all())
-    )
+    done = bool((everything.status == "completed").all())
+    return Section("Jobs", [table, *_against_plan(everything), *finish], folded=done)
 
 
 def _against_plan(everything: pd.DataFrame) -> list[str]:
