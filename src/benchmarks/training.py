@@ -99,9 +99,8 @@ def mixing(cfg: DictConfig, plain: DictConfig, name: str, device: str, turns: Tu
     images, labels = images.to(device), labels.to(device)
     mix = timed(lambda: data.mix(images, labels, positions, epoch=0), 100)
     step = timed(by_hand(plain, build_data(plain), device), 10)
-    ours, against = (
-        [1000 * each for each in values] for values in take_turns({"mix": mix, "step": step}, turns).values()
-    )
+    seconds = take_turns({"mix": mix, "step": step}, turns)
+    ours, against = ([1000 * each for each in values] for values in seconds.values())
     note = f"batch {data.batch_size} on {device}"
     return [Row(f"mixing: {name}", "ms", ours, "a step of simplecnn", against, 0.03, "≤", note)]
 

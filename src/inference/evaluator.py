@@ -138,10 +138,8 @@ class Evaluator:
                 found = self.look(f"{name}, severity {severity}", only, harm)
                 correct = found.log_probabilities[self.primary].argmax(dim=1) == found.labels
                 interval = measures.wilson(int(correct.sum()), len(correct))
-                accuracy = correct.double().mean().item()
-                rows.append(
-                    {"corruption": name, "severity": severity, "accuracy": accuracy, "accuracy_interval": interval}
-                )
+                row = {"corruption": name, "severity": severity, "accuracy": correct.double().mean().item()}
+                rows.append(row | {"accuracy_interval": interval})
         return rows, figures.draw_corruptions(pd.DataFrame(rows), clean, self._scale(len(correct)))
 
     def look(

@@ -52,9 +52,8 @@ def plan(context: HydraContext, task: TaskFunction, config: DictConfig, launcher
             config.hydra.sweep.dir = place
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir={place}")
             more = probes * at_once  # so that they disturb each other as the jobs will
-            measured = [
-                job.return_value for job in launcher.launch(more[: max(len(probes), at_once)], initial_job_idx=0)
-            ]
+            launched = launcher.launch(more[: max(len(probes), at_once)], initial_job_idx=0)
+            measured = [job.return_value for job in launched]
     table = Table("kind of job", "jobs", "each takes", "memory, GB", "disk each, MB")
     common = set.intersection(*map(set, kinds)) if len(kinds) > 1 else set()
     seconds = disk = 0.0
