@@ -13,9 +13,9 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -36,8 +36,7 @@ _MOST_ROWS = 200  # of a table of jobs
 _MOST_VALUES = 1000  # of one key, in a command that is recommended
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """One job of a sweep, requested or found.
 
     ``overrides`` are those that its run was started with, else those of the latest launch that requested it, as
@@ -132,15 +131,12 @@ def jobs(sweep: Path) -> list[Job]:
     """
     if not sweep.is_dir():
         raise FileNotFoundError(f"There is no sweep {sweep}.")
-    known: dict[str, list[str]] = {}
     launches = [launch["jobs"] for launch in _launches(sweep)]
-    for asked in launches:
-        known |= asked
+    known = {name: overrides for asked in launches for name, overrides in asked.items()}
     found = sorted(file.parent.name for file in sweep.glob("[!.]*/results.json"))
     seconds = planned(sweep)
     return [
-        replace(
-            _job(sweep / name, known.get(name, printable(name).split(","))),
+        _job(sweep / name, known.get(name, printable(name).split(",")))._replace(
             launches=tuple(place for place, asked in enumerate(launches) if name in asked),
             planned=seconds.get(name, seconds.get(ANY)),
         )
