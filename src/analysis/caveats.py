@@ -107,10 +107,8 @@ def _seeds_added(everything: pd.DataFrame) -> Iterator[str]:
     jobs = everything.assign(seed=seeds.map(str, na_action="ignore")).explode("launches")
     decided = set(everything.sweep[everything.until.astype(bool)])  # a test allowed for their seeds
     jobs = jobs[~jobs.sweep.isin(decided)].dropna(subset=["launches", "seed"])
-    of_launches = [
-        sorted(set(seeds), key=lambda seed: (len(seed), seed)) for _, seeds in jobs.groupby(["sweep", "launches"]).seed
-    ]
-    asked = dict.fromkeys(map(", ".join, of_launches))
+    of_launches = jobs.groupby(["sweep", "launches"]).seed.unique()
+    asked = dict.fromkeys(", ".join(sorted(seeds, key=lambda seed: (len(seed), seed))) for seeds in of_launches)
     if len(asked) > 1:
         yield (
             f"Not all launches of {', '.join(dict.fromkeys(jobs.sweep))} asked for the same seeds "

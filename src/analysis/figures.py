@@ -266,8 +266,7 @@ def draw_classes(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
     Returns:
         None if no run recorded it, or there are too many configurations to read.
     """
-    groups = [(levels, group.by_class.dropna()) for levels, group in settings_of(runs, factors)]
-    groups = [(levels, found) for levels, found in groups if len(found)]
+    groups = [(levels, found) for levels, group in settings_of(runs, factors) if len(found := group.by_class.dropna())]
     if not groups or len(groups) > 40:
         return None
     table = pd.DataFrame([pd.DataFrame(list(found)).astype(float).mean() for _, found in groups])

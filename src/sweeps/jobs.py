@@ -268,9 +268,8 @@ def show(sweep: Path, found: Sequence[Job], *, everything: bool = False) -> None
     table = Table(Column("job", overflow="fold"), "status", *numbers, Column("remark", overflow="fold"))
     common = set.intersection(*(set(job.name.split(",")) for job in found)) if len(found) > 1 else set()
     refused = {file.name for file in refusal_file(sweep / ANY).parent.glob(ANY) if file.is_file()}
-    listed = [job for job in found if job.state not in (*ENDED, "missing") or job.name in refused]
-    if everything or len(found) <= _MOST_ROWS:
-        listed = list(found)
+    whole = everything or len(found) <= _MOST_ROWS
+    listed = [job for job in found if whole or job.state not in (*ENDED, "missing") or job.name in refused]
     for job in listed:
         state, remark = job.state, job.error or ""
         if job.name in refused:
