@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -213,5 +212,5 @@ def measure(cfg: DictConfig, name: str, size: DictConfig, device: str, turns: Tu
         Row("arithmetic", "GFLOP/s", gflops, f"matrix product {MATMUL}³", product),
         Row("throughput", "images/s", ours, note=note),
     ]
-    judged = [replace(row, work=f"{row.work}: {name}", goal=goals.get(row.work)) for row in rows]
+    judged = [row._replace(work=f"{row.work}: {name}", goal=goals.get(row.work)) for row in rows]
     return [row for row in judged if row.against or row.goal is not None]
