@@ -42,7 +42,7 @@ def caveats(everything: pd.DataFrame, runs: pd.DataFrame, factors: Sequence[str]
         *_packages(completed),
         *_repeated(completed),
         *_stopped_early(runs),
-        *_devices(runs),
+        *_mixture("Seconds and images/s are not comparable", "on", runs.device.dropna()),
     ]
 
 
@@ -55,13 +55,12 @@ def asked_of(runs: pd.DataFrame, instead: Mapping[str, Any]) -> tuple[Question, 
     Raises:
         ValueError: a value of ``instead`` is not of its kind.
     """
-    first = runs.sort_values("started", kind="stable") if "started" in runs else runs
-    stated = list(dict.fromkeys(map(repr, first.asked.dropna())))
-    asked = next(iter(first.asked.dropna()), Question())
+    stated = runs.sort_values("started", kind="stable").asked.dropna()
+    asked, versions = next(iter(stated), Question()), stated.map(repr).nunique()
     found = []
-    if len(stated) > 1:
+    if versions > 1:
         found.append(
-            f"Question, primary comparison or smallest effect are not the same in all runs: {len(stated)} versions. "
+            f"Question, primary comparison or smallest effect are not the same in all runs: {versions} versions. "
             "That of the first run counts; another one may have been stated when results were known."
         )
     now = restated(asked, instead)
@@ -82,13 +81,11 @@ def _in_words(value: Any) -> str:
 
 
 def _incomplete(everything: pd.DataFrame) -> Iterator[str]:
-    done = int((everything.status == "completed").sum())
-    left = everything[~everything.status.isin(ENDED)]
-    if len(left):
-        others = everything[everything.status != "completed"]
-        counts = ", ".join(f"{count} {status}" for status, count in others.status.value_counts().items())
+    if not everything.status.isin(ENDED).all():
+        done = everything.status == "completed"
+        counts = ", ".join(f"{count} {status}" for status, count in everything.status[~done].value_counts().items())
         yield (
-            f"The sweep is incomplete: {done} of {len(everything)} jobs completed ({counts}). "
+            f"The sweep is incomplete: {done.sum()} of {len(everything)} jobs completed ({counts}). "
             "Jobs that are not completed are in no figure and no average; they are listed under “Jobs”."
         )
 
@@ -110,10 +107,8 @@ def _seeds_added(everything: pd.DataFrame) -> Iterator[str]:
     jobs = everything.assign(seed=seeds.map(str, na_action="ignore")).explode("launches")
     decided = set(everything.sweep[everything.until.astype(bool)])  # a test allowed for their seeds
     jobs = jobs[~jobs.sweep.isin(decided)].dropna(subset=["launches", "seed"])
-    of_launches = [
-        sorted(set(seeds), key=lambda seed: (len(seed), seed)) for _, seeds in jobs.groupby(["sweep", "launches"]).seed
-    ]
-    asked = dict.fromkeys(map(", ".join, of_launches))
+    of_launches = jobs.groupby(["sweep", "launches"]).seed.unique()
+    asked = dict.fromkeys(", ".join(sorted(seeds, key=lambda seed: (len(seed), seed))) for seeds in of_launches)
     if len(asked) > 1:
         yield (
             f"Not all launches of {', '.join(dict.fromkeys(jobs.sweep))} asked for the same seeds "
@@ -144,9 +139,7 @@ def _few_seeds(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[str]:
 
 
 def _other_images(runs: pd.DataFrame) -> Iterator[str]:
-    contents = pd.Series([settings.get(CONTENT) for settings in runs.settings], dtype=object).map(
-        str, na_action="ignore"
-    )
+    contents = pd.Series([settings.get(CONTENT) for settings in runs.settings], dtype=object)
     if "images" in runs:
         what = "The images, labels or classes are not the same in all runs, though their names are"
         yield from _mixture(what, "on", contents.dropna().map(lambda content: printable(content)[:8]))
@@ -195,9 +188,9 @@ def _validated_on_test_images(runs: pd.DataFrame) -> Iterator[str]:
 def _code(runs: pd.DataFrame) -> Iterator[str]:
     names = pd.Series(revisions(runs), dtype=object)
     yield from _mixture("The runs were made with different revisions of the code", "at", names)
-    if "modified" in runs and (modified := int((runs.modified == True).sum())):  # noqa: E712  (it may be None)
+    if modified := int((runs.modified == True).sum()):  # noqa: E712  (it may be None)
         yield f"{modified} of {len(runs)} runs were made with files changed since the commit they name."
-    if "revisions" in runs and (changed := int((runs.revisions > 1).sum())):
+    if changed := int((runs.revisions > 1).sum()):
         yield f"{changed} of {len(runs)} runs were interrupted and went on with other code than they began with."
 
 
@@ -209,21 +202,15 @@ def _packages(runs: pd.DataFrame) -> Iterator[str]:
 
 
 def _repeated(completed: pd.DataFrame) -> Iterator[str]:
-    left_out = len(completed) - len(without_repetitions(completed))
-    if left_out:
+    if left_out := len(completed) - len(without_repetitions(completed)):
         yield f"Completed jobs that repeat others exactly (equal fingerprint): {left_out}. Each experiment counts once."
 
 
 def _stopped_early(runs: pd.DataFrame) -> Iterator[str]:
     requested = pd.Series([settings.get("trainer.max_epochs") for settings in runs.settings], runs.index, dtype=object)
     requested = pd.to_numeric(requested, errors="coerce")
-    early = int((runs.epochs_done.astype(float) < requested).sum())
-    if early:
+    if early := int((runs.epochs_done.astype(float) < requested).sum()):
         yield f"{early} of {len(runs)} runs were ended before their last epoch."
-
-
-def _devices(runs: pd.DataFrame) -> Iterator[str]:
-    yield from _mixture("Seconds and images/s are not comparable", "on", runs.device.dropna())
 
 
 def _mixture(what: str, preposition: str, values: pd.Series) -> Iterator[str]:

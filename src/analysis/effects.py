@@ -99,9 +99,8 @@ class Grid(NamedTuple):
 
     def of(self, *factors: str) -> NDArray[np.float64]:
         """The scores of runs that have these factors, NaN elsewhere."""
-        return np.where(
-            np.any([self.lacking.get(factor, np.False_) for factor in factors], axis=0), np.nan, self.scores
-        )
+        lacking = np.any([self.lacking.get(factor, np.False_) for factor in factors], axis=0)
+        return np.where(lacking, np.nan, self.scores)
 
     def by(self, *factors: str) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """``of`` these factors, ``guessing`` and ``numbers``, ``[*levels of the factors, settings, seeds]`` each: the
@@ -490,7 +489,7 @@ def trials(
         problem = "some of its levels are no numbers"
     if problem:
         raise ValueError(f"{tuned} cannot be chosen: {problem}. Report it as a factor with tune=[].")
-    better = max if score.best == "highest" else min
+    sign = 1 if score.best == "highest" else -1
     others = [name for name in factors if name != tuned]
     rows = []
     jobs = runs.iloc[:0] if everything is None else everything
@@ -505,8 +504,7 @@ def trials(
             scores = {"validation": seeds[score.metric].mean(), "test": seeds[SCORE].astype(float).mean()}
             tried.append(levels | level | {"n": len(seeds)} | scores)
         tried.sort(key=lambda row: row[tuned])
-        most = max(row["n"] for row in tried)
-        best = better((row for row in tried if row["n"] == most), key=lambda row: row["validation"])
+        best = max(tried, key=lambda row: (row["n"], sign * row["validation"]))
         for row in tried:
             edge = len(tried) > 1 and best in (tried[0], tried[-1])
             rows.append(row | {"chosen": row is best, "at_edge": row is best and edge})

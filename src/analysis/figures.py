@@ -5,18 +5,17 @@ They are drawn on white; ``for_page`` adapts one to the reader's light or dark t
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from io import BytesIO, StringIO
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from src.analysis.effects import settings_of
 from src.analysis.search import expected_best
@@ -59,25 +58,21 @@ def label(levels: pd.Series | dict[str, Any], factors: Sequence[str]) -> str:
 # ---- Drawing and saving --------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _look() -> Iterator[None]:
-    settings: dict[Any, Any] = dict.fromkeys(
-        ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK
-    )
-    settings |= {"figure.facecolor": _PAPER, "axes.facecolor": "none", "legend.framealpha": 0.0}
-    settings |= {"axes.spines.top": False, "axes.spines.right": False}
-    settings |= {"axes.grid": True, "grid.color": "#888888", "grid.alpha": 0.25, "grid.linewidth": 0.6}
-    settings |= {"font.size": 9, "axes.titlesize": 9, "legend.fontsize": 8.5}
-    settings |= {"text.parse_math": False}  # show a dollar sign in a name literally
-    settings |= {"svg.hashsalt": "report"}  # reproducible files
-    with matplotlib.rc_context(settings):
-        yield
+_LOOK: dict[Any, Any] = (
+    dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK)
+    | {"figure.facecolor": _PAPER, "axes.facecolor": "none", "legend.framealpha": 0.0}
+    | {"axes.spines.top": False, "axes.spines.right": False}
+    | {"axes.grid": True, "grid.color": "#888888", "grid.alpha": 0.25, "grid.linewidth": 0.6}
+    | {"font.size": 9, "axes.titlesize": 9, "legend.fontsize": 8.5}
+    | {"text.parse_math": False}  # show a dollar sign in a name literally
+    | {"svg.hashsalt": "report"}  # reproducible files
+)
 
 
 def to_svg(figure: Figure) -> str:
     """The drawing on white, as SVG."""
     buffer = StringIO()
-    with _look():
+    with rc_context(_LOOK):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
@@ -127,7 +122,7 @@ def draw_accuracy(table: pd.DataFrame, factors: Sequence[str], chance: float) ->
         factors: in which the configurations differ.
         chance: the accuracy of guessing, 0 to 1; shown if it is near. 0 for none.
     """
-    with _look():
+    with rc_context(_LOOK):
         figure, axes = _figure(8, 0.9 + 0.34 * len(table))
         ax: Axes = axes[0, 0]
         names = [label(row, factors) for _, row in table.iterrows()]
@@ -146,8 +141,7 @@ def draw_accuracy(table: pd.DataFrame, factors: Sequence[str], chance: float) ->
             ax.annotate("guessing", (100 * chance, -0.55), color="#cc3311", size=8, ha="center", va="bottom")
             least = min(least, 100 * chance)
         margin = max(0.6 * (most - least), 1.0)  # wider intervals, as of two seeds, are cut off
-        ax.set_xlim(max(least - margin, -1), min(most + margin, 101))
-        ax.set_ylim(len(table) - 0.4, -0.6)
+        ax.set(xlim=(max(least - margin, -1), min(most + margin, 101)), ylim=(len(table) - 0.4, -0.6))
         ax.set_yticks(table.index, names)
         ax.set_xlabel(f"{WORDS[table.attrs['metric']]}, %")
         ax.grid(axis="y", visible=False)
@@ -168,7 +162,7 @@ def draw_effects(effects: pd.DataFrame, smallest_effect: float | None) -> Figure
         return None
     shown = shown.loc[shown.difference.abs().nlargest(16).index].sort_index()
     colours = {Verdict.DIFFERS: _COLOURS[1], Verdict.EQUIVALENT: _COLOURS[2]}
-    with _look():
+    with rc_context(_LOOK):
         figure, axes = _figure(6, 0.95 + 0.34 * len(shown))
         ax: Axes = axes[0, 0]
         if smallest_effect:
@@ -184,10 +178,9 @@ def draw_effects(effects: pd.DataFrame, smallest_effect: float | None) -> Figure
             tip = f"{names[-1]}: {effect.verdict}, {interval}, n = {effect.n}"
             figure.tips.append((ax, 100 * effect.difference, place, tip))
         widest = max(100 * shown.difference.abs().max(), 150 * (smallest_effect or 0), 0.1)
+        ax.set(xlabel="difference, points", ylim=(len(shown) - 0.4, -0.6))
         ax.set_xlim(-2 * widest, 2 * widest)  # wider intervals are cut off
-        ax.set_ylim(len(shown) - 0.4, -0.6)
         ax.set_yticks(range(len(shown)), names)
-        ax.set_xlabel("difference, points")
         ax.grid(axis="y", visible=False)
     return figure
 
@@ -198,13 +191,12 @@ def draw_budget(spent: pd.DataFrame, arms: Sequence[str]) -> Figure:
     Args:
         spent: see ``src.analysis.search.efforts``.
     """
-    with _look():
+    with rc_context(_LOOK):
         figure, axes = _figure(8, 3.6)
         for place, (_, arm) in enumerate(spent.iterrows()):
             curve = 100 * expected_best(arm.scores)
             axes[0, 0].plot(range(1, len(curve) + 1), curve, label=label(arm, arms), **_line(place))
-        axes[0, 0].set_xlabel("trials")
-        axes[0, 0].set_ylabel("expected best validation accuracy, %")
+        axes[0, 0].set(xlabel="trials", ylabel="expected best validation accuracy, %")
         axes[0, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
         axes[0, 0].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
@@ -216,7 +208,7 @@ def draw_tuning(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Figur
     Args:
         tried: see ``src.analysis.effects.trials``.
     """
-    with _look():
+    with rc_context(_LOOK):
         figure, axes = _figure(8, 3.6)
         ax = axes[0, 0]
         score, groups = tried.attrs["score"], list(settings_of(tried, others))
@@ -228,11 +220,9 @@ def draw_tuning(tried: pd.DataFrame, others: Sequence[str], tuned: str) -> Figur
         if (tried[tuned].astype(float) > 0).all():
             ax.set_xscale("log")
         if len(values := sorted(set(tried[tuned].astype(float)))) <= 10:  # ticks at the values themselves
-            ax.xaxis.set_major_locator(FixedLocator(values))
-            ax.xaxis.set_minor_locator(NullLocator())
+            ax.minorticks_off()
             ax.set_xticks(values, [f"{value:g}" for value in values])
-        ax.set_xlabel(tuned)
-        ax.set_ylabel(score.words + (", %" if score.is_share else ""))
+        ax.set(xlabel=tuned, ylabel=score.words + (", %" if score.is_share else ""))
         ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -256,7 +246,7 @@ def draw_heatmap(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
     order = {"index": dict.fromkeys(keys[0]), "columns": dict.fromkeys(keys[1])}
     values = found["mean"].reindex(**order).to_numpy(float)
     counts = found["size"].reindex(**order).fillna(0).to_numpy(int)
-    with _look():
+    with rc_context(_LOOK):
         names = [label(levels, down) for levels in rows]
         figure, axes = _figure(1 + 0.075 * max(map(len, names)) + 0.95 * len(columns), 1.1 + 0.36 * len(rows))
         texts = [
@@ -276,14 +266,13 @@ def draw_classes(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
     Returns:
         None if no run recorded it, or there are too many configurations to read.
     """
-    groups = [(levels, group.by_class.dropna()) for levels, group in settings_of(runs, factors)]
-    groups = [(levels, found) for levels, found in groups if len(found)]
+    groups = [(levels, found) for levels, group in settings_of(runs, factors) if len(found := group.by_class.dropna())]
     if not groups or len(groups) > 40:
         return None
     table = pd.DataFrame([pd.DataFrame(list(found)).astype(float).mean() for _, found in groups])
     if table.shape[1] > 20:
         table = table[table.mean().nsmallest(20).index]
-    with _look():
+    with rc_context(_LOOK):
         names = [label(levels, factors) for levels, _ in groups]
         figure, axes = _figure(1 + 0.075 * max(map(len, names)) + 0.62 * table.shape[1], 1.3 + 0.34 * len(table))
         values = 100 * table.to_numpy(float)
@@ -296,7 +285,7 @@ def draw_classes(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
 def draw_images(images: np.ndarray, titles: Sequence[str]) -> Figure:
     """Images ``[M, 3, S, S]``, uint8, each above its title of two lines; twelve to a row."""
     rows = max(1, -(-len(images) // 12))
-    with _look():
+    with rc_context(_LOOK):
         figure, panels = _figure(11, 1.3 * rows, nrows=rows, ncols=12)
         for axes in panels.flat:
             axes.axis("off")
@@ -338,7 +327,7 @@ def draw_cost(table: pd.DataFrame, factors: Sequence[str]) -> Figure:
     costs = {"seconds of training": table.seconds.astype(float)}
     if table.flops_per_image.astype(float).nunique() > 1:
         costs["GFLOP per image, forward"] = table.flops_per_image.astype(float) / 1e9
-    with _look():
+    with rc_context(_LOOK):
         figure, axes = _figure(8, 4.2, ncols=len(costs), sharey=True)
         for ax, (title, x) in zip(axes[0], costs.items(), strict=True):
             spans = title.startswith("seconds")
@@ -351,9 +340,8 @@ def draw_cost(table: pd.DataFrame, factors: Sequence[str]) -> Figure:
                 figure.tips.append((ax, x[place], y[place], tip))
                 if place < named:
                     name = ", ".join(level_name(row[factor]) for factor in factors)
-                    ax.plot(
-                        x[place], y[place], **_line(styles[place]) | {"linestyle": "none", "markersize": 6}, label=name
-                    )
+                    look = _line(styles[place]) | {"linestyle": "none", "markersize": 6}
+                    ax.plot(x[place], y[place], **look, label=name)
             ax.plot(x[named:], y[named:], ".", color=_COLOURS[-1], markersize=6)
             if not spans:
                 front = pareto_front(x.to_numpy(), y.to_numpy())
@@ -421,9 +409,8 @@ def draw_gradients(runs: pd.DataFrame, factors: Sequence[str]) -> Figure | None:
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            log.warning(
-                "%s", printable(f"{file} is damaged ({error}); the figure of the gradients is without this run.")
-            )
+            told = f"{file} is damaged ({error}); the figure of the gradients is without this run."
+            log.warning("%s", printable(told))
             continue
         first = signals[(signals.step == 0) & (signals.kind == "conv")].sort_values("depth")
         if not first.weight_gradient.between(0, math.inf, inclusive="neither").any():  # nothing for a log scale
@@ -460,7 +447,7 @@ def _curves(
     panels = list(settings_of(curves, others))[:_MOST_PANELS]
     across = min(3, len(panels))
     down = math.ceil(len(panels) / across)
-    with _look():
+    with rc_context(_LOOK):
         height = 3.6 if len(panels) == 1 else 0.5 + 2.1 * down
         figure, axes = _figure(8, height, nrows=down, ncols=across, sharex=True, sharey=True)
         for ax, (held, panel) in zip(axes.flat, panels, strict=False):
@@ -469,13 +456,11 @@ def _curves(
             for levels, group in settings_of(panel, lines):
                 style = _line(styles[repr(levels)])
                 by_epoch = group.groupby("epoch")[metric]
-                mean = by_epoch.mean()
+                low, mean, high = by_epoch.min(), by_epoch.mean(), by_epoch.max()
                 ax.plot(mean, label=label(levels, lines), **style)
                 name = label({**held, **levels}, [*others, *lines])
                 figure.tips += [(ax, x, y, f"{name}: {y:.4g} at {by} {x:g}") for x, y in mean.items()][-_MOST_TIPS:]
-                ax.fill_between(
-                    by_epoch.min().index, by_epoch.min(), by_epoch.max(), color=style["color"], alpha=0.18, lw=0
-                )
+                ax.fill_between(mean.index, low, high, color=style["color"], alpha=0.18, lw=0)
             ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             if finish:
                 finish(ax)

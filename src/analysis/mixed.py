@@ -36,8 +36,7 @@ def mixed_effects(table: Grid, smallest_effect: float | None = None) -> pd.DataF
 
     accuracies, design = flat[run][cell, seed], (cell[:, None] == np.arange(len(run))).astype(float)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a variance of zero is at the boundary of what is possible
+        with warnings.catch_warnings(action="ignore"):  # a variance of zero is at the boundary of what is possible
             fit = MixedLM(100 * accuracies, design, groups=seed).fit(reml=True)
     except np.linalg.LinAlgError:  # no spread at all
         return pd.DataFrame()

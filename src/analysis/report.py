@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.analysis.page.contents import page_of
-from src.analysis.page.page import Page, Section
+from src.analysis.page.page import Page
 from src.analysis.page.search import SEARCH
 from src.analysis.page.test_set import Images
 from src.analysis.page.written import to_html, to_markdown, to_tex
@@ -57,12 +57,8 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
         sweeps=sweeps,
         commands=lambda **what: [line for sweep in sweeps for line in commands(sweep, found[sweep], **what)],
     )
-    cells = (
-        everything.drop(columns=["by_class", "classes", "settings", "choices", "asked", "curve", "launches"])
-        .rename(columns=csv_cell)
-        .map(csv_cell)
-    )
-    cells.to_csv(folder / "runs.csv", index=False)
+    cells = everything.drop(columns=["by_class", "classes", "settings", "choices", "asked", "curve", "launches"])
+    cells.rename(columns=csv_cell).map(csv_cell).to_csv(folder / "runs.csv", index=False)
     (folder / "figures").mkdir(exist_ok=True)
     for drawing in page.drawings():
         drawing.save(folder / "figures")
@@ -70,16 +66,11 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
         former.unlink()
     for section in page.sections:
         if section.title == SEARCH:
-            _show_in_tensorboard(section, folder)
-    (folder / "report.tex").write_text(to_tex(page), encoding="utf-8")
-    (folder / "report.md").write_text(to_markdown(page), encoding="utf-8")
-    (folder / "report.html").write_text(to_html(page), encoding="utf-8")
+            from torch.utils.tensorboard import SummaryWriter  # takes seconds, which others are spared
+
+            with SummaryWriter(str(folder)) as writer:
+                for drawing in section.drawings():
+                    writer.add_figure(f"search/{drawing.name}", drawing.figure, close=False)
+    for kind, written in {"tex": to_tex, "md": to_markdown, "html": to_html}.items():
+        (folder / f"report.{kind}").write_text(written(page), encoding="utf-8")
     return page
-
-
-def _show_in_tensorboard(section: Section, folder: Path) -> None:
-    from torch.utils.tensorboard import SummaryWriter  # takes seconds, which a report without a search is spared
-
-    with SummaryWriter(str(folder)) as writer:
-        for drawing in section.drawings():
-            writer.add_figure(f"search/{drawing.name}", drawing.figure, close=False)

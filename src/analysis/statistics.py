@@ -130,12 +130,12 @@ def equivalence_p(differences: ArrayLike, smallest_effect: float | None) -> NDAr
     return np.where(same, 0.0, t_sf(t, n - 1))
 
 
-def verdicts(p: ArrayLike, p_equivalence: ArrayLike, alpha: float = ALPHA) -> NDArray[np.str_]:
+def verdicts(p: ArrayLike, p_equivalence: ArrayLike) -> NDArray[np.str_]:
     """The ``Verdict`` on each comparison, by the p-values of its t-test and of ``equivalence_p``.
 
     A difference that is both significant and surely smaller than the smallest effect is ``equivalent``.
     """
-    different, equivalent = np.asarray(p, dtype=float) < alpha, np.asarray(p_equivalence, dtype=float) < alpha
+    different, equivalent = np.asarray(p, dtype=float) < ALPHA, np.asarray(p_equivalence, dtype=float) < ALPHA
     return np.select([equivalent, different], [Verdict.EQUIVALENT, Verdict.DIFFERS], Verdict.UNDECIDED)
 
 

@@ -59,12 +59,9 @@ def load_runs(*sweeps: Path | str, found: Mapping[Path, Sequence[Job]] | None = 
             )
         for job in of_sweep:
             results, run = job.results, identity.run_of(job.results)
-            row: dict[str, Any] = {
-                "sweep": printable(sweep.name),
-                "job": ", ".join(job.overrides),
-                "folder": job.folder,
-            }
-            row |= {"status": job.state, "error": job.error, "seed": results.get("seed"), "epochs_done": job.epochs}
+            row: dict[str, Any] = {"sweep": printable(sweep.name), "job": ", ".join(job.overrides)}
+            row |= {"folder": job.folder, "status": job.state, "error": job.error}
+            row |= {"seed": results.get("seed"), "epochs_done": job.epochs}
             row |= {key: results.get(key) for key in _RECORDED} | {"curve": job.curve}
             row["verdict"] = (results.get("verdict") or {}).get("kind")
             row |= {"classes": results.get("classes"), "by_class": results.get("test_accuracy_by_class")}
@@ -168,10 +165,9 @@ def _group(runs: pd.DataFrame, name: str) -> str:
 
 def revisions(runs: pd.DataFrame) -> list[str]:
     """The code of each run: the first ten digits of its commit, and the file of what was changed since."""
-    diffs = runs["diff"] if "diff" in runs else [None] * len(runs)
     return [
         str(commit or "unknown")[:10] + (f" with code-{diff}.diff" if isinstance(diff, str) else "")
-        for commit, diff in zip(runs.get("commit", ()), diffs, strict=False)
+        for commit, diff in zip(runs.commit, runs["diff"], strict=True)
     ]
 
 

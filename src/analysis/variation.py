@@ -52,14 +52,12 @@ def as_repetitions(runs: pd.DataFrame) -> pd.DataFrame:
     factors = [name for name in runs.attrs["factors"] if not _is_source(runs, name)]
     if set(configurations[follow]) == set(configurations):
         runs = runs[follow]
-    seeds = _seeds(runs)
+    seeds, runs = _seeds(runs), runs.copy()
     apart = [key for key in SOURCES if (seeds[key].groupby(runs.seed.to_numpy()).nunique() > 1).any()]
     if apart:
         names = {"seed": runs.seed} | {key.removesuffix("_seed").split(".")[1]: seeds[key] for key in apart}
         parts = [name + " " + values.map(str) for name, values in names.items()]
-        runs = runs.assign(seed=pd.concat(parts, axis=1).agg(", ".join, axis=1))
-    else:
-        runs = runs.copy()
+        runs["seed"] = pd.concat(parts, axis=1).agg(", ".join, axis=1)
     runs.attrs["factors"] = factors
     return runs
 

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import replace
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -132,7 +131,7 @@ def prediction(cfg: DictConfig, size: tuple[int, int], photos: int, device: str,
     speeds = {who: [photos / each for each in values] for who, values in seconds.items()}
     first = Row(f"predict: JPEG of {size[0]} x {size[1]}", "images/s", speeds["ours"], note=f"resnet20, {photos} files")
     others = {"single": ("Pillow and torch, one at a time", 2), "many": ("Pillow and torch, batches of 64", None)}
-    return [replace(first, other=other, against=speeds[who], goal=goal) for who, (other, goal) in others.items()]
+    return [first._replace(other=other, against=speeds[who], goal=goal) for who, (other, goal) in others.items()]
 
 
 def _take_photos(folder: Path, size: tuple[int, int], count: int) -> None:

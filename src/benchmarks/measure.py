@@ -4,11 +4,10 @@ import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from itertools import accumulate
 from math import inf
 from statistics import median
@@ -26,15 +25,14 @@ from src.runs.provenance import device_name, versions
 Contender = Callable[[], float]
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One line of the table."""
 
     work: str  # what was done
     unit: str  # of ``ours`` and ``against``
     ours: list[float]  # every repeat's value
     other: str | None = None  # the competitor; None without a comparison
-    against: list[float] = field(default_factory=list)  # the competitor's value of every repeat
+    against: Sequence[float] = ()  # the competitor's value of every repeat
     goal: float | None = None  # of the ratio of the two, or of the value without a comparison
     bound: Literal["≥", "≤"] = "≥"  # whether the goal is a minimum or a maximum
     note: str = ""  # remarks needed to understand the row
@@ -53,7 +51,7 @@ class Row:
         return reached >= self.goal if self.bound == "≥" else reached <= self.goal
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"ratio": median(self.ratios) if self.against else None, "met": self.met}
+        return self._asdict() | {"ratio": median(self.ratios) if self.against else None, "met": self.met}
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -105,7 +103,6 @@ class Schedule:
     Every part gets what a single repeat takes; the rest is shared so that all can have the same number of repeats.
 
     Args:
-        parts: what to measure.
         repeats: of each part, at most.
         minutes: for all of it; None for as long as it takes.
         pace: seconds that this machine takes for what takes a second on the machine of README.md. It is corrected

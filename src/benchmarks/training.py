@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -99,9 +98,8 @@ def mixing(cfg: DictConfig, plain: DictConfig, name: str, device: str, turns: Tu
     images, labels = images.to(device), labels.to(device)
     mix = timed(lambda: data.mix(images, labels, positions, epoch=0), 100)
     step = timed(by_hand(plain, build_data(plain), device), 10)
-    ours, against = (
-        [1000 * each for each in values] for values in take_turns({"mix": mix, "step": step}, turns).values()
-    )
+    seconds = take_turns({"mix": mix, "step": step}, turns)
+    ours, against = ([1000 * each for each in values] for values in seconds.values())
     note = f"batch {data.batch_size} on {device}"
     return [Row(f"mixing: {name}", "ms", ours, "a step of simplecnn", against, 0.03, "≤", note)]
 
@@ -214,5 +212,5 @@ def measure(cfg: DictConfig, name: str, size: DictConfig, device: str, turns: Tu
         Row("arithmetic", "GFLOP/s", gflops, f"matrix product {MATMUL}³", product),
         Row("throughput", "images/s", ours, note=note),
     ]
-    judged = [replace(row, work=f"{row.work}: {name}", goal=goals.get(row.work)) for row in rows]
+    judged = [row._replace(work=f"{row.work}: {name}", goal=goals.get(row.work)) for row in rows]
     return [row for row in judged if row.against or row.goal is not None]

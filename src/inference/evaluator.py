@@ -3,10 +3,9 @@
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -36,8 +35,7 @@ log = logging.getLogger(__name__)
 MISTAKES = 40
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """The results of one pass over the test images."""
 
     log_probabilities: dict[str, Tensor]  # by name of the test-time augmentation, float64 [N, classes]
@@ -140,10 +138,8 @@ class Evaluator:
                 found = self.look(f"{name}, severity {severity}", only, harm)
                 correct = found.log_probabilities[self.primary].argmax(dim=1) == found.labels
                 interval = measures.wilson(int(correct.sum()), len(correct))
-                accuracy = correct.double().mean().item()
-                rows.append(
-                    {"corruption": name, "severity": severity, "accuracy": accuracy, "accuracy_interval": interval}
-                )
+                row = {"corruption": name, "severity": severity, "accuracy": correct.double().mean().item()}
+                rows.append(row | {"accuracy_interval": interval})
         return rows, figures.draw_corruptions(pd.DataFrame(rows), clean, self._scale(len(correct)))
 
     def look(
@@ -172,14 +168,13 @@ class Evaluator:
             all_labels.append(labels)
             all_positions.append(positions)
             seconds.append([each / len(labels) for each in self.inference.seconds])
+        measured = ("loss", "accuracy") if PLAIN in settings else ()
         warm = seconds[1:] or seconds  # the first batch includes the device's warm-up
         return Pass(
             log_probabilities={name: torch.cat(parts) for name, parts in found.items()},
             labels=torch.cat(all_labels),
             positions=torch.cat(all_positions),
-            metrics={f"test/{name}": getattr(metrics, name).compute().item() for name in ("loss", "accuracy")}
-            if PLAIN in settings
-            else {},
+            metrics={f"test/{name}": getattr(metrics, name).compute().item() for name in measured},
             speeds={name: len(warm) / sum(batch[i] for batch in warm for i in places[name]) for name in settings},
         )
 

@@ -25,14 +25,11 @@ def draw_reliability(bins: pd.DataFrame, ece: float, scale: str) -> Figure:
     upper.bar(middle, bins.accuracy, width, color="#4477aa", edgecolor="white", label="accuracy")
     upper.plot(bins.confidence, bins.accuracy, "o", color="black", markersize=3, label="mean confidence in the bin")
     upper.plot([0, 1], [0, 1], color="#cc3311", linestyle=":", label="calibrated")
-    upper.set_ylabel("accuracy")
-    upper.set_ylim(0, 1)
+    upper.set(ylabel="accuracy", ylim=(0, 1))
     upper.set_title(f"Reliability ({scale})\nexpected calibration error {ece:.2%}", fontsize=10)
     upper.legend(fontsize=8, loc="upper left")
     lower.bar(middle, bins.images, width, color="#999999", edgecolor="white")
-    lower.set_xlim(0, 1)
-    lower.set_xlabel("confidence: probability of the predicted class")
-    lower.set_ylabel("images")
+    lower.set(xlim=(0, 1), xlabel="confidence: probability of the predicted class", ylabel="images")
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
     return figure
@@ -62,8 +59,7 @@ def draw_confusion(counts: np.ndarray, classes: tuple[str, ...], scale: str) -> 
             if counts[i, j]:
                 colour = "white" if shares[i, j] > 55 else "black"
                 axes.text(j, i, f"{shares[i, j]:.0f}", ha="center", va="center", color=colour, size=7)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    axes.set(xlabel="predicted", ylabel="true")
     axes.set_title(f"Confusion, % of the true class\n({scale})", fontsize=10)
     figure.colorbar(image, ax=axes, shrink=0.7)
     return figure
@@ -87,8 +83,7 @@ def draw_mistakes(images: Tensor, titles: list[str], scale: str) -> Figure:
         extent = (column + 0.06, column + 0.94, row + 0.72, row + 0.04)  # left, right, bottom, top
         axes.imshow(image.permute(1, 2, 0).numpy(), extent=extent, interpolation="nearest", aspect=1.3)
         axes.text(column + 0.5, row + 0.74, title, ha="center", va="top", fontsize=7, parse_math=False)
-    axes.set_xlim(0, columns)
-    axes.set_ylim(rows, 0)
+    axes.set(xlim=(0, columns), ylim=(rows, 0))
     return figure
 
 
@@ -111,8 +106,7 @@ def draw_corruptions(table: pd.DataFrame, clean: float, scale: str) -> Figure:
         axes.plot(severities, accuracies, marker="osD^vPX*"[i % 8], markersize=4, color=colour, label=name)
         axes.fill_between(rows.severity, [100 * v for v in low], [100 * v for v in high], color=colour, alpha=0.15)
     axes.set_xticks([0, *sorted(table.severity.unique())])
-    axes.set_xlabel("severity (0: as it is)")
-    axes.set_ylabel("accuracy, %")
+    axes.set(xlabel="severity (0: as it is)", ylabel="accuracy, %")
     axes.set_title(f"Accuracy on corrupted images, 95 % intervals\n({scale})", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -1,8 +1,10 @@
 """Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391), with the package grad-cam."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +17,7 @@ from src.inference.network import finite
 from src.runs.escaping import printable
 
 
-@dataclass(frozen=True)
-class Explanation:
+class Explanation(NamedTuple):
     """The prediction for one image, with its Grad-CAM map."""
 
     file: Path
@@ -41,22 +42,16 @@ def last_feature_map(network: nn.Module, images: Tensor) -> nn.Module:
     calls: list[str] = []
     places: dict[str, int] = {}  # pixels of each map, in execution order
 
-    def note(name: str, output: object) -> None:
+    def note(name: str, module: nn.Module, inputs: object, output: object) -> None:
         calls.append(name)
         if isinstance(output, Tensor) and output.ndim == 4:
             places[name] = output.shape[2] * output.shape[3]
 
-    handles = [
-        module.register_forward_hook(lambda module, inputs, output, name=name: note(name, output))
-        for name, module in network.named_modules()
-        if module is not network
-    ]
-    try:
-        with torch.no_grad():
-            network(images)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for name, module in network.named_modules():
+            if module is not network:
+                hooks.enter_context(module.register_forward_hook(partial(note, name)))
+        network(images)
 
     def shrinks(name: str) -> bool:
         """Whether it is part of a module whose output is one pixel, so not all of that input may pass through it."""
@@ -74,7 +69,6 @@ def explain(trained: Trained, files: Sequence[Path], images: Tensor) -> Iterator
     """Explain a batch.
 
     Args:
-        trained: the network.
         files: where the images came from, ``B`` of them.
         images: uint8 ``[B, 3, S, S]``.
     """

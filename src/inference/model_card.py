@@ -30,16 +30,13 @@ TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 def model_card(
     trained: Trained, format: str, file: Path, difference: float, evaluation: Mapping[str, Any] | None
 ) -> str:
-    """Write the card of an exported network.
+    """The card of an exported network, in Markdown.
 
     Args:
         trained: the network. If its checkpoint is in its own run folder, that folder is read too.
         format, file: of the export.
         difference: the largest difference between logits of the file and of PyTorch.
         evaluation: the content of an eval.json of this checkpoint, see ``find_evaluation``.
-
-    Returns:
-        Markdown.
     """
     config = cast(dict[str, Any], OmegaConf.to_container(trained.config))
     epoch = load_checkpoint(trained.checkpoint).epoch
@@ -72,7 +69,6 @@ def find_evaluation(checkpoint: Path, file: Path | None) -> Evaluation | None:
     """The content of an eval.json of this checkpoint.
 
     Args:
-        checkpoint: the checkpoint.
         file: the eval.json; None takes the latest in logs/eval that is of its own test images, if there is one.
 
     Raises:

@@ -21,7 +21,6 @@ class Inference:
         cfg: its ``trainer`` sets device and precision; null is the precision of training.
 
     Attributes:
-        device: the device.
         seconds: time for each view of the latest batch; the first includes the preparation.
 
     Raises:

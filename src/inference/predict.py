@@ -3,14 +3,13 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import rich
 from omegaconf import DictConfig
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from src.augment.test_time import ViewAverage
@@ -50,11 +49,10 @@ def predict(cfg: DictConfig) -> int:
     files = find_images(cfg.images)
     shown: list[Prediction] = []
     unreadable = len(files)
-    with _open_record(Path(cfg.out), cfg.top) if cfg.out is not None else nullcontext(lambda _: None) as record:
-        for prediction in _predictions(cfg, files):
-            record(prediction)
-            shown += [prediction] * (len(shown) < SHOWN)
-            unreadable -= 1
+    predictions = _predictions(cfg, files)
+    for prediction in predictions if cfg.out is None else _recorded(predictions, Path(cfg.out), cfg.top):
+        shown += [prediction] * (len(shown) < SHOWN)
+        unreadable -= 1
     _show(shown)
     if more := len(files) - unreadable - len(shown):
         print(f"and {more:,} more{'' if cfg.out else '; out=predictions.csv writes all of them'}")
@@ -81,9 +79,8 @@ def _predictions(cfg: DictConfig, files: Sequence[Path]) -> Iterator[Prediction]
             yield Prediction(file, list(zip(names, own_values, strict=True)))
 
 
-@contextmanager
-def _open_record(out: Path, top: int) -> Iterator[Callable[[Prediction], None]]:
-    """A function that writes predictions one by one into a file, see ``write_whole``.
+def _recorded(predictions: Iterable[Prediction], out: Path, top: int) -> Iterator[Prediction]:
+    """The same predictions, each written into a file before the next is made, see ``write_whole``.
 
     Raises:
         ValueError: the file is neither .csv nor .json.
@@ -95,34 +92,26 @@ def _open_record(out: Path, top: int) -> Iterator[Callable[[Prediction], None]]:
         if out.suffix == ".csv":
             writer = csv.writer(file)
             writer.writerow(["file", *(f"{name}_{i + 1}" for i in range(top) for name in ("class", "probability"))])
-
-            def record(prediction: Prediction) -> None:
+            for prediction in predictions:
                 cells = [cell for name, value in prediction.classes for cell in (csv_cell(name), f"{value:.6f}")]
                 writer.writerow([csv_cell(prediction.file), *cells])
-
-            yield record
+                yield prediction
         else:
             before = "["
-
-            def record(prediction: Prediction) -> None:
-                nonlocal before
+            for prediction in predictions:
                 classes = [{"class": name, "probability": round(value, 6)} for name, value in prediction.classes]
                 file.write(before + "\n" + json.dumps({"file": str(prediction.file), "predictions": classes}))
                 before = ","
-
-            yield record
+                yield prediction
             file.write("\n]\n" if before == "," else "[]\n")
 
 
 def _show(predictions: list[Prediction]) -> None:
     if not predictions:
         return
-    table = Table(box=None, pad_edge=False)
-    table.add_column("file", overflow="fold")
-    table.add_column("class", overflow="fold")
-    table.add_column("probability", no_wrap=True)
-    if len(predictions[0].classes) > 1:
-        table.add_column("then", overflow="fold")
+    columns = [Column("file", overflow="fold"), Column("class", overflow="fold"), Column("probability", no_wrap=True)]
+    columns += [Column("then", overflow="fold")] * (len(predictions[0].classes) > 1)
+    table = Table(*columns, box=None, pad_edge=False)
     for file, ((name, value), *others) in predictions:
         then = ", ".join(f"{other} {probability:.1%}" for other, probability in others)
         cells = [printable(file), name, f"{value:.1%}", *([then] if others else [])]

@@ -13,9 +13,9 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -36,8 +36,7 @@ _MOST_ROWS = 200  # of a table of jobs
 _MOST_VALUES = 1000  # of one key, in a command that is recommended
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """One job of a sweep, requested or found.
 
     ``overrides`` are those that its run was started with, else those of the latest launch that requested it, as
@@ -132,15 +131,12 @@ def jobs(sweep: Path) -> list[Job]:
     """
     if not sweep.is_dir():
         raise FileNotFoundError(f"There is no sweep {sweep}.")
-    known: dict[str, list[str]] = {}
     launches = [launch["jobs"] for launch in _launches(sweep)]
-    for asked in launches:
-        known |= asked
+    known = {name: overrides for asked in launches for name, overrides in asked.items()}
     found = sorted(file.parent.name for file in sweep.glob("[!.]*/results.json"))
     seconds = planned(sweep)
     return [
-        replace(
-            _job(sweep / name, known.get(name, printable(name).split(","))),
+        _job(sweep / name, known.get(name, printable(name).split(",")))._replace(
             launches=tuple(place for place, asked in enumerate(launches) if name in asked),
             planned=seconds.get(name, seconds.get(ANY)),
         )
@@ -264,21 +260,16 @@ def show(sweep: Path, found: Sequence[Job], *, everything: bool = False) -> None
         everything: list every job; else, of more than ``_MOST_ROWS`` jobs, only those that one may have to look at.
     """
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     styles = {"completed": "green", "pruned": "magenta", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
-    table = Table()
-    table.add_column("job", overflow="fold")
-    table.add_column("status")
-    for name in ("epochs", "images/s", "accuracy"):
-        table.add_column(name, justify="right")
-    table.add_column("remark", overflow="fold")
+    numbers = [Column(name, justify="right") for name in ("epochs", "images/s", "accuracy")]
+    table = Table(Column("job", overflow="fold"), "status", *numbers, Column("remark", overflow="fold"))
     common = set.intersection(*(set(job.name.split(",")) for job in found)) if len(found) > 1 else set()
     refused = {file.name for file in refusal_file(sweep / ANY).parent.glob(ANY) if file.is_file()}
-    listed = [job for job in found if job.state not in (*ENDED, "missing") or job.name in refused]
-    if everything or len(found) <= _MOST_ROWS:
-        listed = list(found)
+    whole = everything or len(found) <= _MOST_ROWS
+    listed = [job for job in found if whole or job.state not in (*ENDED, "missing") or job.name in refused]
     for job in listed:
         state, remark = job.state, job.error or ""
         if job.name in refused:

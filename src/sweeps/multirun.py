@@ -91,10 +91,6 @@ class SweepSummary(Callback):
             with suppress(HydraException):  # Hydra reports it
                 self.request(config, jobs_of(config))
 
-    def names(self, config: DictConfig, jobs: list[list[str]]) -> list[str]:
-        """The names of the folders of jobs, the overrides of each."""
-        return list(_names(config, jobs, self.fixed))
-
     def request(self, config: DictConfig, jobs: list[list[str]]) -> list[list[str]]:
         """Record jobs, the overrides of each, as requested by this launch.
 
@@ -106,7 +102,7 @@ class SweepSummary(Callback):
         """
         sweep = Path(config.hydra.sweep.dir)
         composed = _composed(config, jobs)
-        self.asked |= (named := _names(config, jobs, self.fixed))
+        self.asked |= (named := by_folder(config, jobs, self.fixed))
         # Without the others, a job has another number, which may be in a user's own name.
         left = jobs if _own_name(config) else [named[name] for name in left_of(sweep, named)]
         try:
@@ -193,7 +189,7 @@ def _check_targets(config: DictConfig) -> None:
             )
 
 
-def _names(config: DictConfig, grid: list[list[str]], fixed: list[str]) -> dict[str, list[str]]:
+def by_folder(config: DictConfig, grid: list[list[str]], fixed: list[str]) -> dict[str, list[str]]:
     """Overrides of a multirun's jobs by folder name, in their order.
 
     Raises:

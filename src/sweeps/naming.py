@@ -16,12 +16,8 @@ from src.runs.files import links_outside
 from src.runs.hydra_versions import CONF, register_resolver
 
 # Hydra's own, plugins' own, and those in conf/.
-LAUNCHERS = (
-    "basic",
-    "joblib",
-    "submitit_local",
-    *sorted(file.stem for file in (CONF / "hydra/launcher").glob("*.yaml")),
-)
+_OWN = sorted(file.stem for file in (CONF / "hydra/launcher").glob("*.yaml"))
+LAUNCHERS = ("basic", "joblib", "submitit_local", *_OWN)
 SWEEPS = Path("logs/train/sweeps")
 _LONGEST = 180  # characters; Linux, macOS and Windows allow 255 for one name, and paths on Windows are short
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from src.runs.escaping import plural, printable
 from src.sweeps.design import jobs_of
 from src.sweeps.jobs import ANY, ENDED, jobs, record_plan
-from src.sweeps.multirun import SweepSummary
+from src.sweeps.multirun import SweepSummary, by_folder
 from src.sweeps.naming import slots
 from src.sweeps.search import Worker
 from src.sweeps.sequential import check_primary
@@ -40,8 +40,8 @@ def plan(context: HydraContext, task: TaskFunction, config: DictConfig, launcher
     else:
         check_primary(config)
         grid = jobs_of(config, range(1, config.max_seeds + 1) if config.get("until") else None)
-        names = SweepSummary.current.names(config, grid)
-        left = [(name, job) for name, job in zip(names, grid, strict=True) if name not in done]
+        folders = by_folder(config, grid, SweepSummary.current.fixed)
+        left = [(name, job) for name, job in zip(folders, grid, strict=True) if name not in done]
     kinds: dict[tuple[str, ...], list[tuple[str | None, Sequence[str]]]] = {}
     for name, job in left:
         kinds.setdefault(tuple(word for word in job if not _is_free(word)), []).append((name, job))
@@ -52,9 +52,8 @@ def plan(context: HydraContext, task: TaskFunction, config: DictConfig, launcher
             config.hydra.sweep.dir = place
             config.hydra.overrides.hydra.append(f"hydra.sweep.dir={place}")
             more = probes * at_once  # so that they disturb each other as the jobs will
-            measured = [
-                job.return_value for job in launcher.launch(more[: max(len(probes), at_once)], initial_job_idx=0)
-            ]
+            launched = launcher.launch(more[: max(len(probes), at_once)], initial_job_idx=0)
+            measured = [job.return_value for job in launched]
     table = Table("kind of job", "jobs", "each takes", "memory, GB", "disk each, MB")
     common = set.intersection(*map(set, kinds)) if len(kinds) > 1 else set()
     seconds = disk = 0.0

@@ -5,6 +5,7 @@ A job that is not skipped here is compared setting by setting, see ``src.sweeps.
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def left_of(sweep: Path, jobs: Mapping[str, Sequence[str]]) -> list[str]:
     now = composed_by()
     left = []
     for name, overrides in jobs.items():
-        try:
+        with suppress(OSError, ValueError, KeyError):
             results = RunFolder(sweep / name).results()
             record = (results["status"], results["overrides"], results["composed_by"])
             # An interpolation may have another value now, such as that of an environment variable.
@@ -44,7 +45,5 @@ def left_of(sweep: Path, jobs: Mapping[str, Sequence[str]]) -> list[str]:
                 if content_of(config["data"]["source"]) == results["settings"][identity.CONTENT]:
                     print("{}: completed before, {} {:.2%}".format(name, *accuracy(results)))
                     continue
-        except (OSError, ValueError, KeyError):
-            pass
         left.append(name)
     return left

@@ -26,8 +26,7 @@ def conclusion(
 
     Args:
         table: see ``configurations`` in ``src.analysis.effects``.
-        compare_with_best, interactions: see the functions of these names there.
-        effects: see ``main_effects`` there.
+        against_best, effects, interactions: see ``compare_with_best``, ``main_effects`` and ``interactions`` there.
         factors: all that are compared.
         tried: if a factor was tuned for each configuration, the result of ``src.analysis.effects.trials``.
         smallest_effect: see ``equivalence_p`` in ``src.analysis.statistics``.
@@ -211,6 +210,5 @@ def _interaction(effect: pd.Series, family: int) -> Finding:
     measured = f"{points(effect.difference)} points {span(effect.low, effect.high)}"
     tested = f"p {p_value(effect.p_holm)}{_holm(family)}, n = {effect.n} seeds"
     depends = f"What {effect['first']} ({change}) is worth depends on {effect.second}"
-    return Finding(
-        Verdict.DIFFERS, f"{depends}: with {after}, {measured} on top of what it is with {before} ({tested})."
-    )
+    text = f"{depends}: with {after}, {measured} on top of what it is with {before} ({tested})."
+    return Finding(Verdict.DIFFERS, text)

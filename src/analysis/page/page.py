@@ -17,8 +17,7 @@ class Cell(NamedTuple):
     value: float | str  # the sort key: a number, or the text itself
 
 
-@dataclass(frozen=True)
-class Table:
+class Table(NamedTuple):
     columns: list[str]  # headers
     rows: list[list[Cell]]  # one cell per column
     note: str = ""  # the method behind the numbers, in plain words
@@ -61,16 +60,14 @@ class Section:
         return [part for part in self.parts if isinstance(part, Drawing)]
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One sentence of the conclusion."""
 
     kind: Verdict | None  # None for a fact
     text: str
 
 
-@dataclass(frozen=True)
-class Results:
+class Results(NamedTuple):
     """The configurations, for a paper."""
 
     factors: list[str]

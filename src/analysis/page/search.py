@@ -38,9 +38,8 @@ def search_section(everything: pd.DataFrame, arms: Sequence[str], sweeps: Sequen
         *((f"{'best ' * (n == 1)}of {n}, %", partial(_best_of, n)) for n in (1, 5, 20)),
         ("of all, %", lambda arm: percent_cell(max(arm.scores, default=math.nan))),
     ]
-    drawing = Drawing(
-        "budget", figures.draw_budget(spent, arms), "Expected best validation accuracy by the number of trials."
-    )
+    caption = "Expected best validation accuracy by the number of trials."
+    drawing = Drawing("budget", figures.draw_budget(spent, arms), caption)
     optuna = [part for number, sweep in enumerate(sweeps, start=1) for part in _study_figures(sweep, number)]
     return Section(SEARCH, [drawing, table_of(spent, columns, note("search")), *optuna])
 
@@ -63,8 +62,7 @@ def _study_figures(sweep: Path, number: int) -> Sequence[str | Drawing]:
     from optuna.visualization import matplotlib as plots
 
     drawings: list[Drawing] = []
-    with rc_context({"backend": "agg"}), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about too few trials
+    with rc_context({"backend": "agg"}), warnings.catch_warnings(action="ignore"):  # about too few trials
         for name, caption in _FIGURES.items():
             options = {"evaluator": FanovaImportanceEvaluator(seed=0)} if name == "param_importances" else {}
             try:

@@ -144,11 +144,10 @@ def learning_section(runs: pd.DataFrame, factors: Sequence[str], targets: Sequen
     if table.empty:
         parts.append("Nothing was validated (data.val_size=0), so there is no telling when an accuracy was reached.")
         return Section("How fast they learn", parts)
-    targets = list(table.reached.iloc[0])
     columns: list[Column] = [
         *level_columns(factors),
         column("validation accuracy, mean over epochs, %", "area", percent_cell),
-        *((f"epochs (and seconds) to {target:.0%}", partial(_time, target)) for target in targets),
+        *((f"epochs (and seconds) to {target:.0%}", partial(_time, target)) for target in table.reached.iloc[0]),
     ]
     return Section("How fast they learn", [*parts, table_of(table, columns, note("learning"))])
 
@@ -211,9 +210,8 @@ def jobs_section(everything: pd.DataFrame, commands: Sequence[str]) -> Section:
     ]
     table = table_of(unfinished_first, columns)
     finish = [f"To finish: {command}" for command in commands]
-    return Section(
-        "Jobs", [table, *_against_plan(everything), *finish], folded=bool((everything.status == "completed").all())
-    )
+    done = bool((everything.status == "completed").all())
+    return Section("Jobs", [table, *_against_plan(everything), *finish], folded=done)
 
 
 def _against_plan(everything: pd.DataFrame) -> list[str]:
@@ -245,10 +243,8 @@ def settings_section(runs: pd.DataFrame) -> Section:
 
 def reading_section() -> Section:
     """What the statistics can and cannot say."""
-    parts: list[str | Table | Drawing] = [
-        note(f"reading_{what}") for what in ("seeds", "verdicts", "exploratory", "families")
-    ]
-    return Section("How to read this", parts, folded=True)
+    topics = ("seeds", "verdicts", "exploratory", "families")
+    return Section("How to read this", [note(f"reading_{topic}") for topic in topics], folded=True)
 
 
 def results(

@@ -33,9 +33,8 @@ def _written(template: str, escape: Callable[[object], str] | None, **values: An
     from markupsafe import Markup
 
     environment = templates(_HERE, escape)
-    environment.tests |= {
-        kind.__name__.lower(): lambda part, kind=kind: isinstance(part, kind) for kind in (Table, Drawing)
-    }
+    environment.tests["table"] = lambda part: isinstance(part, Table)
+    environment.tests["drawing"] = lambda part: isinstance(part, Drawing)
     environment.filters["source"] = _source
     environment.filters["number"] = lambda cell: not isinstance(cell.value, str)
     environment.filters["score"] = lambda score: Markup(tex(score).replace("±", r"\pm"))
