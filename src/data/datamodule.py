@@ -140,7 +140,7 @@ class ImageDataModule(L.LightningDataModule):
                 raise ValueError(f"data.{name} is {size!r}; expected a whole number, 1 or more.")
         split_seed = seed if split_seed is None else split_seed
         for name, value in (("seed", seed), ("data.split_seed", split_seed)):
-            if not isinstance(value, int) or not 0 <= value < 2**32:
+            if type(value) is not int or not 0 <= value < 2**32:
                 raise ValueError(f"{name} is {value!r}; expected a whole number from 0 to {2**32 - 1}.")
         if device not in ("auto", "cpu"):
             raise ValueError(f"data.device is {device!r}; expected auto or cpu.")

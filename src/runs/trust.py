@@ -129,7 +129,8 @@ def trust_override(config: Any, unbuilt: Collection[str] = ()) -> list[str]:
 
 def check_targets(config: Any) -> None:
     """Check, without building anything, that every ``_target_`` of a config can be imported and called, and that it
-    is given no text where its signature has true, false or a number: ``no`` would count as true.
+    gets no value of another kind where its signature has true, false or a number: ``no`` would count as true, and true
+    as 1.
 
     Args:
         config: the user's own, or one that ``trusted`` has checked: modules are imported. Interpolated targets are left
@@ -137,7 +138,7 @@ def check_targets(config: Any) -> None:
 
     Raises:
         ValueError: a target has no value, or names nothing that can be called (the message has near names), or an
-            argument is a text.
+            argument is of another kind.
     """
     for key, node in _nodes(OmegaConf.to_container(config) if OmegaConf.is_config(config) else config):
         target = node["_target_"]
@@ -147,13 +148,15 @@ def check_targets(config: Any) -> None:
             continue
         if problem := _problem(str(target)):
             raise ValueError(f"{key}_target_ is {target}: {problem}")
-        for name, expected in _plain_parameters(str(target)).items():
-            if isinstance(value := node.get(name), str) and "${" not in value:
+        for name, kinds in _plain_parameters(str(target)).items():
+            value = node.get(name)
+            if (isinstance(value, str) and "${" not in value) or (isinstance(value, bool) and bool not in kinds):
+                expected = "true or false" if kinds == {bool} else "a number"
                 raise ValueError(f"{key}{name} is {value!r}; expected {expected}.")
 
 
-def _plain_parameters(target: str) -> dict[str, str]:
-    """The parameters that are true, false or a number by annotation, or true or false by default; and that in words."""
+def _plain_parameters(target: str) -> dict[str, set[type]]:
+    """The parameters that are true, false or a number by annotation, or true or false by default; and their types."""
     try:
         parameters = signature(resolve_name(target), eval_str=True).parameters
     except (NameError, TypeError, ValueError):  # an annotation of type checkers alone; a class written in C
@@ -165,7 +168,7 @@ def _plain_parameters(target: str) -> dict[str, str]:
             kinds = set(get_args(annotation)) if get_origin(annotation) in (Union, UnionType) else {annotation}
         kinds -= {NoneType}
         if kinds and kinds <= {bool, int, float}:
-            found[name] = "true or false" if kinds == {bool} else "a number"
+            found[name] = kinds
     return found
 
 

@@ -68,9 +68,10 @@ def seed_of(cfg: DictConfig, source: str) -> int:
         ValueError: it is no whole number from 0 to 2**32 - 1.
     """
     own = (cfg.get("seeds") or {}).get(source)
-    if own is not None and (not isinstance(own, int) or not 0 <= own < 2**32):
-        raise ValueError(f"seeds.{source} is {own!r}; expected a whole number from 0 to {2**32 - 1}, or null.")
-    return cfg.seed if own is None else own
+    key, seed = ("seed", cfg.seed) if own is None else (f"seeds.{source}", own)
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise ValueError(f"{key} is {seed!r}; expected a whole number from 0 to {2**32 - 1}.")
+    return seed
 
 
 def build_data(cfg: DictConfig) -> ImageDataModule:
@@ -224,7 +225,7 @@ def build_loss(cfg: DictConfig, num_classes: int, *, mixed: bool = False) -> Cal
     before = {"_target_": "torch.nn.CrossEntropyLoss", "label_smoothing": cfg.get("label_smoothing", 0.0)}
     node = cfg.get("loss") or before  # the group was there
     smoothing = node.get("label_smoothing", 0)
-    if not (isinstance(smoothing, int | float) and 0 <= smoothing <= 1):
+    if not (type(smoothing) in (int, float) and 0 <= smoothing <= 1):
         raise ValueError(f"loss.label_smoothing is {smoothing!r}; expected 0 to 1.")
     if (other := cfg.get("label_smoothing")) not in (None, 0, smoothing):
         raise ValueError(f"label_smoothing is {other}, which {node.get('_target_')} does not get: set it in loss.")

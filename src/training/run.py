@@ -31,7 +31,7 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
     record = rank_zero_only(folder.update)
     resumed = folder.last if folder.last.exists() else None
     former = folder.results() if resumed else {}
-    before = summary.before(cfg, folder, former)
+    seed, before = seed_of(cfg, "init"), summary.before(cfg, folder, former)
     record(status="running", error=None, **before)
     check_targets(cfg)
     data = build_data(cfg)
@@ -42,7 +42,7 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
         "%d training, %d validation and %d test images of %d x %d pixels in %d classes",
         *(*images["images"].values(), data.image_size, data.image_size, len(data.classes)),
     )
-    L.seed_everything(seed_of(cfg, "init"), workers=True, verbose=False)
+    L.seed_everything(seed, workers=True, verbose=False)
     classifier = build_classifier(cfg, data, resumed=resumed is not None)
     trainer, history = build_run_trainer(cfg, folder, validates=len(data.val) > 0)
     record(**summary.of_network(classifier.network, len(data.classes), data.image_size, data.channels))

@@ -52,11 +52,14 @@ class Own:
         ({"scaled": "no"}, "model.scaled is 'no'; expected true or false."),
         ({"scaled": True, "rate": "fast"}, "model.rate is 'fast'; expected a number."),
         ({"scaled": True, "pooled": "off"}, "model.pooled is 'off'; expected true or false."),
+        ({"scaled": True, "rate": True}, "model.rate is True; expected a number."),
         ({"scaled": True, "rate": None, "kind": "no", "count": "many", "names": "no"}, None),
         ({"scaled": "${other}"}, None),  # is looked up later
     ],
 )
-def test_a_text_is_neither_true_nor_a_number(arguments: dict[str, Any], sentence: str | None) -> None:
+def test_a_text_is_neither_true_nor_a_number_and_true_is_no_number(
+    arguments: dict[str, Any], sentence: str | None
+) -> None:
     config = {"model": {"_target_": f"{__name__}.Own", **arguments}}
     expected = pytest.raises(ValueError, match=f"^{re.escape(sentence)}$") if sentence else nullcontext()
     with expected:

@@ -300,6 +300,12 @@ MISTAKES = {
     "trainer.devices=auto trainer.accelerator=cpu": "trainer.devices is auto, but there is no GPU to count",
     "seed=-1": "seed is -1; expected a whole number from 0 to 4294967295",
     "seed=abc": "seed is 'abc'; expected a whole number",
+    "seed=true": "seed is True; expected a whole number",
+    "data.split_seed=true": "data.split_seed is True; expected a",
+    "data.batch_size=true": "data.batch_size is True; expected a number",
+    "trainer.max_epochs=true": "trainer.max_epochs is True; expected a number",
+    "label_smoothing=true": "loss.label_smoothing is True; expected 0 to 1",
+    "checkpoint_minutes=true": "checkpoint_minutes is True; expected a number of minutes",
 }
 
 
@@ -427,4 +433,4 @@ def test_the_sources_of_variation_follow_the_seed_unless_set(train: Launch, fini
 def test_a_wrong_seed_of_a_source_is_told(train: Launch) -> None:
     run = train("seeds.init=-1")
     assert run.code == 1
-    assert "seeds.init is -1; expected a whole number from 0 to 4294967295, or null." in run.err
+    assert "seeds.init is -1; expected a whole number from 0 to 4294967295." in run.err

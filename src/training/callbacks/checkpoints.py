@@ -93,7 +93,7 @@ class Checkpoints(Checkpoint):
     """
 
     def __init__(self, files: CheckpointFiles, monitor: str | None, minutes: float | None = None) -> None:
-        if minutes is not None and not (isinstance(minutes, int | float) and minutes >= 0):
+        if minutes is not None and not (type(minutes) in (int, float) and minutes >= 0):
             raise ValueError(f"checkpoint_minutes is {minutes!r}; expected a number of minutes, or null for never.")
         self.files = files
         self.monitor = monitor
