@@ -3,7 +3,8 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,7 +80,7 @@ def _predictions(cfg: DictConfig, files: Sequence[Path]) -> Iterator[Prediction]
             yield Prediction(file, list(zip(names, own_values, strict=True)))
 
 
-def _recorded(predictions: Iterable[Prediction], out: Path, top: int) -> Iterator[Prediction]:
+def _recorded(predictions: Iterator[Prediction], out: Path, top: int) -> Iterator[Prediction]:
     """The same predictions, each written into a file before the next is made, see ``write_whole``.
 
     Raises:
@@ -91,8 +92,10 @@ def _recorded(predictions: Iterable[Prediction], out: Path, top: int) -> Iterato
     with write_whole(out, newline="", encoding="utf-8") as file:
         if out.suffix == ".csv":
             writer = csv.writer(file)
-            writer.writerow(["file", *(f"{name}_{i + 1}" for i in range(top) for name in ("class", "probability"))])
-            for prediction in predictions:
+            first = next(predictions, None)
+            places = range(1, 1 + (len(first.classes) if first else top))  # a network may have fewer classes than top
+            writer.writerow(["file", *(f"{name}_{place}" for place in places for name in ("class", "probability"))])
+            for prediction in chain([first] if first else [], predictions):
                 cells = [cell for name, value in prediction.classes for cell in (csv_cell(name), f"{value:.6f}")]
                 writer.writerow([csv_cell(prediction.file), *cells])
                 yield prediction

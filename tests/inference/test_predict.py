@@ -56,6 +56,14 @@ def test_every_file_of_a_folder_is_predicted_as_the_network_does(
     assert [file.name for file in (tmp_path / "results").iterdir()] == ["a.csv"], "nothing half-written is left"
 
 
+def test_a_table_has_as_many_columns_as_there_are_classes(predict: Launch, photos: Path) -> None:
+    assert predict("images=photos", "out=a.csv", "top=20").code == 0
+    with (photos.parent / "a.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[-2:] == ["class_10", "probability_10"] and {len(row) for row in rows} == {len(header)}
+    assert len(rows) == 30
+
+
 def test_the_screen_shows_the_first_files_and_says_how_many_more(predict: Launch, digits: Any, photos: Path) -> None:
     run = predict("images=photos")
     lines = run.out.splitlines()
