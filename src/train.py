@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> float:
     from src.runs.files import check_stays_within, relative
     from src.runs.folder import RunFolder, RunInUse
     from src.sweeps.relaunch import launch_record, record_refusal, resume_or_skip
-    from src.training.outcome import run_job
+    from src.training.job import run_job
 
     hydra_cfg = HydraConfig.get()
     multirun = hydra_cfg.mode == RunMode.MULTIRUN

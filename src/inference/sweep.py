@@ -19,7 +19,7 @@ from src.runs.folder import RunFolder, write_json
 from src.runs.outcomes import save_outcomes
 from src.sweeps.jobs import SCHEMA_VERSION, Job, find_sweep, jobs
 from src.sweeps.naming import folder_name
-from src.training.outcomes import ImageOutcomes
+from src.training.image_outcomes import ImageOutcomes
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from src.runs.errors import DIVERGED
 from src.runs.outcomes import Outcomes
-from src.training.outcomes import ImageOutcomes
+from src.training.image_outcomes import ImageOutcomes
 from src.training.schedules import Schedule
 
 log = logging.getLogger(__name__)
