@@ -81,6 +81,13 @@ def test_a_mistake_is_explained_in_one_sentence(train_as_given: Launch, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_a_slip_in_a_file_of_ones_own_is_told_by_its_line(train_as_given: Launch, tmp_path: Path) -> None:
+    (tmp_path / "mine/model").mkdir(parents=True)
+    (tmp_path / "mine/model/bad.yaml").write_text("_target_: my_parts.Net\n  width: 3\n")
+    run = train_as_given("--config-dir", "mine", "model=bad")
+    assert run.code == 1 and "bad.yaml" in run.err and "line 2" in run.err and run.err.count("\n") == 1, run.err
+
+
 @pytest.mark.parametrize("argument", ["optm=sgd", "model=resnet101", "optim.lr=[0.9", "~foo"])
 def test_and_so_it_is_in_a_multirun(train_as_given: Launch, tmp_path: Path, argument: str) -> None:
     run = train_as_given(argument, "--multirun", "seed=1,2")

@@ -36,7 +36,7 @@ class Transform(nn.Module):
             A new uint8 tensor of the same shape on the images' device.
 
         Raises:
-            ValueError: if ``images`` or ``u`` is not of this form.
+            ValueError: if ``images``, ``u`` or the result is not of this form.
         """
         if images.dtype != uint8 or images.ndim != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be uint8 [B, 3, H, W], got {images.dtype} {list(images.shape)}.")
@@ -48,7 +48,13 @@ class Transform(nn.Module):
             )
         if u.numel() and not (u.min() >= 0 and u.max() < 1):  # written so that NaN fails too
             raise ValueError(f"u must lie in [0, 1), got values from {u.min():g} to {u.max():g}.")
-        return self.augment(images, u)
+        augmented = self.augment(images, u)
+        if augmented.dtype != uint8 or augmented.shape != images.shape:
+            raise ValueError(
+                f"{type(self).__name__} should turn uint8 {list(images.shape)} into the same, but it returned "
+                f"{augmented.dtype} {list(augmented.shape)}."
+            )
+        return augmented
 
     def augment(self, images: Tensor, u: Tensor) -> Tensor:
         """The transform itself, with the arguments and the result of :meth:`forward`."""

@@ -161,6 +161,7 @@ class ImageDataModule(L.LightningDataModule):
             cls = type(source).__name__
             raise ValueError(f"data.source is a {cls}, which has no method load(); write one as in src/data/digits.py.")
         images = source.load()
+        images.check()
         self.classes, self.bits = tuple(map(str, images.classes)), images.bits
         self.content = images.content
         self.image_size = images.train.images.shape[-1]

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from src.runs.escaping import printable
+
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
@@ -92,6 +94,42 @@ class LabelledImages:
     test: ImageSet
     classes: tuple[str, ...]
     bits: int | None = None
+
+    def check(self) -> None:
+        """Check what a source of a user's own may get wrong.
+
+        Raises:
+            ValueError: a half has no images, or other images or labels than ``ImageSet`` takes; the halves have images
+                of different sizes; or two classes have one name.
+        """
+        for half, own in {"training": self.train, "test": self.test}.items():
+            for what, values, dtype, form in (
+                ("images", own.images, torch.uint8, "[N, 3, S, S]"),
+                ("labels", own.labels, torch.int64, "[N]"),
+            ):
+                if not isinstance(values, Tensor) or values.dtype != dtype or values.ndim != form.count(",") + 1:
+                    found = [str(getattr(values, name, "")) for name in ("dtype", "shape")]
+                    raise ValueError(
+                        f"The {half} {what} are {' '.join([type(values).__name__, *found])}; expected a tensor {dtype} "
+                        f"{form}."
+                    )
+            side, labels = self.train.images.shape[-1], own.labels
+            if own.images.shape[1:] != (3, side, side):
+                raise ValueError(
+                    f"The {half} images are {list(own.images.shape)}; expected [N, 3, {side}, {side}] in both halves."
+                )
+            if len(own) == 0 or len(own.images) != len(labels):
+                raise ValueError(
+                    f"The {half} half has {len(own.images)} images and {len(labels)} labels; expected a label for each "
+                    "image, and at least one."
+                )
+            if labels.min() < 0 or labels.max() >= len(self.classes):
+                raise ValueError(
+                    f"The {half} labels are {labels.min()} to {labels.max()}; expected 0 to {len(self.classes) - 1}, "
+                    f"as there are {len(self.classes)} classes."
+                )
+        if twice := sorted(str(name) for name in self.classes if self.classes.count(name) > 1):
+            raise ValueError(f"Several classes are called {printable(twice[0])}; expected another name for each.")
 
     @cached_property
     def content(self) -> str:

@@ -117,8 +117,7 @@ def settings(config: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
     leaves = _leaves({key: node for key, node in config.items() if key != "callbacks"} | {"callbacks": counting})
     leaves = _with_current_keys(leaves)
     leaves = {key: value for key, value in leaves.items() if value is not None or not key.startswith("seeds.")}
-    # To Lightning 1 is one batch and 1.0 is all of them.
-    plain = {key: value if key.startswith("trainer.") else plain_value(value) for key, value in leaves.items()}
+    plain = {key: value if _tells_apart(key, leaves) else plain_value(value) for key, value in leaves.items()}
     counts = {key for key in plain if not is_neutral(key)} - {"callbacks"}
     trainer = config.get("trainer") or {}
     if any(trainer.get(f"limit_{stage}_batches") is not None for stage in ("val", "test")):
@@ -127,6 +126,15 @@ def settings(config: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
     if trainer.get("accelerator") == "cpu" or not trainer.get("sync_batchnorm"):
         counts |= {key for key in ("trainer.devices", "trainer.num_nodes") if _are_several(plain.get(key))}
     return {key: plain[key] for key in plain if key in counts}
+
+
+def _tells_apart(key: str, leaves: Mapping[str, Any]) -> bool:
+    """Whether what is built of a key may tell 1 from 1.0: Lightning's Trainer, to which 1 is one batch and 1.0 is all
+    of them, and classes that are neither ours, nor torch's or Lightning's."""
+    parts = key.split(".")
+    above = (leaves.get(".".join([*parts[:end], "_target_"])) for end in range(len(parts) - 1, 0, -1))
+    target = next((str(target) for target in above if target is not None), "src.")
+    return parts[0] == "trainer" or not target.startswith(("src.", "torch.", "lightning."))
 
 
 def _are_several(devices: Any) -> bool:
@@ -242,7 +250,8 @@ def factors(runs: Sequence[Run], reserved: Iterable[str] = ()) -> dict[str, list
         if group not in found and len(set(choices)) > 1 and follows(values, choices):
             found[group] = choices
         if ABSENT in values and not (len(set(choices)) > 1 and follows([value == ABSENT for value in values], choices)):
-            values = ["none" if value == ABSENT else value for value in values]  # not of one choice alone: a level
+            level = "not set" if "none" in values else "none"  # not of one choice alone: a level
+            values = [level if value == ABSENT else value for value in values]
         if key == CONTENT:
             places = [run.place for run in runs]
             apart = None not in places and follows(places, values) and follows(values, places)

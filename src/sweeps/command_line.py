@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
 
 from src.runs.command import setting
 from src.runs.errors import near_names, sentence
@@ -69,7 +70,7 @@ def run(main: Callable[[], Any]) -> None:
     except BrokenPipeError:  # as in: python -m src.status sweep=NAME | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
         raise SystemExit(1) from None
-    except (HydraException, OmegaConfBaseException, ValueError, OSError) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
         if "debug=true" in sys.argv:
             raise
         print(_explain(error, name), file=sys.stderr)

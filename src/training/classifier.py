@@ -195,7 +195,8 @@ class Classifier(L.LightningModule):
         state, prefix = checkpoint["state_dict"], "fit_metrics."
         state.update(checkpoint.get("resumed_weights", {}))
         self._sums = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
-        self.network.to(dtype=next(value.dtype for value in state.values() if value.is_floating_point()))  # 64-true
+        for name, value in self.network.state_dict(prefix="network.", keep_vars=True).items():
+            value.data = value.data.to(state.get(name, value).dtype)  # for 64-true
 
     def on_fit_start(self) -> None:
         # A precision such as bf16-true applies to all modules, but is too low for a sum over thousands of images.

@@ -54,7 +54,7 @@ def fit_and_test(cfg: DictConfig, folder: RunFolder) -> float:
         if cfg.get("test", True):
             classifier.tested = load_checkpoint(folder.best).weights
             trainer.test(classifier, datamodule=data, verbose=False)
-            results["metrics"] |= {name: value.item() for name, value in trainer.callback_metrics.items()}
+            results["metrics"] |= {name: float(value) for name, value in trainer.callback_metrics.items()}
             assert classifier.outcomes is not None
             rank_zero_only(save_outcomes)(classifier.outcomes, folder.outcomes_file)
             results["test_accuracy_by_class"] = classifier.outcomes.accuracy_by_class(data.classes)

@@ -307,6 +307,23 @@ def test_null_is_what_leaving_a_setting_out_is() -> None:
     assert factors([run(a=None), run(), run(a=5)]) == {"a": [None, None, 5]}
 
 
+def test_a_setting_that_is_left_out_is_not_one_called_none() -> None:
+    assert factors([run(model__norm="none"), run()]) == {"norm": ["none", "not set"]}
+    assert factors([run(model__norm="batch"), run()]) == {"norm": ["batch", "none"]}
+
+
+def test_only_known_classes_take_1_for_1_point_0() -> None:
+    def keep(target: str, value: float) -> str:
+        return fingerprint(settings({"model": {"_target_": target, "keep": value}}))
+
+    assert keep("src.models.resnet.resnet10", 1) == keep("src.models.resnet.resnet10", 1.0)
+    assert keep("torch.nn.Linear", 1) == keep("torch.nn.Linear", 1.0)
+    assert keep("mine.Crop", 1) != keep("mine.Crop", 1.0)
+    nested = [fingerprint(settings({"model": {"_target_": "src.x", "part": {"_target_": "mine.Crop", "keep": keep}}}))
+              for keep in (1, 1.0)]  # fmt: skip
+    assert nested[0] != nested[1]
+
+
 def test_settings_of_one_name_are_told_apart_by_their_keys() -> None:
     assert set(factors([run(a__decay=1, b__decay=1), run(a__decay=2, b__decay=3)])) == {"a.decay", "b.decay"}
     assert set(factors([run(status=1), run(status=2)], reserved=["status"])) == {"status"}

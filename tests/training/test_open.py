@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import src.eval
 import src.train
@@ -21,9 +22,12 @@ import numpy as np
 import torch
 from torch import nn
 from torchmetrics import Metric
+from torchmetrics.classification import MulticlassAccuracy
+
+from src.augment.transform import Transform
 
 from src.data.digits import Digits
-from src.data.image_set import LabelledImages
+from src.data.image_set import ImageSet, LabelledImages
 from src.training.schedules import Schedule
 
 
@@ -123,6 +127,63 @@ class Stateful(Focal):
 
     def set_extra_state(self, state):
         pass
+
+
+class Half(Net):
+    def __init__(self, num_classes):
+        super().__init__(num_classes)
+        self.register_buffer("table", torch.zeros(4, dtype=torch.float16))
+
+
+class Extra(Net):
+    def get_extra_state(self):
+        return {"seen": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class Above(MulticlassAccuracy):
+    def compute(self):
+        return super().compute() > 0.2
+
+
+class Dark(Transform):
+    def augment(self, images, u):
+        return images.float() / 255
+
+
+class Small(Transform):
+    def augment(self, images, u):
+        return images[..., :4, :4]
+
+
+class Odd(Digits):
+    def __init__(self, kind, **settings):
+        super().__init__(**settings)
+        self.kind = kind
+
+    def load(self):
+        found = super().load()
+        images, labels, classes = found.test.images, found.test.labels, found.classes
+        if self.kind == "negative":
+            labels = labels - 1
+        if self.kind == "fewer":
+            labels = labels[:-1]
+        if self.kind == "none":
+            images, labels = images[:0], labels[:0]
+        if self.kind == "float":
+            images = images / 255
+        if self.kind == "small":
+            images = images[..., :6, :6]
+        if self.kind == "numpy":
+            images = images.numpy()
+        if self.kind == "int32":
+            labels = labels.int()
+        if self.kind == "twice":
+            classes = ("a", "a", *classes[2:])
+        test = ImageSet(images, labels, positions=torch.arange(len(images)))
+        return LabelledImages(found.train, test, classes)
 
 
 class Named(Digits):
@@ -279,7 +340,7 @@ def test_a_state_that_cannot_be_read_back_is_told_before_training(folder: Path) 
     ("kind", "part"),
     [
         ("optimiser Counting", ("optim=custom", "optim._target_=my_parts.counting")),
-        ("network, the loss or a metric", ("loss=custom", "loss._target_=my_parts.Stateful")),
+        ("loss or a metric", ("loss=custom", "loss._target_=my_parts.Stateful")),
     ],
 )
 def test_so_is_that_of_an_optimiser_or_a_module(folder: Path, kind: str, part: tuple[str, ...]) -> None:
@@ -333,6 +394,62 @@ def test_classes_of_any_kind_are_stored_as_text(folder: Path) -> None:
     run = own(folder, "Net", "data.source._target_=my_parts.Named")
     assert run.code == 0, run.err
     assert run.results["classes"] == [str(number) for number in range(10)] and run.checkpoint("best")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("negative", "The test labels are -1 to 8; expected 0 to 9, as there are 10 classes."),
+        ("fewer", "The test half has 359 images and 358 labels; expected a label for each image, and at least one."),
+        ("none", "The test half has 0 images and 0 labels; expected a label for each image, and at least one."),
+        ("float", "The test images are Tensor torch.float32 "),
+        ("small", "The test images are [359, 3, 6, 6]; expected [N, 3, 8, 8] in both halves."),
+        ("numpy", "The test images are ndarray uint8 (359, 3, 8, 8); expected a tensor torch.uint8 [N, 3, S, S]."),
+        ("int32", "The test labels are Tensor torch.int32 torch.Size([359]); expected a tensor torch.int64 [N]."),
+        ("twice", "Several classes are called a; expected another name for each."),
+    ],
+)
+def test_images_of_ones_own_are_checked_before_training(folder: Path, kind: str, words: str) -> None:
+    run = own(folder, "Net", "data.source._target_=my_parts.Odd", f"+data.source.kind={kind}")
+    assert run.code == 1 and not run.rows and words in run.err and run.err.count("\n") == 1, run.err
+
+
+@pytest.mark.parametrize(
+    ("transform", "words"),
+    [
+        ("Dark", "Dark should turn uint8 [50, 3, 8, 8] into the same, but it returned torch.float32 [50, 3, 8, 8]."),
+        ("Small", "Small should turn uint8 [50, 3, 8, 8] into the same, but it returned torch.uint8 [50, 3, 4, 4]."),
+    ],
+)
+def test_what_a_transform_returns_is_checked(folder: Path, transform: str, words: str) -> None:
+
+    run = own(folder, "Net", f"aug.transforms=[{{_target_: my_parts.{transform}}}]")
+    assert run.code == 1 and words in run.err, run.err
+
+
+def test_buffers_keep_their_kind_on_resume(folder: Path, resume: Callable[..., Run]) -> None:
+    whole = own(folder, "Half", "trainer.max_epochs=3")
+    short = own(folder, "Half", "trainer.max_epochs=2", "schedule=constant")
+    assert whole.code == short.code == 0
+    longer = resume(short.folder, "trainer.max_epochs=3", "trust=[my_parts.Half]")
+    assert longer.code == 0, longer.err
+    kinds = {name: value.dtype for name, value in whole.checkpoint()["state_dict"].items()}
+    assert kinds["network.table"] == torch.float16
+    assert {name: value.dtype for name, value in longer.checkpoint()["state_dict"].items()} == kinds
+
+
+def test_a_network_that_keeps_more_than_tensors_is_told_before_training(folder: Path) -> None:
+    run = own(folder, "Extra")
+    assert run.code == 1 and not run.rows
+    assert (
+        run.err == "network._extra_state is no tensor: keep what the network's get_extra_state returns in a buffer.\n"
+    )
+
+
+def test_a_metric_may_be_true_or_false(folder: Path, resume: Callable[..., Run]) -> None:
+    run = own(folder, "Net", "+metrics.above._target_=my_parts.Above")
+    assert run.code == 0, run.err
+    assert run.results["metrics"]["test/above"] in (0.0, 1.0)
 
 
 def test_grey_images_need_a_model_that_takes_channels(folder: Path) -> None:

@@ -113,7 +113,9 @@ class Checkpoints(Checkpoint):
             ValueError: one cannot.
         """
         extra = {name: state for name, state in pl_module.state_dict().items() if not isinstance(state, Tensor)}
-        _write(extra, io.BytesIO(), "the network, the loss or a metric")
+        if own := [name for name in extra if name.startswith("network.")]:
+            raise ValueError(f"{own[0]} is no tensor: keep what the network's get_extra_state returns in a buffer.")
+        _write(extra, io.BytesIO(), "the loss or a metric")
         kinds: dict[str, list[Any]] = {"callback": trainer.callbacks, "optimiser": trainer.optimizers}  # type: ignore[attr-defined]
         for kind, parts in kinds.items():
             for part in parts:
@@ -129,7 +131,7 @@ class Checkpoints(Checkpoint):
             self._saved = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        metrics = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
         score = signed(metrics, self.monitor) if self.monitor else None
         assert score is not None or self.monitor is None  # see ``check_score``
         if score is None or self.highest is None or score > self.highest:

@@ -55,7 +55,7 @@ class History(L.Callback):
         row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "seconds": seconds}
         of_one_step = ("train/batch_loss", "optim/lr")  # the last value logged, not one of the epoch
         logged = trainer.callback_metrics.items()
-        self.rows.append(row | {name: value.item() for name, value in logged if name not in of_one_step})
+        self.rows.append(row | {name: float(value) for name, value in logged if name not in of_one_step})
         if trainer.is_global_zero:
             columns = list(dict.fromkeys(name for row in self.rows for name in row))
             with write_whole(self.file, newline="", encoding="utf-8") as file:
