@@ -88,6 +88,33 @@ def test_a_slip_in_a_file_of_ones_own_is_told_by_its_line(train_as_given: Launch
     assert run.code == 1 and "bad.yaml" in run.err and "line 2" in run.err and run.err.count("\n") == 1, run.err
 
 
+@pytest.mark.parametrize(
+    ("slip", "words"),
+    [
+        ("los: {label_smoothing: 0.1}", "There is no los; did you mean loss"),
+        ("scor: val/loss", "There is no scor; did you mean score"),
+        ("seeds: {agument: 1}", "There is no seeds.agument; did you mean augment?"),
+        ("smalest_effect: 1", "There is no smalest_effect; did you mean smallest_effect"),
+    ],
+)
+@pytest.mark.parametrize("more", [("seed=1",), ("--multirun", "seed=1,2")], ids=["run", "sweep"])
+def test_a_slip_in_a_key_of_ones_own_experiment(
+    train: Launch, tmp_path: Path, slip: str, words: str, more: tuple[str, ...]
+) -> None:
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    (tmp_path / "mine/experiment/own.yaml").write_text(f"# @package _global_\n{slip}\n")
+    run = train("--config-dir", "mine", "experiment=own", *more)
+    assert run.code == 1 and run.err.startswith(words) and run.err.count("\n") == 1, run.err
+
+
+def test_keys_of_ones_own_may_be_referred_to(train: Launch, tmp_path: Path) -> None:
+    (tmp_path / "mine/experiment").mkdir(parents=True)
+    own = "# @package _global_\nmodels: 3\nmy_rate: 0.1\noptim: {lr: '${models}'}\n"
+    (tmp_path / "mine/experiment/own.yaml").write_text(own)
+    run = train("--config-dir", "mine", "experiment=own", "trainer.max_epochs=1", "callbacks=none", "logger=none")
+    assert run.code == 0, run.err
+
+
 @pytest.mark.parametrize("argument", ["optm=sgd", "model=resnet101", "optim.lr=[0.9", "~foo"])
 def test_and_so_it_is_in_a_multirun(train_as_given: Launch, tmp_path: Path, argument: str) -> None:
     run = train_as_given(argument, "--multirun", "seed=1,2")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from difflib import get_close_matches
 from functools import cache, partial
 from importlib import import_module
 from inspect import Parameter, signature
@@ -153,6 +154,32 @@ def check_targets(config: Any) -> None:
             if (isinstance(value, str) and "${" not in value) or (isinstance(value, bool) and bool not in kinds):
                 expected = "true or false" if kinds == {bool} else "a number"
                 raise ValueError(f"{key}{name} is {value!r}; expected {expected}.")
+
+
+def check_keys(config: DictConfig) -> None:
+    """Check that no key of a file of the user's own is a slip of one in conf/: nothing would read it, and two runs that
+    differ in it alone would be called equivalent.
+
+    Args:
+        config: with its interpolations; a key that one of them refers to is the user's own, whatever it is like.
+
+    Raises:
+        ValueError: there is such a key.
+    """
+    usual = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
+    assert isinstance(usual, dict)
+    known = {*map(str, usual), *(folder.name for folder in CONF.iterdir() if folder.is_dir())}
+    unknown = [str(key) for key in config if key not in known]
+    if unknown:  # some files of groups set keys of their own
+        known |= {
+            key for file in CONF.glob("*/*.yaml") for key in re.findall(r"^(\w+):", file.read_text(), re.MULTILINE)
+        }
+        text = OmegaConf.to_yaml(config)
+        unknown = [key for key in unknown if f"${{{key}" not in text and get_close_matches(key, known - {key}, 1, 0.75)]
+    wrong = {key: known for key in unknown if key not in known}
+    wrong |= {f"seeds.{key}": usual["seeds"] for key in config.get("seeds") or () if key not in usual["seeds"]}
+    for key, names in wrong.items():
+        raise ValueError(f"There is no {key}; {near_names(key.split('.')[-1], names)}")
 
 
 def _plain_parameters(target: str) -> dict[str, set[type]]:

@@ -26,7 +26,7 @@ from src.runs.escaping import plural
 from src.runs.files import check_stays_within
 from src.runs.identity import is_neutral
 from src.runs.job_output import concurrent_job_name, prefix_output
-from src.runs.trust import check_targets
+from src.runs.trust import check_keys, check_targets
 from src.sweeps.code import keep_code
 from src.sweeps.design import jobs_of, values_of
 from src.sweeps.jobs import ENDED, how_to_finish, jobs, overrides_of, place, record_launch, refusal_file, show
@@ -107,6 +107,7 @@ class SweepSummary(Callback):
         left = jobs if _own_name(config) else [named[name] for name in left_of(sweep, named)]
         try:
             for job in composed if left else ():  # importing what they name takes seconds
+                check_keys(job)
                 check_targets(job)
         except ValueError as error:
             stop(error, debug=config.debug)

@@ -56,9 +56,12 @@ def distribute(cfg: DictConfig, folder: "RunFolder") -> float:
         ChildProcessError: a process was killed.
         Exception: the error of the first process to fail, with its stack trace as a note.
     """
+    from src.runs.trust import check_keys
     from src.training.build import build_data, process_count
     from src.training.run import fit_and_test
 
+    if cfg.resume is None:
+        check_keys(cfg)
     processes = process_count(cfg)
     _, started = rank_and_size()
     nodes = cfg.trainer.get("num_nodes", 1)
