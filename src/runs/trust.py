@@ -171,9 +171,8 @@ def check_keys(config: DictConfig) -> None:
     known = {*map(str, usual), *(folder.name for folder in CONF.iterdir() if folder.is_dir())}
     unknown = [str(key) for key in config if key not in known]
     if unknown:  # some files of groups set keys of their own
-        known |= {
-            key for file in CONF.glob("*/*.yaml") for key in re.findall(r"^(\w+):", file.read_text(), re.MULTILINE)
-        }
+        texts = (file.read_text(encoding="utf-8") for file in CONF.glob("*/*.yaml"))
+        known |= {key for text in texts for key in re.findall(r"^(\w+):", text, re.MULTILINE)}
         text = OmegaConf.to_yaml(config)
         unknown = [key for key in unknown if f"${{{key}" not in text and get_close_matches(key, known - {key}, 1, 0.75)]
     wrong = {key: known for key in unknown if key not in known}
