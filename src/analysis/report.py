@@ -32,7 +32,7 @@ def write_report(cfg: DictConfig, folder: Path, images: Images | None = None) ->
     check_stays_within(folder)
     if not cfg.sweep:
         raise ValueError("Name a sweep: python -m src.report sweep=NAME, a folder in logs/train/sweeps")
-    if not all(isinstance(target, int | float) and 0 < target <= 1 for target in cfg.targets):
+    if not all(type(target) in (int, float) and 0 < target <= 1 for target in cfg.targets):
         raise ValueError(
             f"targets is {cfg.targets}; expected validation accuracies above 0, up to 1, such as [0.5,0.9]."
         )

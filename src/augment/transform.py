@@ -49,10 +49,11 @@ class Transform(nn.Module):
         if u.numel() and not (u.min() >= 0 and u.max() < 1):  # written so that NaN fails too
             raise ValueError(f"u must lie in [0, 1), got values from {u.min():g} to {u.max():g}.")
         augmented = self.augment(images, u)
-        if augmented.dtype != uint8 or augmented.shape != images.shape:
+        if not isinstance(augmented, Tensor) or augmented.dtype != uint8 or augmented.shape != images.shape:
+            is_tensor = isinstance(augmented, Tensor)
+            found = f"{augmented.dtype} {list(augmented.shape)}" if is_tensor else type(augmented).__name__
             raise ValueError(
-                f"{type(self).__name__} should turn uint8 {list(images.shape)} into the same, but it returned "
-                f"{augmented.dtype} {list(augmented.shape)}."
+                f"{type(self).__name__} should turn uint8 {list(images.shape)} into the same, but it returned {found}."
             )
         return augmented
 

@@ -37,9 +37,9 @@ def _check(cfg: DictConfig) -> None:
         raise ValueError(f"device is {cfg.device!r}; expected cpu or cuda.")
     if cfg.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda, but torch finds no CUDA GPU here; use device=cpu.")
-    if not isinstance(cfg.repeats, int) or cfg.repeats < 1:
+    if type(cfg.repeats) is not int or cfg.repeats < 1:
         raise ValueError(f"repeats is {cfg.repeats!r}; expected a whole number, 1 or more.")
-    if cfg.minutes is not None and not (isinstance(cfg.minutes, int | float) and cfg.minutes > 0):
+    if cfg.minutes is not None and not (type(cfg.minutes) in (int, float) and cfg.minutes > 0):
         raise ValueError(f"minutes is {cfg.minutes!r}; expected a number above 0, or null for no limit.")
     for name, choices in (("rows", dict.fromkeys((*ROWS["cpu"], *ROWS["cuda"]))), ("models", cfg.training[cfg.device])):
         if isinstance(cfg[name], str):

@@ -161,6 +161,8 @@ class ImageDataModule(L.LightningDataModule):
             cls = type(source).__name__
             raise ValueError(f"data.source is a {cls}, which has no method load(); write one as in src/data/digits.py.")
         images = source.load()
+        if not isinstance(images, LabelledImages):
+            raise ValueError(f"data.source returns {type(images).__name__} from load(); expected LabelledImages.")
         images.check()
         self.classes, self.bits = tuple(map(str, images.classes)), images.bits
         self.content = images.content

@@ -128,7 +128,8 @@ class LabelledImages:
                     f"The {half} labels are {labels.min()} to {labels.max()}; expected 0 to {len(self.classes) - 1}, "
                     f"as there are {len(self.classes)} classes."
                 )
-        if twice := sorted(str(name) for name in self.classes if self.classes.count(name) > 1):
+        names = list(map(str, self.classes))
+        if twice := sorted(name for name in names if names.count(name) > 1):
             raise ValueError(f"Several classes are called {printable(twice[0])}; expected another name for each.")
 
     @cached_property

@@ -23,7 +23,7 @@ def export_with_card(cfg: DictConfig) -> None:
         raise ValueError("Name a run folder or a checkpoint: python -m src.export ckpt=RUN")
 
     check_format(cfg.format)
-    if not isinstance(cfg.tolerance, int | float) or not cfg.tolerance >= 0:
+    if type(cfg.tolerance) not in (int, float) or not cfg.tolerance >= 0:
         raise ValueError(f"tolerance is {cfg.tolerance!r}; expected a number, 0 or more, such as 1e-4.")
     suffix = FORMATS[cfg.format].suffix
     out = Path(cfg.out)

@@ -45,7 +45,7 @@ def predict(cfg: DictConfig) -> int:
     if cfg.ckpt is None or cfg.images is None:
         raise ValueError("Name a checkpoint and images: python -m src.predict ckpt=RUN images=FOLDER")
     for name in ("top", "batch_size"):
-        if not isinstance(cfg[name], int) or cfg[name] < 1:
+        if type(cfg[name]) is not int or cfg[name] < 1:
             raise ValueError(f"{name} is {cfg[name]!r}; expected a whole number, 1 or more.")
     files = find_images(cfg.images)
     shown: list[Prediction] = []

@@ -130,11 +130,15 @@ def settings(config: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
 
 def _tells_apart(key: str, leaves: Mapping[str, Any]) -> bool:
     """Whether what is built of a key may tell 1 from 1.0: Lightning's Trainer, to which 1 is one batch and 1.0 is all
-    of them, and classes that are neither ours, nor torch's or Lightning's."""
+    of them, and what ``_is_foreign``."""
     parts = key.split(".")
     above = (leaves.get(".".join([*parts[:end], "_target_"])) for end in range(len(parts) - 1, 0, -1))
-    target = next((str(target) for target in above if target is not None), "src.")
-    return parts[0] == "trainer" or not target.startswith(("src.", "torch.", "lightning."))
+    return parts[0] == "trainer" or _is_foreign(next((target for target in above if target is not None), None))
+
+
+def _is_foreign(target: Any) -> bool:
+    """Whether a ``_target_`` is neither ours, nor torch's or Lightning's."""
+    return target is not None and not str(target).startswith(("src.", "torch.", "lightning."))
 
 
 def _are_several(devices: Any) -> bool:
@@ -340,10 +344,12 @@ def _leaves(node: Any, key: str = "") -> dict[str, Any]:
 
 
 def plain_value(value: Any) -> Any:
-    """Replace whole floats by integers, so that 0.0 equals 0."""
+    """Replace whole floats by integers, so that 0.0 equals 0; but not in what ``_is_foreign``, see ``_tells_apart``."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, Mapping):
+        if _is_foreign(value.get("_target_")):
+            return dict(value)
         return {str(key): plain_value(child) for key, child in value.items()}
     return [plain_value(child) for child in value] if isinstance(value, list) else value
 

@@ -316,7 +316,7 @@ def _range(override: Override) -> Range:
 def _check_settings(config: DictConfig) -> None:
     """Raise a ValueError unless the settings of conf/tuner are valid."""
     for name in ("trials", "best", "best_seeds", "workers"):
-        if not (isinstance(config[name], int) and config[name] > 0) and (name, config[name]) != ("workers", None):
+        if not (type(config[name]) is int and config[name] > 0) and (name, config[name]) != ("workers", None):
             raise ValueError(f"{name} is {config[name]!r}; expected a whole number, 1 or more.")
     if config.get("until") or config.hydra.runtime.choices.get("design") != "grid":
         raise ValueError("until and design choose the jobs of a multirun, and so does a search: leave them out.")

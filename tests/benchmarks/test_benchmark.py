@@ -257,6 +257,8 @@ def test_memory_is_measured() -> None:
         ("rows=[]", "rows is empty; expected some of augmentation, policies"),
         ("models=resnet18", "models has 'resnet18'; expected some of simplecnn, deepcnn"),
         ("minutes=0", "minutes is 0; expected a number above 0, or null for no limit."),
+        ("repeats=true", "repeats is True; expected a whole number, 1 or more."),
+        ("minutes=true", "minutes is True; expected a number above 0, or null for no limit."),
         ("repeats=0", "repeats is 0; expected a whole number, 1 or more."),
         ("rows=[training,speed]", "rows has 'speed'; expected some of augmentation, policies"),
         ("models=[resnet18]", "models has 'resnet18'; expected some of simplecnn, deepcnn"),

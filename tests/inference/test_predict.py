@@ -128,6 +128,7 @@ def test_nothing_that_can_be_read(predict: Launch, tmp_path: Path) -> None:
         (["images=nowhere"], "There are no images at nowhere; name a file, a folder or a pattern like a/*.png."),
         (["images=empty"], "There are no images at empty; name a file, a folder or a pattern like a/*.png."),
         (["images=photos", "out=a.txt"], "out is a.txt; expected the name of a .csv or a .json file."),
+        (["images=photos", "top=true"], "top is True; expected a whole number, 1 or more."),
         (["images=photos", "top=0"], "top is 0; expected a whole number, 1 or more."),
         (["images=photos", "tta=[none,flip]"], "tta is none, flip; predictions are made with one of them."),
         (["images=photos", "tta.average=votes"], "tta.average is 'votes'; expected one of probabilities, logits."),

@@ -1,5 +1,6 @@
 """Equal for the same experiment, different for any other; and what tells runs apart."""
 
+import json
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -319,9 +320,10 @@ def test_only_known_classes_take_1_for_1_point_0() -> None:
     assert keep("src.models.resnet.resnet10", 1) == keep("src.models.resnet.resnet10", 1.0)
     assert keep("torch.nn.Linear", 1) == keep("torch.nn.Linear", 1.0)
     assert keep("mine.Crop", 1) != keep("mine.Crop", 1.0)
-    nested = [fingerprint(settings({"model": {"_target_": "src.x", "part": {"_target_": "mine.Crop", "keep": keep}}}))
-              for keep in (1, 1.0)]  # fmt: skip
-    assert nested[0] != nested[1]
+    for place in ({"part": {"_target_": "mine.Crop", "keep": 0}}, {"parts": [{"_target_": "mine.Crop", "keep": 0}]}):
+        own = [json.loads(json.dumps({"aug": {"_target_": "src.x", **place}}).replace(": 0", f": {value}"))
+               for value in (1, 1.0)]  # fmt: skip
+        assert fingerprint(settings(own[0])) != fingerprint(settings(own[1]))
 
 
 def test_settings_of_one_name_are_told_apart_by_their_keys() -> None:

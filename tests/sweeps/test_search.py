@@ -170,6 +170,7 @@ MISTAKES = {
     "optim=sgd,adam objectives=[test/accuracy]": "objectives has test/accuracy; expected some of val/accuracy,",
     "optim=sgd,adam data.val_size=0": "data.val_size is 0, and a search compares validation images",
     "optim=sgd,adam trials=0": "trials is 0; expected a whole number, 1 or more.",
+    "optim=sgd,adam best=true": "best is True; expected a whole number, 1 or more.",
     "optim=sgd,adam seeds=some": "best_seeds is 'some'; expected a whole number, 1 or more.",
     "optim=sgd": "Nothing is searched: give ranges or values,",
     "seed=1,2,3": "seed=1,2,3 would choose the luckiest seed: give one,",

@@ -158,6 +158,16 @@ class Small(Transform):
         return images[..., :4, :4]
 
 
+class Nothing(Transform):
+    def augment(self, images, u):
+        pass
+
+
+class Pair(Digits):
+    def load(self):
+        return super().load().train, super().load().test
+
+
 class Odd(Digits):
     def __init__(self, kind, **settings):
         super().__init__(**settings)
@@ -418,6 +428,7 @@ def test_images_of_ones_own_are_checked_before_training(folder: Path, kind: str,
     ("transform", "words"),
     [
         ("Dark", "Dark should turn uint8 [50, 3, 8, 8] into the same, but it returned torch.float32 [50, 3, 8, 8]."),
+        ("Nothing", "Nothing should turn uint8 [50, 3, 8, 8] into the same, but it returned NoneType."),
         ("Small", "Small should turn uint8 [50, 3, 8, 8] into the same, but it returned torch.uint8 [50, 3, 4, 4]."),
     ],
 )
@@ -425,6 +436,11 @@ def test_what_a_transform_returns_is_checked(folder: Path, transform: str, words
 
     run = own(folder, "Net", f"aug.transforms=[{{_target_: my_parts.{transform}}}]")
     assert run.code == 1 and words in run.err, run.err
+
+
+def test_a_source_returns_both_halves_in_one(folder: Path) -> None:
+    run = own(folder, "Net", "data.source._target_=my_parts.Pair")
+    assert (run.code, run.err) == (1, "data.source returns tuple from load(); expected LabelledImages.\n")
 
 
 def test_buffers_keep_their_kind_on_resume(folder: Path, resume: Callable[..., Run]) -> None:
